@@ -1,0 +1,183 @@
+#include "base/durable_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+namespace tern {
+namespace {
+
+/// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Removes a file that did not come to be renamed.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+  }
+  void keep() { path_.clear(); }
+
+ private:
+  std::string path_;
+};
+
+int open_retrying(const char* path, int flags, mode_t mode = 0) {
+  int fd;
+  do fd = ::open(path, flags | O_CLOEXEC, mode);
+  while (fd < 0 && errno == EINTR);
+  return fd;
+}
+
+int fsync_retrying(int fd) {
+  int result;
+  do result = ::fsync(fd);
+  while (result != 0 && errno == EINTR);
+  return result;
+}
+
+std::string folder_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+}  // namespace
+
+Status io_error(int error_number, std::string_view action, std::string_view path) {
+  const Code code = error_number == ENOSPC || error_number == EDQUOT ? Code::kNoSpace : Code::kIo;
+  return error(code, "{} {}: {}", action, path, std::generic_category().message(error_number));
+}
+
+Status write_durably(const std::string& path, std::span<const std::byte> content) {
+  // Not mkstemp: its files are for the owner alone, whatever the umask says.
+  static std::atomic<unsigned> count{0};
+  std::string temporary_path;
+  int fd;
+  do {
+    temporary_path = fmt::format("{}.tmp-{}-{}", path, ::getpid(), count++);
+    fd = open_retrying(temporary_path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+  } while (fd < 0 && errno == EEXIST);
+  if (fd < 0) return io_error(errno, "cannot write", path);
+  Descriptor file(fd);
+  TemporaryFile temporary(temporary_path);
+
+  for (size_t done = 0; done < content.size();) {
+    const ssize_t count_written = ::write(fd, content.data() + done, content.size() - done);
+    if (count_written < 0) {
+      if (errno == EINTR) continue;
+      return io_error(errno, "cannot write", path);
+    }
+    done += static_cast<size_t>(count_written);
+  }
+  if (fsync_retrying(fd) != 0) return io_error(errno, "cannot write", path);
+  // Network file systems may report a full disk only here.
+  if (::close(file.release()) != 0 && errno != EINTR) return io_error(errno, "cannot write", path);
+
+  if (::rename(temporary_path.c_str(), path.c_str()) != 0)
+    return io_error(errno, "cannot write", path);
+  temporary.keep();
+
+  // The new name is durable only once the folder is.
+  const std::string folder = folder_of(path);
+  Descriptor directory(open_retrying(folder.c_str(), O_RDONLY | O_DIRECTORY));
+  if (directory.get() < 0) return io_error(errno, "cannot sync the folder of", path);
+  // EINVAL: a file system that has no such call for folders and orders its renames itself.
+  if (fsync_retrying(directory.get()) != 0 && errno != EINVAL)
+    return io_error(errno, "cannot sync the folder of", path);
+  return {};
+}
+
+Status write_durably(const std::string& path, std::string_view content) {
+  return write_durably(path, std::as_bytes(std::span(content.data(), content.size())));
+}
+
+Result<std::vector<std::byte>> read_file(const std::string& path, size_t max_bytes) {
+  const auto too_long = [&] {
+    return error(Code::kOutOfRange, "{} is longer than {} bytes", path, max_bytes);
+  };
+  Descriptor file(open_retrying(path.c_str(), O_RDONLY));
+  if (file.get() < 0) {
+    if (errno == ENOENT || errno == ENOTDIR)
+      return error(Code::kNotFound, "{} does not exist", path);
+    return io_error(errno, "cannot read", path);
+  }
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return io_error(errno, "cannot read", path);
+  const size_t expected = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
+  if (expected > max_bytes) return too_long();
+
+  // The size is only a hint: files of /proc say 0, and a file may grow while it is read. One byte
+  // more than expected lets the usual file end without a second allocation.
+  std::vector<std::byte> content(expected + 1);
+  size_t length = 0;
+  for (;;) {
+    if (length == content.size()) content.resize(std::max<size_t>(4096, 2 * content.size()));
+    const ssize_t count_read = ::read(file.get(), content.data() + length, content.size() - length);
+    if (count_read < 0) {
+      if (errno == EINTR) continue;
+      return io_error(errno, "cannot read", path);
+    }
+    if (count_read == 0) break;
+    length += static_cast<size_t>(count_read);
+    if (length > max_bytes) return too_long();
+  }
+  content.resize(length);
+  return content;
+}
+
+Result<FolderLock> FolderLock::acquire(const std::string& folder) {
+  std::error_code failure;
+  std::filesystem::create_directories(folder, failure);
+  if (failure) return io_error(failure.value(), "cannot make the folder", folder);
+  const std::string path = folder + "/.lock";
+  Descriptor file(open_retrying(path.c_str(), O_RDWR | O_CREAT, 0666));
+  if (file.get() < 0) return io_error(errno, "cannot lock", folder);
+  int result;
+  do result = ::flock(file.get(), LOCK_EX | LOCK_NB);
+  while (result != 0 && errno == EINTR);
+  if (result != 0) {
+    if (errno == EWOULDBLOCK)
+      return error(Code::kInUse, "{} is in use: another process holds its lock", folder);
+    return io_error(errno, "cannot lock", folder);
+  }
+  return FolderLock(file.release());
+}
+
+FolderLock::FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+
+FolderLock& FolderLock::operator=(FolderLock&& other) noexcept {
+  std::swap(fd_, other.fd_);
+  return *this;
+}
+
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+}  // namespace tern

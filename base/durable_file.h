@@ -1,0 +1,46 @@
+/// Files that are either whole or not there.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tern {
+
+/// What a failed system call means: kNoSpace for a full disk (ENOSPC) or quota (EDQUOT), kIo for
+/// everything else. The message says "ACTION PATH: reason".
+Status io_error(int error_number, std::string_view action, std::string_view path);
+
+/// Writes a temporary file beside `path`, fsyncs it, renames it over `path` and fsyncs the folder:
+/// a reader, also after a crash or a power cut, sees the old content or the new. On an error the
+/// temporary file is removed; only a crash can leave one (PATH.tmp-PID-N). Errors: kNoSpace, kIo;
+/// they name the path. Blocks for the disk. Threads: safe; of two writers of one path the last to
+/// rename wins.
+Status write_durably(const std::string& path, std::span<const std::byte> content);
+Status write_durably(const std::string& path, std::string_view content);
+
+/// The whole file. Errors: kNotFound, kIo, kOutOfRange when it is longer than `max_bytes`.
+Result<std::vector<std::byte>> read_file(const std::string& path,
+                                         size_t max_bytes = size_t{1} << 40);
+
+/// An exclusive lock on a folder, held until destroyed or the process ends (flock on FOLDER/.lock).
+/// The file stays: removing it would let two processes lock two files of the same name.
+class FolderLock {
+ public:
+  /// Makes the folder, and those above it, if they aren't there. Errors: kInUse when it is held, by
+  /// another process or by this one; kNoSpace; kIo.
+  static Result<FolderLock> acquire(const std::string& folder);
+  FolderLock(FolderLock&& other) noexcept;
+  FolderLock& operator=(FolderLock&& other) noexcept;
+  ~FolderLock();
+
+ private:
+  explicit FolderLock(int fd) : fd_(fd) {}
+  int fd_ = -1;
+};
+
+}  // namespace tern

@@ -1,0 +1,297 @@
+#include "base/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <nlohmann/json.hpp>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+namespace tern {
+namespace {
+
+static_assert(std::endian::native == std::endian::little,
+              "parameters are copied as they lie in memory, which has to be little-endian");
+
+constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
+constexpr size_t kLengthBytes = 8;
+constexpr size_t kMaxRank = 32;
+
+/// A name from a file as it may stand in a message: short, and without control characters.
+std::string shown(std::string_view text) {
+  std::string result;
+  for (char c : text.substr(0, 64))
+    result += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+  return text.size() > 64 ? result + "..." : result;
+}
+
+/// What the header says of one tensor.
+struct Entry {
+  bool seen = false;
+  uint64_t begin = 0;
+  uint64_t end = 0;
+};
+
+/// Reads the header as events, against the schema. It keeps one entry for each tensor of the schema
+/// and stops at the first thing that doesn't belong, so hostile nesting or millions of names cost
+/// nothing.
+class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  explicit HeaderReader(const ParameterSchema& schema)
+      : schema_(schema), entries_(schema.tensors().size()) {
+    for (size_t i = 0; i < schema.tensors().size(); ++i) index_[schema.tensors()[i].name] = i;
+  }
+
+  const std::vector<Entry>& entries() const { return entries_; }
+  Status take_failure() { return std::move(failure_); }
+
+  bool start_object(size_t) override {
+    if (state_ == State::kStart) return go(State::kTop);
+    if (state_ == State::kTensorValue) return go(State::kTensor);
+    if (state_ == State::kMetadataValue) return go(State::kMetadata);
+    return misplaced("an object");
+  }
+
+  bool key(string_t& name) override {
+    if (state_ == State::kTop) {
+      if (name == "__metadata__") {
+        if (std::exchange(metadata_seen_, true)) return corrupt("'__metadata__' occurs twice");
+        return go(State::kMetadataValue);
+      }
+      const auto found = index_.find(name);
+      if (found == index_.end())
+        return fail(error(Code::kInvalidArgument,
+                          "the file has a tensor '{}' that the model does not have", shown(name)));
+      current_ = found->second;
+      if (std::exchange(entries_[current_].seen, true))
+        return corrupt(fmt::format("tensor '{}' occurs twice", shown(name)));
+      type_seen_ = shape_seen_ = offsets_seen_ = false;
+      return go(State::kTensorValue);
+    }
+    if (state_ == State::kMetadata) return go(State::kMetadataText);
+    if (name == "dtype" && !std::exchange(type_seen_, true)) return go(State::kType);
+    numbers_.clear();
+    if (name == "shape" && !std::exchange(shape_seen_, true)) return go(State::kShapeValue);
+    if (name == "data_offsets" && !std::exchange(offsets_seen_, true))
+      return go(State::kOffsetsValue);
+    return corrupt(fmt::format("tensor '{}' has an unknown or repeated field '{}'",
+                               shown(current().name), shown(name)));
+  }
+
+  bool end_object() override {
+    if (state_ == State::kTop) return go(State::kEnd);
+    if (state_ == State::kMetadata) return go(State::kTop);
+    if (!type_seen_ || !shape_seen_ || !offsets_seen_)
+      return corrupt(
+          fmt::format("tensor '{}' lacks dtype, shape or data_offsets", shown(current().name)));
+    return go(State::kTop);
+  }
+
+  bool start_array(size_t) override {
+    if (state_ == State::kShapeValue) return go(State::kShape);
+    if (state_ == State::kOffsetsValue) return go(State::kOffsets);
+    return misplaced("an array");
+  }
+
+  bool end_array() override {
+    if (state_ == State::kShape) {
+      const std::vector<int64_t>& wanted = current().shape;
+      if (!std::equal(numbers_.begin(), numbers_.end(), wanted.begin(), wanted.end(),
+                      [](uint64_t a, int64_t b) { return a == static_cast<uint64_t>(b); }))
+        return fail(error(
+            Code::kInvalidArgument, "tensor '{}' has the shape [{}] in the file, [{}] in the model",
+            shown(current().name), fmt::join(numbers_, ", "), fmt::join(wanted, ", ")));
+      return go(State::kTensor);
+    }
+    if (numbers_.size() != 2)
+      return corrupt(fmt::format("data_offsets of tensor '{}' has {} numbers instead of 2",
+                                 shown(current().name), numbers_.size()));
+    entries_[current_].begin = numbers_[0];
+    entries_[current_].end = numbers_[1];
+    return go(State::kTensor);
+  }
+
+  bool number_unsigned(number_unsigned_t value) override {
+    if (state_ != State::kShape && state_ != State::kOffsets) return misplaced("a number");
+    if (numbers_.size() == kMaxRank)
+      return corrupt(fmt::format("tensor '{}' has more than {} numbers in a list",
+                                 shown(current().name), kMaxRank));
+    numbers_.push_back(value);
+    return true;
+  }
+
+  bool string(string_t& value) override {
+    if (state_ == State::kMetadataText) return go(State::kMetadata);
+    if (state_ != State::kType) return misplaced("a string");
+    if (value != "F32")
+      return fail(error(Code::kInvalidArgument, "tensor '{}' has the type {}; only F32 is read",
+                        shown(current().name), shown(value)));
+    return go(State::kTensor);
+  }
+
+  bool null() override { return misplaced("null"); }
+  bool boolean(bool) override { return misplaced("a boolean"); }
+  bool number_integer(number_integer_t) override { return misplaced("a negative number"); }
+  bool number_float(number_float_t, const string_t&) override {
+    return misplaced("a fraction or a number beyond 64 bits");
+  }
+  bool binary(binary_t&) override { return misplaced("binary data"); }
+
+  bool parse_error(size_t position, const std::string&, const nlohmann::json::exception&) override {
+    return corrupt(fmt::format("the header is not JSON at its byte {}", position));
+  }
+
+ private:
+  /// What comes next: a value (k...Value, kType, kMetadataText), an item of an open container, or
+  /// nothing.
+  enum class State {
+    kStart,
+    kTop,
+    kMetadataValue,
+    kMetadata,
+    kMetadataText,
+    kTensorValue,
+    kTensor,
+    kType,
+    kShapeValue,
+    kShape,
+    kOffsetsValue,
+    kOffsets,
+    kEnd,
+  };
+
+  const TensorSpec& current() const { return schema_.tensors()[current_]; }
+
+  bool go(State next) {
+    state_ = next;
+    return true;
+  }
+  bool fail(Status status) {
+    failure_ = std::move(status);
+    return false;
+  }
+  bool corrupt(std::string message) { return fail(Status(Code::kCorrupt, std::move(message))); }
+  bool misplaced(std::string_view what) {
+    return corrupt(fmt::format("the header has {} where it does not belong", what));
+  }
+
+  const ParameterSchema& schema_;
+  std::unordered_map<std::string_view, size_t> index_;
+  std::vector<Entry> entries_;
+  State state_ = State::kStart;
+  size_t current_ = 0;
+  bool metadata_seen_ = false;
+  bool type_seen_ = false;
+  bool shape_seen_ = false;
+  bool offsets_seen_ = false;
+  std::vector<uint64_t> numbers_;
+  Status failure_;
+};
+
+/// The ranges have to be as long as their tensors and to tile the data without overlap or gap.
+Status check_ranges(const ParameterSchema& schema, const std::vector<Entry>& entries,
+                    uint64_t data_bytes) {
+  std::vector<size_t> order(entries.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    order[i] = i;
+    const Entry& entry = entries[i];
+    const std::string& name = schema.tensors()[i].name;
+    if (!entry.seen)
+      return error(Code::kInvalidArgument, "the file has no tensor '{}'", shown(name));
+    if (entry.begin > entry.end || entry.end > data_bytes)
+      return error(Code::kCorrupt, "tensor '{}' runs past the end of the file", shown(name));
+    if (entry.end - entry.begin != schema.tensors()[i].elements() * sizeof(float))
+      return error(Code::kCorrupt, "tensor '{}' has {} bytes of data instead of {}", shown(name),
+                   entry.end - entry.begin, schema.tensors()[i].elements() * sizeof(float));
+  }
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return std::pair(entries[a].begin, entries[a].end) <
+           std::pair(entries[b].begin, entries[b].end);
+  });
+  uint64_t covered = 0;
+  for (size_t i : order) {
+    if (entries[i].begin != covered)
+      return error(Code::kCorrupt, "the data of tensor '{}' {}", shown(schema.tensors()[i].name),
+                   entries[i].begin < covered ? "overlap those of another" : "begin after a gap");
+    covered = entries[i].end;
+  }
+  if (covered != data_bytes)
+    return error(Code::kCorrupt, "{} bytes at the end belong to no tensor", data_bytes - covered);
+  return {};
+}
+
+Status read_tensors(std::span<const std::byte> file, const ParameterSchema& schema,
+                    std::span<float> out) {
+  if (file.size() < kLengthBytes)
+    return error(Code::kCorrupt, "not a safetensors file: {} bytes", file.size());
+  uint64_t header_bytes = 0;
+  std::memcpy(&header_bytes, file.data(), kLengthBytes);
+  if (header_bytes > kMaxHeaderBytes || header_bytes > file.size() - kLengthBytes)
+    return error(Code::kCorrupt, "not a safetensors file: a header of {} bytes in a file of {}",
+                 header_bytes, file.size());
+  const char* header = reinterpret_cast<const char*>(file.data()) + kLengthBytes;
+  if (header_bytes == 0 || header[0] != '{')
+    return error(Code::kCorrupt, "not a safetensors file: its header does not begin with '{{'");
+
+  HeaderReader reader(schema);
+  if (!nlohmann::json::sax_parse(header, header + header_bytes, &reader))
+    return reader.take_failure();
+  const std::span<const std::byte> data = file.subspan(kLengthBytes + header_bytes);
+  TERN_CHECK_OK(check_ranges(schema, reader.entries(), data.size()));
+  for (size_t i = 0; i < reader.entries().size(); ++i) {
+    const Entry& entry = reader.entries()[i];
+    // The data may begin at any byte: copied, never cast. An empty span may have no address to copy
+    // from.
+    if (entry.end > entry.begin)
+      std::memcpy(out.data() + schema.offset(i), data.data() + entry.begin,
+                  entry.end - entry.begin);
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::byte> to_safetensors(const ParameterSchema& schema,
+                                      std::span<const float> parameters,
+                                      const std::map<std::string, std::string>& metadata) {
+  nlohmann::ordered_json header = nlohmann::ordered_json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  for (size_t i = 0; i < schema.tensors().size(); ++i) {
+    const TensorSpec& tensor = schema.tensors()[i];
+    const size_t begin = schema.offset(i) * sizeof(float);
+    header[tensor.name] = {{"dtype", "F32"},
+                           {"shape", tensor.shape},
+                           {"data_offsets", {begin, begin + tensor.elements() * sizeof(float)}}};
+  }
+  std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  // Spaces make the data begin at a multiple of 8, so that other libraries can map the file.
+  text.append((8 - text.size() % 8) % 8, ' ');
+
+  const uint64_t header_bytes = text.size();
+  const std::span<const std::byte> data = std::as_bytes(parameters.first(schema.elements()));
+  std::vector<std::byte> file(kLengthBytes + text.size() + data.size());
+  std::memcpy(file.data(), &header_bytes, kLengthBytes);
+  std::memcpy(file.data() + kLengthBytes, text.data(), text.size());
+  if (!data.empty())
+    std::memcpy(file.data() + kLengthBytes + text.size(), data.data(), data.size());
+  return file;
+}
+
+Status from_safetensors(std::span<const std::byte> file, const ParameterSchema& schema,
+                        std::span<float> out) {
+  if (out.size() != schema.elements())
+    return error(Code::kInternal, "{} floats of room for {} parameters", out.size(),
+                 schema.elements());
+  // The event parser reports bad JSON through the handler; what is left is an allocation that
+  // fails.
+  try {
+    return read_tensors(file, schema, out);
+  } catch (const std::exception& failure) {
+    return error(Code::kInternal, "cannot read safetensors: {}", failure.what());
+  }
+}
+
+}  // namespace tern

@@ -1,0 +1,38 @@
+#include "base/sha256.h"
+
+#include <openssl/evp.h>
+
+#include <bit>
+#include <new>
+
+namespace tern {
+
+static_assert(std::endian::native == std::endian::little,
+              "parameters are hashed as they lie in memory, which has to be little-endian");
+
+Digest sha256(std::span<const std::byte> bytes) {
+  Digest digest;
+  if (EVP_Digest(bytes.data(), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()),
+                 nullptr, EVP_sha256(), nullptr) != 1)
+    throw std::bad_alloc();
+  return digest;
+}
+
+Digest sha256(std::string_view text) {
+  return sha256(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+Digest sha256(std::span<const float> parameters) { return sha256(std::as_bytes(parameters)); }
+
+std::string to_hex(const Digest& digest) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string text;
+  text.reserve(2 * digest.size());
+  for (std::byte byte : digest) {
+    text += kDigits[std::to_integer<unsigned>(byte >> 4)];
+    text += kDigits[std::to_integer<unsigned>(byte & std::byte{15})];
+  }
+  return text;
+}
+
+}  // namespace tern

@@ -1,0 +1,59 @@
+/// A sum of updates in 64-bit integers: the same bits in any order, on any number of threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+
+namespace tern {
+
+/// What the plan promises of the updates to be added.
+struct AccumulatorBounds {
+  double norm_bound = 1024;      ///< on each update's Euclidean norm, hence on each coordinate
+  uint64_t largest_weights = 1;  ///< the sum of the weights of all updates that may be added
+};
+
+/// acc[i] += m * llrint(x[i] * factor * 2^s) with weights m in 1..65535, s = 62 -
+/// ceil(log2(norm_bound * largest_weights)). Overflow is impossible while every update keeps the
+/// bounds; add() refuses one that does not. The mean's error against exact arithmetic is at most
+/// 2^-(s+1), that is norm_bound * largest_weights * 2^-62 at most. A mergeable value (accumulate,
+/// merge, report). Threads: one at a time; merge the accumulators of several threads.
+class FixedPointAccumulator {
+ public:
+  FixedPointAccumulator() = default;
+  /// Errors: kInvalidArgument when the bounds leave no room (norm_bound * largest_weights > 2^52)
+  /// or aren't positive.
+  static Result<FixedPointAccumulator> make(size_t elements, const AccumulatorBounds& bounds);
+
+  size_t elements() const { return sum_.size(); }
+  int shift() const { return shift_; }
+  uint64_t total_weight() const { return total_weight_; }
+  bool can_report() const { return total_weight_ > 0; }
+
+  /// Books an update of this norm and weight. Errors: kOutOfRange, and then nothing is booked.
+  Status admit(double norm, uint32_t weight);
+  void add_dense(size_t offset, std::span<const float> values, uint32_t weight, double factor);
+  void add_sparse(size_t offset, std::span<const uint16_t> index, std::span<const float> values,
+                  uint32_t weight, double factor);
+
+  /// Adds another accumulator of the same bounds. Errors: kInvalidArgument for others; kOutOfRange
+  /// beyond the weights.
+  Status merge(const FixedPointAccumulator& other);
+  /// out[i] = acc[i] * 2^-s / total_weight, rounded once to float32; zeros when nothing was added.
+  void mean(std::span<float> out) const;
+  /// Back to an empty sum with the same bounds.
+  void clear();
+
+  std::span<const int64_t> sums() const { return sum_; }
+
+ private:
+  std::vector<int64_t> sum_;
+  AccumulatorBounds bounds_;
+  int shift_ = 0;
+  uint64_t total_weight_ = 0;
+};
+
+}  // namespace tern

@@ -1,0 +1,105 @@
+/// One encoded update or delta. docs/wire_format.md is normative; this header is its reader and
+/// writer. Everything here treats frame bytes as hostile: sizes come from the receiver's limits,
+/// never from the frame.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "compression/updates/accumulator.h"
+#include "compression/updates/codec.h"
+#include "compression/updates/scratch.h"
+
+namespace tern {
+
+inline constexpr uint8_t kFrameMajor = 1;
+inline constexpr uint8_t kFrameMinor = 0;
+inline constexpr size_t kMaxFrameHeader = 64;
+inline constexpr size_t kChunkEntryBytes = 8;  ///< in the chunk table: length, mode, CRC32C
+inline constexpr size_t kMaxFrameElements = size_t{1} << 40;
+
+/// What a receiver expects.
+struct DecodeLimits {
+  uint64_t schema_hash = 0;
+  size_t elements = 0;
+  size_t max_bytes = std::numeric_limits<size_t>::max();
+  double norm_bound =
+      std::numeric_limits<double>::infinity();  ///< on the Euclidean norm of the decoded values
+};
+
+/// Receives decoded values, chunk by chunk in order. A chunk comes once, by one of the two calls,
+/// or not at all when all its values are zero.
+class ValueSink {
+ public:
+  virtual ~ValueSink() = default;
+  virtual void dense(size_t offset, std::span<const float> values) = 0;
+  /// values[i] belongs to element offset + index[i]; the other elements of the chunk are zero.
+  virtual void sparse(size_t offset, std::span<const uint16_t> index,
+                      std::span<const float> values) = 0;
+};
+
+/// A frame that passed the dry decode: structure, checksums, limits, finite values and norm.
+/// Decoding it fails only with kInternal, when its bytes were changed after the check. Holds a
+/// view: the bytes must outlive it.
+class CheckedFrame {
+ public:
+  const FrameMeta& meta() const { return meta_; }
+  const Codec& codec() const { return codec_; }
+  size_t elements() const { return elements_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+  double norm() const { return norm_; }
+  size_t nonzeros() const {
+    return nonzeros_;
+  }  ///< values that travel: all of dense chunks, the kept ones of sparse ones
+
+ private:
+  friend Result<CheckedFrame> inspect(std::span<const std::byte>, const DecodeLimits&,
+                                      CodecScratch&);
+  CheckedFrame(Codec codec, FrameMeta meta) : codec_(std::move(codec)), meta_(meta) {}
+
+  Codec codec_;
+  FrameMeta meta_;
+  size_t elements_ = 0;
+  std::span<const std::byte> bytes_;
+  double norm_ = 0;
+  size_t nonzeros_ = 0;
+};
+
+/// The dry decode. Errors: kCorrupt (not a frame, damaged, malformed), kUnsupported (newer format),
+/// kInvalidArgument (another schema, too long), kOutOfRange (not finite, or norm above the bound).
+/// Cost: O(bytes + elements); allocates nothing but the stage list.
+Result<CheckedFrame> inspect(std::span<const std::byte> frame, const DecodeLimits& limits,
+                             CodecScratch& scratch);
+
+/// Cuts a transfer into its frames by the lengths in their headers; the frames themselves are still
+/// unchecked. Errors: kCorrupt when the lengths don't fill `bytes`, or there are more than
+/// `max_frames`.
+Result<std::vector<std::span<const std::byte>>> split_frames(std::span<const std::byte> bytes,
+                                                             size_t max_frames);
+
+/// Walks the values of a checked frame. Cost: O(bytes + elements of chunks that aren't zero).
+Status decode_into(const CheckedFrame& frame, CodecScratch& scratch, ValueSink& sink);
+
+/// out = the decoded values; out.size() == frame.elements().
+Status decode(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> out);
+
+/// target[i] -= the decoded values: what error feedback keeps.
+Status subtract_decoded(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> target);
+
+/// Adds weight * factor * values to the accumulator without making the update dense.
+/// Errors: kOutOfRange when frame.norm() or weight is beyond what the accumulator was made for;
+/// kInvalidArgument when the lengths differ or factor is outside [0, 1].
+Status decode_accumulate(const CheckedFrame& frame, uint32_t weight, double factor,
+                         CodecScratch& scratch, FixedPointAccumulator& accumulator);
+
+/// target[i] += decoded value rounded to a multiple of 2^-grid_bits (ties to even): how a delta
+/// moves a model, on the coordinator and on every client alike. Exact while |target| < 2^(24 -
+/// grid_bits).
+Status apply_delta(const CheckedFrame& frame, int grid_bits, CodecScratch& scratch,
+                   std::span<float> target);
+
+}  // namespace tern

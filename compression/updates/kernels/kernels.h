@@ -1,0 +1,69 @@
+/// The loops over values that cost time, chosen once for the CPU (base/cpu_level.h). One plain
+/// source, kernels-inl.h, is compiled for each level; results are the same bits on all: sums run in
+/// 16 fixed lanes, nothing is fused or reordered. Shape: n may be 0; pointers need no alignment and
+/// don't overlap unless said. Threads: pure functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/cpu_level.h"
+
+namespace tern {
+
+struct Kernels {
+  /// Sums in double over 16 lanes (element i goes to lane i % 16), lanes added pairwise.
+  double (*sum_abs)(const float* x, size_t n);
+  double (*sum_squares)(const float* x, size_t n);
+  float (*max_abs)(const float* x, size_t n);
+
+  /// x[i] *= scale, negated where bit i of `signs` is set (bit i of word i/32).
+  void (*flip_signs)(float* x, const uint32_t* signs, size_t n, float scale);
+  /// Unnormalized Hadamard transform in place; n is a power of two, at least 1.
+  void (*hadamard)(float* x, size_t n);
+
+  /// out[i] = limit + clamp(floor(y) + (u_i < frac(y))), y = x[i]*inverse_scale; u_i uniform from
+  /// (key, i): unbiased.
+  void (*quantize_int)(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
+                       uint16_t* out);
+  /// out[i] = (symbols[i] - limit) * scale
+  void (*dequantize_int)(const uint16_t* symbols, size_t n, int limit, float scale, float* out);
+  /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
+  /// under |x[i]|*factor.
+  void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds, int bits,
+                          uint16_t* out);
+  /// Inverse of quantize_levels: +-scale * centroids[low bits].
+  void (*lookup_levels)(const uint16_t* symbols, size_t n, const float* centroids, int bits,
+                        float scale, float* out);
+  /// sum of |x[i]| * centroids[symbols[i] low bits] and of squared centroids.
+  void (*dot_levels)(const float* x, const uint16_t* symbols, size_t n, const float* centroids,
+                     int bits, double* dot, double* squares);
+
+  /// n symbols of `bits` (1..16) bits, least significant first; writes/reads (n*bits + 7) / 8
+  /// bytes, padding bits 0.
+  void (*pack)(const uint16_t* symbols, size_t n, int bits, uint8_t* out);
+  void (*unpack)(const uint8_t* in, size_t n, int bits, uint16_t* symbols);
+
+  void (*to_float16)(const float* x, size_t n, uint8_t* out);
+  void (*from_float16)(const uint8_t* in, size_t n, float* out);
+  void (*to_bfloat16)(const float* x, size_t n, uint8_t* out);
+  void (*from_bfloat16)(const uint8_t* in, size_t n, float* out);
+
+  /// acc[i] += m * llrint(x[i] * scale)
+  void (*accumulate)(int64_t* acc, const float* x, size_t n, double scale, int64_t m);
+  void (*accumulate_sparse)(int64_t* acc, const uint16_t* index, const float* x, size_t k,
+                            double scale, int64_t m);
+};
+
+/// The table of cpu_level().
+const Kernels& kernels();
+/// A given level's table, for tests; null if it wasn't built for this architecture.
+const Kernels* kernels_for(CpuLevel level);
+
+extern const Kernels kBaselineKernels;
+#ifdef TERN_X86_LEVELS
+extern const Kernels kAvx2Kernels;
+extern const Kernels kAvx512Kernels;
+#endif
+
+}  // namespace tern

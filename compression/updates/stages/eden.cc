@@ -1,0 +1,86 @@
+/// Rotated values on the Lloyd-Max levels of a normal. z = the group's values, c = their levels
+/// after scaling z to unit variance; decoded as S * c. Unbiased S = ||z||^2 / <z, c>; under error
+/// feedback S = <z, c> / ||c||^2, which minimizes the error. S travels as bfloat16, rounded at
+/// random when it must be unbiased. NMSE on rotated blocks of 1,024: D/(1-D) = 0.571, 0.133,
+/// 0.0358, 0.0096 at 1..4 bits (D: distortion of the levels). One Hadamard rotation isn't a uniform
+/// one: a block with two equal spikes has NMSE 1 at 1 bit. Layout: all scales, then b bits a value:
+/// sign in the top bit, level below. Paper: Vargaftik et al. 2022, arXiv:2108.08842 (EDEN), blocks
+/// of 1,024 with a scale each.
+#include <cmath>
+
+#include "compression/updates/kernels/kernels.h"
+#include "compression/updates/stages/scale.h"
+#include "compression/updates/stages/stage.h"
+
+namespace tern {
+
+namespace {
+
+#include "compression/updates/stages/eden_table.inc"
+
+class Eden : public Quantizer {
+ public:
+  /// The tables hold 2^(b-1) centroids and one boundary less for b = 1, 2, ... one after another.
+  explicit Eden(int bits)
+      : bits_(bits),
+        centroids_(kCentroids + (size_t{1} << (bits - 1)) - 1),
+        boundaries_(kBoundaries + (size_t{1} << (bits - 1)) - static_cast<size_t>(bits)) {}
+
+  size_t bytes(size_t k, size_t g, bool) const override {
+    return g * kScaleBytes + (k * static_cast<size_t>(bits_) + 7) / 8;
+  }
+
+  void encode(const float* values, Groups groups, bool, const ChunkContext& context,
+              uint16_t* symbols, std::byte* out) const override {
+    Rng rng(context.seed, Purpose::kScale, 0, 0, context.chunk);
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      const float* z = values + begin;
+      const size_t n = groups[g] - begin;
+      const uint32_t random = rng.next();
+      const double squares = kernels().sum_squares(z, n);
+      const double norm = std::sqrt(squares);
+      const bool zero = norm < kSmallestScaled;
+      const double factor = zero ? 0 : std::sqrt(static_cast<double>(n)) / norm;
+      kernels().quantize_levels(z, n, static_cast<float>(factor), boundaries_, bits_,
+                                symbols + begin);
+      uint16_t scale = 0;
+      if (!zero) {
+        double dot = 0, levels = 0;
+        kernels().dot_levels(z, symbols + begin, n, centroids_, bits_, &dot, &levels);
+        scale = context.error_feedback ? scale_nearest(static_cast<float>(dot / levels))
+                                       : scale_unbiased(static_cast<float>(squares / dot), random);
+      }
+      store(out + g * kScaleBytes, scale);
+    }
+    kernels().pack(symbols, begin, bits_,
+                   reinterpret_cast<uint8_t*>(out + groups.size() * kScaleBytes));
+  }
+
+  Status decode(const std::byte* in, Groups groups, bool, const ChunkContext&, uint16_t* symbols,
+                float* values) const override {
+    const size_t k = groups.empty() ? 0 : groups.back();
+    kernels().unpack(reinterpret_cast<const uint8_t*>(in + groups.size() * kScaleBytes), k, bits_,
+                     symbols);
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
+      kernels().lookup_levels(symbols + begin, groups[g] - begin, centroids_, bits_, scale,
+                              values + begin);
+    }
+    return {};
+  }
+
+ private:
+  int bits_;
+  const float* centroids_;
+  const float* boundaries_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Quantizer> make_eden(uint32_t bits) {
+  return std::make_shared<Eden>(static_cast<int>(bits));
+}
+
+}  // namespace tern

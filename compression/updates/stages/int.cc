@@ -1,0 +1,63 @@
+/// Signed integers of b bits with stochastic rounding: q = floor(x/s) or the next one up, so that
+/// E[s q] = x. The scale of a group is its largest magnitude over 2^(b-1) - 1, rounded up to
+/// bfloat16, so nothing is clipped. Layout: all scales, then b bits a value (q + 2^(b-1) - 1).
+/// Error per value: s^2 f(1-f), f the fraction cut off. Paper: Alistarh et al. 2017,
+/// arXiv:1610.02132 (stochastic rounding), with the maximum in place of the norm.
+#include "compression/updates/kernels/kernels.h"
+#include "compression/updates/stages/scale.h"
+#include "compression/updates/stages/stage.h"
+
+namespace tern {
+
+namespace {
+
+class Int : public Quantizer {
+ public:
+  explicit Int(int bits) : bits_(bits), limit_((1 << (bits - 1)) - 1) {}
+
+  size_t bytes(size_t k, size_t g, bool) const override {
+    return g * kScaleBytes + (k * static_cast<size_t>(bits_) + 7) / 8;
+  }
+
+  void encode(const float* values, Groups groups, bool, const ChunkContext& context,
+              uint16_t* symbols, std::byte* out) const override {
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      const float* x = values + begin;
+      const size_t n = groups[g] - begin;
+      const float largest = kernels().max_abs(x, n);
+      const bool zero = largest < kSmallestScaled;
+      const uint16_t scale = zero ? 0 : scale_up(largest / static_cast<float>(limit_));
+      store(out + g * kScaleBytes, scale);
+      kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), limit_,
+                             rounding_key(context.seed, context.chunk, g), symbols + begin);
+    }
+    kernels().pack(symbols, begin, bits_,
+                   reinterpret_cast<uint8_t*>(out + groups.size() * kScaleBytes));
+  }
+
+  Status decode(const std::byte* in, Groups groups, bool, const ChunkContext&, uint16_t* symbols,
+                float* values) const override {
+    const size_t k = groups.empty() ? 0 : groups.back();
+    kernels().unpack(reinterpret_cast<const uint8_t*>(in + groups.size() * kScaleBytes), k, bits_,
+                     symbols);
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
+      kernels().dequantize_int(symbols + begin, groups[g] - begin, limit_, scale, values + begin);
+    }
+    return {};
+  }
+
+ private:
+  int bits_;
+  int limit_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Quantizer> make_int(uint32_t bits) {
+  return std::make_shared<Int>(static_cast<int>(bits));
+}
+
+}  // namespace tern

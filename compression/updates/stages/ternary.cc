@@ -1,0 +1,74 @@
+/// Values from {-mu, 0, +mu}.
+/// After topk: every kept value becomes mu * sign, mu the mean kept magnitude of the chunk, which
+/// minimizes the error:
+///   ||x - C||^2 = ||x||^2 - ||top||_1^2 / k. Paper: Sattler et al. 2019, arXiv:1903.02891 (STC);
+///   mu per chunk, not one.
+/// On dense or seeded values: +-max of the group with probability |x|/max, else 0; unbiased,
+/// variance
+///   max * ||x||_1 - ||x||^2; five values to a byte. Paper: Wen et al. 2017, arXiv:1705.07878
+///   (TernGrad), no clipping.
+#include "compression/updates/kernels/kernels.h"
+#include "compression/updates/stages/scale.h"
+#include "compression/updates/stages/sign_bits.h"
+#include "compression/updates/stages/stage.h"
+
+namespace tern {
+
+namespace {
+
+constexpr size_t kPerByte = 5;  // 3^5 = 243
+constexpr int kLimit = 1;
+
+class Ternary : public Quantizer {
+ public:
+  size_t bytes(size_t k, size_t g, bool indexed) const override {
+    return g * kScaleBytes + (indexed ? (k + 7) / 8 : (k + kPerByte - 1) / kPerByte);
+  }
+
+  void encode(const float* values, Groups groups, bool indexed, const ChunkContext& context,
+              uint16_t* symbols, std::byte* out) const override {
+    if (indexed) return encode_signs(values, groups, symbols, out);
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      const float* x = values + begin;
+      const size_t n = groups[g] - begin;
+      const float largest = kernels().max_abs(x, n);
+      const bool zero = largest < kSmallestScaled;
+      const uint16_t scale = zero ? 0 : scale_up(largest);
+      store(out + g * kScaleBytes, scale);
+      kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), kLimit,
+                             rounding_key(context.seed, context.chunk, g), symbols + begin);
+    }
+    std::byte* to = out + groups.size() * kScaleBytes;
+    for (size_t i = 0; i < begin; i += kPerByte) {
+      unsigned packed = 0;
+      for (size_t j = std::min(i + kPerByte, begin); j-- > i;) packed = packed * 3 + symbols[j];
+      *to++ = static_cast<std::byte>(packed);
+    }
+  }
+
+  Status decode(const std::byte* in, Groups groups, bool indexed, const ChunkContext&,
+                uint16_t* symbols, float* values) const override {
+    if (indexed) return decode_signs(in, groups, symbols, values);
+    const size_t k = groups.empty() ? 0 : groups.back();
+    const std::byte* from = in + groups.size() * kScaleBytes;
+    for (size_t i = 0; i < k; i += kPerByte) {
+      auto packed = static_cast<unsigned>(*from++);
+      for (size_t j = i; j < std::min(i + kPerByte, k); ++j, packed /= 3)
+        symbols[j] = static_cast<uint16_t>(packed % 3);
+      if (packed != 0) return error(Code::kCorrupt, "a byte holds no five ternary values");
+    }
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
+      kernels().dequantize_int(symbols + begin, groups[g] - begin, kLimit, scale, values + begin);
+    }
+    return {};
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<const Quantizer> make_ternary() { return std::make_shared<Ternary>(); }
+
+}  // namespace tern

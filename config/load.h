@@ -1,0 +1,40 @@
+/// Reading, checking and printing scenarios. Errors carry file, line and key and list what was
+/// expected.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/status.h"
+#include "config/scenario.h"
+
+namespace tern {
+
+/// A `--set table.key=value`; the value is parsed by the key's type, strings need no quotes.
+struct Override {
+  std::string key;
+  std::string value;
+};
+/// Splits "key=value" and trims both. Errors: kInvalidArgument without "=" or with an empty key.
+Result<Override> parse_override(std::string_view text);
+
+/// Reads and checks a scenario. `data.path`, `data.test_path` and `model.initial` become absolute,
+/// relative to the file; codec specs become canonical; min_updates and other defaults are filled
+/// in. The first error of the file is reported: its message neither repeats the place nor the key.
+/// A key that is missing has line 0. Of overrides of one key the last wins; they report file
+/// "--set", line 0. Paths in overrides are relative to the file too.
+/// Errors: kNotFound, kIo, kOutOfRange (more than 16 MiB), kInvalidArgument with Where{file, line,
+/// key}.
+Result<Scenario> load_scenario(const std::string& file,
+                               const std::vector<Override>& overrides = {});
+/// The same from text; `file` is used for messages and for relative paths.
+Result<Scenario> parse_scenario(std::string_view text, const std::string& file,
+                                const std::vector<Override>& overrides = {});
+
+/// The resolved scenario as TOML: every key that has a value, in the order of the vocabulary;
+/// load_scenario of it gives the same scenario. Its SHA-256 identifies a run.
+std::string print_scenario(const Scenario& scenario);
+
+}  // namespace tern

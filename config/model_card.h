@@ -1,0 +1,49 @@
+/// What Tern knows of a built-in model without LibTorch: its schema and its version 0.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/parameter_schema.h"
+#include "base/status.h"
+
+namespace tern {
+
+/// Shape of one example and number of classes; both come from the data.
+struct TaskShape {
+  std::vector<int64_t> input;  ///< {features} or {channels, height, width}
+  int64_t classes = 0;
+
+  /// Inputs of one example: the product of `input`.
+  int64_t features() const;
+};
+
+/// Names of the built-in models.
+inline constexpr std::array<std::string_view, 3> kModelNames = {"logistic", "mlp-2nn", "cnn"};
+/// The same as strings, for messages.
+std::vector<std::string> model_names();
+
+/// Schema of a built-in model for data of this shape. Parameter names are those LibTorch's modules
+/// would give.
+///   logistic  one linear layer on the flattened example
+///   mlp-2nn   two hidden layers of 200, ReLU: 199,210 parameters on 28x28
+///   cnn       two 5x5 convolutions (32, 64; padding 2) with 2x2 max-pooling, 512 hidden, ReLU:
+///             1,663,370 parameters on 28x28
+/// Paper: McMahan et al. 2017, arXiv:1602.05629 (the last two).
+/// Errors: kInvalidArgument for an unknown name (the message lists the known ones) or a shape that
+/// the model can't take: an empty dimension, fewer than 2 classes, for cnn anything but {channels,
+/// height >= 4, width >= 4}.
+Result<ParameterSchema> model_schema(std::string_view name, const TaskShape& shape);
+
+/// Version 0 from the seed: weights and biases uniform in +-1/sqrt(inputs of the layer), rounded to
+/// multiples of 2^-grid_bits (ties to even), never -0. A bias has to follow its layer's weight.
+/// Uses + - x / sqrt only, so the bits are the same on every machine. Shape: `out` has
+/// schema.elements() floats; 0 <= grid_bits <= 24. Cost: O(n). Threads: safe.
+void initialize_parameters(const ParameterSchema& schema, uint64_t seed, int grid_bits,
+                           std::span<float> out);
+
+}  // namespace tern

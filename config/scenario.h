@@ -1,0 +1,96 @@
+/// The one vocabulary of simulations and deployments: a TOML file as plain structs. Defaults are
+/// those of the fields here. config/vocabulary.cc lists every key with its type, range and meaning;
+/// nothing else knows the spelling of a key.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proto/training.h"
+
+namespace tern {
+
+struct DataConfig {
+  std::string source;          ///< fashion-mnist | idx | csv
+  std::string path;            ///< folder (idx, fashion-mnist) or file (csv); absolute after load
+  std::string test_path;       ///< csv: a second file with the test examples
+  std::string label;           ///< csv: the column that holds the class
+  std::string client;          ///< csv: the column that holds the client, for partition = "natural"
+  double test_fraction = 0.2;  ///< csv without test_path: kept for testing, per client
+  bool standardize = true;
+  std::string partition;  ///< iid | shards:K | dirichlet:ALPHA | quantity:ALPHA | natural
+};
+
+struct FleetConfig {
+  uint32_t clients = 0;  ///< 0: not given (allowed with natural)
+  uint32_t cohort = 0;
+  double over_select = 1.0;
+  uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
+  std::optional<double> deadline_seconds = {};
+};
+
+/// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for
+/// rounding (1.1 x 10 in binary is a little over 11) counts as whole. At most 2^53.
+inline uint64_t clients_asked(const FleetConfig& fleet) {
+  const double asked = std::ceil(fleet.over_select * fleet.cohort * (1 - 1e-12));
+  return static_cast<uint64_t>(std::fmin(asked, 0x1p53));
+}
+
+struct ModelConfig {
+  std::string name;     ///< logistic | mlp-2nn | cnn
+  std::string initial;  ///< a .safetensors file; empty: computed from the seed
+};
+
+struct StrategyConfig {
+  std::string name = "fedavg";
+  double server_learning_rate = 1.0;
+  double server_momentum = 0.0;
+  double norm_bound = 1024.0;
+};
+
+/// "0.25:3 0.06:3": these rates for these many rounds of the run, then the rate of the spec.
+struct WarmUpStep {
+  double rate = 0;
+  uint32_t rounds = 0;
+};
+
+struct ErrorFeedbackConfig {
+  std::string kind = "ef14";
+  std::vector<WarmUpStep> warmup;
+  std::vector<WarmUpStep> warmup_down;
+  uint32_t stale_after = 50;
+};
+
+struct CompressionConfig {
+  std::string up = "float32";  ///< canonical codec spec after load
+  std::string down = "float32";
+  bool allow_biased = false;  ///< accept a biased chain without `ef`
+  ErrorFeedbackConfig error_feedback;
+};
+
+struct EvaluationConfig {
+  uint32_t every = 10;
+};
+
+struct TargetConfig {
+  std::optional<double> accuracy = {};
+};
+
+struct Scenario {
+  uint64_t seed = 1;
+  uint32_t rounds = 0;
+  DataConfig data;
+  FleetConfig fleet;
+  ModelConfig model;
+  std::string optimizer = "sgd";
+  TrainingPlan training;
+  StrategyConfig strategy;
+  CompressionConfig compression;
+  EvaluationConfig evaluation;
+  TargetConfig target;
+};
+
+}  // namespace tern

@@ -1,0 +1,559 @@
+#include "config/vocabulary.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <iterator>
+#include <system_error>
+#include <utility>
+
+#include "compression/updates/codec.h"
+#include "config/model_card.h"
+
+namespace tern {
+namespace {
+
+/// The field at the end of a path of members.
+template <auto... Path>
+constexpr auto& at(Scenario& scenario) {
+  return (scenario.*....*Path);
+}
+
+constexpr Range at_least(double low) { return {.low = low}; }
+constexpr Range above(double low) { return {.low = low, .open_low = true}; }
+constexpr Range kShareOfOne = {.low = 0, .high = 1, .open_low = true};
+constexpr Range kBetweenZeroAndOne = {.low = 0, .high = 1, .open_low = true, .open_high = true};
+constexpr Range kMomentum = {.low = 0, .high = 1, .open_high = true};
+
+constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "csv"};
+constexpr std::string_view kOptimizers[] = {"sgd"};
+constexpr std::string_view kStrategies[] = {"fedavg"};
+constexpr std::string_view kErrorFeedbackKinds[] = {"ef14"};
+
+constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv"; },
+                            "with data.source = \"csv\""};
+constexpr Condition kCsvWithoutTestFile = {
+    [](const Scenario& s) { return s.data.source == "csv" && s.data.test_path.empty(); },
+    "with data.source = \"csv\" and without data.test_path"};
+
+// clang-format off
+constexpr Key kVocabulary[] = {
+    {.name = "seed", .type = KeyType::kInteger, .field = &at<&Scenario::seed>,
+     .meaning = "all reproducible randomness follows from it",
+     .range = at_least(0)},
+    {.name = "rounds", .type = KeyType::kInteger, .field = &at<&Scenario::rounds>,
+     .meaning = "rounds of the run",
+     .range = at_least(1), .required = true},
+
+    {.name = "data.source", .type = KeyType::kChoice, .field = &at<&Scenario::data, &DataConfig::source>,
+     .meaning = "where the examples come from",
+     .choices = kSources, .required = true},
+    {.name = "data.path", .type = KeyType::kPath, .field = &at<&Scenario::data, &DataConfig::path>,
+     .meaning = "folder (idx, fashion-mnist) or file (csv), relative to the scenario's file"},
+    {.name = "data.test_path", .type = KeyType::kPath, .field = &at<&Scenario::data, &DataConfig::test_path>,
+     .meaning = "a second file with the test examples",
+     .applies = kCsv},
+    {.name = "data.label", .type = KeyType::kText, .field = &at<&Scenario::data, &DataConfig::label>,
+     .meaning = "the column that holds the class",
+     .applies = kCsv},
+    {.name = "data.client", .type = KeyType::kText, .field = &at<&Scenario::data, &DataConfig::client>,
+     .meaning = "the column that holds the client",
+     .applies = kCsv},
+    {.name = "data.test_fraction", .type = KeyType::kNumber, .field = &at<&Scenario::data, &DataConfig::test_fraction>,
+     .meaning = "share of each client's examples that is kept for testing",
+     .range = kBetweenZeroAndOne, .applies = kCsvWithoutTestFile},
+    {.name = "data.standardize", .type = KeyType::kBoolean, .field = &at<&Scenario::data, &DataConfig::standardize>,
+     .meaning = "inputs get mean 0 and variance 1"},
+    {.name = "data.partition", .type = KeyType::kPartition, .field = &at<&Scenario::data, &DataConfig::partition>,
+     .meaning = "how the examples are dealt to the clients",
+     .required = true},
+
+    {.name = "fleet.clients", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::clients>,
+     .meaning = "clients of the fleet; required but for natural partitions",
+     .range = at_least(1), .zero_is_none = true},
+    {.name = "fleet.cohort", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::cohort>,
+     .meaning = "updates that a round wants",
+     .range = at_least(1), .required = true},
+    {.name = "fleet.over_select", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::over_select>,
+     .meaning = "clients asked for each update wanted",
+     .range = at_least(1)},
+    {.name = "fleet.min_updates", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::min_updates>,
+     .meaning = "with fewer at the deadline the round is void; default: the cohort",
+     .range = at_least(1), .zero_is_none = true},
+    {.name = "fleet.deadline", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::deadline_seconds>,
+     .meaning = "when a round closes at the latest; default: never",
+     .range = above(0)},
+
+    {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
+     .meaning = "what is trained",
+     .choices = kModelNames, .required = true},
+    {.name = "model.initial", .type = KeyType::kPath, .field = &at<&Scenario::model, &ModelConfig::initial>,
+     .meaning = "a .safetensors file to start from; default: computed from the seed"},
+
+    {.name = "training.optimizer", .type = KeyType::kChoice, .field = &at<&Scenario::optimizer>,
+     .meaning = "what a client steps with",
+     .choices = kOptimizers},
+    {.name = "training.learning_rate", .type = KeyType::kNumber, .field = &at<&Scenario::training, &TrainingPlan::learning_rate>,
+     .meaning = "step size on the clients",
+     .range = above(0)},
+    {.name = "training.momentum", .type = KeyType::kNumber, .field = &at<&Scenario::training, &TrainingPlan::momentum>,
+     .meaning = "momentum within a task",
+     .range = kMomentum},
+    {.name = "training.weight_decay", .type = KeyType::kNumber, .field = &at<&Scenario::training, &TrainingPlan::weight_decay>,
+     .meaning = "L2 penalty added to gradients",
+     .range = at_least(0)},
+    {.name = "training.batch_size", .type = KeyType::kInteger, .field = &at<&Scenario::training, &TrainingPlan::batch_size>,
+     .meaning = "examples of a minibatch",
+     .range = at_least(1)},
+    {.name = "training.local_epochs", .type = KeyType::kInteger, .field = &at<&Scenario::training, &TrainingPlan::local_epochs>,
+     .meaning = "passes over a client's examples in a task",
+     .range = at_least(0), .zero_is_none = true},
+    {.name = "training.local_steps", .type = KeyType::kInteger, .field = &at<&Scenario::training, &TrainingPlan::local_steps>,
+     .meaning = "minibatches in a task, instead of local_epochs",
+     .range = at_least(0), .zero_is_none = true},
+
+    {.name = "strategy.name", .type = KeyType::kChoice, .field = &at<&Scenario::strategy, &StrategyConfig::name>,
+     .meaning = "how updates become the next model",
+     .choices = kStrategies},
+    {.name = "strategy.server_learning_rate", .type = KeyType::kNumber,
+     .field = &at<&Scenario::strategy, &StrategyConfig::server_learning_rate>,
+     .meaning = "step size on the server",
+     .range = above(0)},
+    {.name = "strategy.server_momentum", .type = KeyType::kNumber, .field = &at<&Scenario::strategy, &StrategyConfig::server_momentum>,
+     .meaning = "momentum over the rounds",
+     .range = kMomentum},
+    {.name = "strategy.norm_bound", .type = KeyType::kNumber, .field = &at<&Scenario::strategy, &StrategyConfig::norm_bound>,
+     .meaning = "an update with a larger L2 norm is refused",
+     .range = above(0)},
+
+    {.name = "compression.up", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::up>,
+     .meaning = "codec of the clients' updates"},
+    {.name = "compression.down", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::down>,
+     .meaning = "codec of the server's deltas"},
+    {.name = "compression.allow_biased", .type = KeyType::kBoolean, .field = &at<&Scenario::compression, &CompressionConfig::allow_biased>,
+     .meaning = "accept a biased chain without ef"},
+
+    {.name = "compression.error_feedback.kind", .type = KeyType::kChoice,
+     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::kind>,
+     .meaning = "how what was lost is carried on",
+     .choices = kErrorFeedbackKinds},
+    {.name = "compression.error_feedback.warmup", .type = KeyType::kSchedule,
+     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::warmup>,
+     .meaning = "rates of compression.up in the first rounds, as rate:rounds"},
+    {.name = "compression.error_feedback.warmup_down", .type = KeyType::kSchedule,
+     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::warmup_down>,
+     .meaning = "rates of compression.down in the first rounds, as rate:rounds"},
+    {.name = "compression.error_feedback.stale_after", .type = KeyType::kInteger,
+     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::stale_after>,
+     .meaning = "rounds without a task after which a residual is halved",
+     .range = at_least(1)},
+
+    {.name = "evaluation.every", .type = KeyType::kInteger, .field = &at<&Scenario::evaluation, &EvaluationConfig::every>,
+     .meaning = "rounds from one evaluation to the next",
+     .range = at_least(1)},
+
+    {.name = "target.accuracy", .type = KeyType::kNumber, .field = &at<&Scenario::target, &TargetConfig::accuracy>,
+     .meaning = "report when, and at how many bytes, it was first reached",
+     .range = kShareOfOne},
+};
+// clang-format on
+
+/// The last part of a name: "fleet.cohort" -> "cohort".
+std::string_view leaf_of(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+/// Insertions, deletions and replacements between two short words (Levenshtein).
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = std::exchange(row[0], i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
+    }
+  }
+  return row[b.size()];
+}
+
+/// The candidate that was probably meant; empty when none is near.
+std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
+  std::string_view best;
+  // Long words would only cost time: no name comes near them.
+  if (word.size() > 64) return best;
+  size_t best_distance = std::max<size_t>(1, word.size() / 3) + 1;
+  for (std::string_view candidate : candidates) {
+    const size_t distance = edit_distance(word, candidate);
+    if (distance < best_distance) {
+      best = candidate;
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+/// A double that TOML reads back as the same float: the shortest digits, never an integer.
+std::string toml_float(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+template <typename T>
+std::optional<T> whole_number(std::string_view text) {
+  T value{};
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (failure != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::string shown(const Value& value) {
+  struct Visitor {
+    std::string operator()(int64_t v) const { return fmt::format("{}", v); }
+    std::string operator()(double v) const { return toml_float(v); }
+    std::string operator()(bool v) const { return v ? "true" : "false"; }
+    std::string operator()(const std::string& v) const {
+      return v.size() <= 100 ? toml_string(v) : fmt::format("a string of {} bytes", v.size());
+    }
+    std::string operator()(const OtherValue& v) const { return std::string(v.kind); }
+  };
+  return std::visit(Visitor{}, value);
+}
+
+Status refused(const Key& key, const Value& value) {
+  std::string message = fmt::format("must be {}, not {}", expectation(key), shown(value));
+  if (const std::string* text = std::get_if<std::string>(&value)) {
+    const std::string_view near = nearest(*text, key.choices);
+    if (!near.empty()) message += fmt::format("; did you mean \"{}\"?", near);
+  }
+  return Status(Code::kInvalidArgument, std::move(message));
+}
+
+bool spelled_as_partition(std::string_view text) {
+  if (text == "iid" || text == "natural") return true;
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos) return false;
+  const std::string_view kind = text.substr(0, colon);
+  const std::string_view argument = text.substr(colon + 1);
+  if (kind == "shards") {
+    const std::optional<uint32_t> shards = whole_number<uint32_t>(argument);
+    return shards && *shards >= 1;
+  }
+  if (kind != "dirichlet" && kind != "quantity") return false;
+  const std::optional<double> alpha = whole_number<double>(argument);
+  return alpha && above(0).contains(*alpha);
+}
+
+std::optional<double> parse_duration(std::string_view text) {
+  double count = 0;
+  const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (failure != std::errc()) return std::nullopt;
+  const std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  if (unit == "ms") return count / 1000;
+  if (unit == "s") return count;
+  if (unit == "m") return count * 60;
+  if (unit == "h") return count * 3600;
+  return std::nullopt;
+}
+
+std::optional<std::vector<WarmUpStep>> parse_schedule(std::string_view text) {
+  std::vector<WarmUpStep> steps;
+  while (!text.empty()) {
+    if (text.front() == ' ') {
+      text.remove_prefix(1);
+      continue;
+    }
+    const std::string_view step = text.substr(0, text.find(' '));
+    text.remove_prefix(step.size());
+    const size_t colon = step.find(':');
+    if (colon == std::string_view::npos) return std::nullopt;
+    const std::optional<double> rate = whole_number<double>(step.substr(0, colon));
+    const std::optional<uint32_t> rounds = whole_number<uint32_t>(step.substr(colon + 1));
+    if (!rate || !kShareOfOne.contains(*rate) || !rounds || *rounds < 1) return std::nullopt;
+    steps.push_back({*rate, *rounds});
+  }
+  return steps;
+}
+
+/// Calls `visit` with a reference to the key's field.
+template <typename Visit>
+auto with_field(const Key& key, Scenario& scenario, Visit&& visit) {
+  return std::visit([&](auto accessor) { return visit(accessor(scenario)); }, key.field);
+}
+
+Status assign_integer(const Key& key, int64_t value, Scenario& scenario) {
+  return with_field(key, scenario, [&](auto& field) -> Status {
+    using T = std::decay_t<decltype(field)>;
+    if constexpr (std::is_same_v<T, uint32_t> || std::is_same_v<T, uint64_t>) {
+      if (static_cast<double>(value) < key.range.low) return refused(key, value);
+      if (static_cast<uint64_t>(value) > std::numeric_limits<T>::max())
+        return error(Code::kInvalidArgument, "must be an integer, at most {}, not {}",
+                     std::numeric_limits<T>::max(), value);
+      field = static_cast<T>(value);
+      return {};
+    } else {
+      return error(Code::kInternal, "the vocabulary's row of '{}' has a wrong field", key.name);
+    }
+  });
+}
+
+template <typename Wanted, typename Given>
+Status assign_as(const Key& key, Given&& value, Scenario& scenario) {
+  return with_field(key, scenario, [&](auto& field) -> Status {
+    if constexpr (std::is_same_v<std::decay_t<decltype(field)>, Wanted> ||
+                  std::is_same_v<std::decay_t<decltype(field)>, std::optional<Wanted>>) {
+      field = std::forward<Given>(value);
+      return {};
+    } else {
+      return error(Code::kInternal, "the vocabulary's row of '{}' has a wrong field", key.name);
+    }
+  });
+}
+
+}  // namespace
+
+bool Range::contains(double value) const {
+  return std::isfinite(value) && (open_low ? value > low : value >= low) &&
+         (open_high ? value < high : value <= high);
+}
+
+std::span<const Key> vocabulary() { return kVocabulary; }
+
+const Key* find_key(std::string_view name) {
+  const auto found = std::find_if(std::begin(kVocabulary), std::end(kVocabulary),
+                                  [&](const Key& key) { return key.name == name; });
+  return found == std::end(kVocabulary) ? nullptr : found;
+}
+
+std::string_view table_of(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
+bool is_table(std::string_view name) {
+  return !name.empty() &&
+         std::any_of(std::begin(kVocabulary), std::end(kVocabulary), [&](const Key& key) {
+           return key.name.size() > name.size() && key.name.starts_with(name) &&
+                  key.name[name.size()] == '.';
+         });
+}
+
+std::string expectation(const Key& key) {
+  const auto with_range = [&](std::string text) {
+    const char* joint = ", ";
+    if (std::isfinite(key.range.low)) {
+      text +=
+          fmt::format("{}{} {}", joint, key.range.open_low ? "above" : "at least", key.range.low);
+      joint = " and ";
+    }
+    if (std::isfinite(key.range.high))
+      text +=
+          fmt::format("{}{} {}", joint, key.range.open_high ? "below" : "at most", key.range.high);
+    return text;
+  };
+  switch (key.type) {
+    case KeyType::kInteger:
+      return with_range("an integer");
+    case KeyType::kNumber:
+      return with_range("a finite number");
+    case KeyType::kBoolean:
+      return "true or false";
+    case KeyType::kChoice:
+      return key.choices.size() == 1 ? toml_string(key.choices.front())
+                                     : fmt::format("one of {}", fmt::join(key.choices, ", "));
+    case KeyType::kText:
+      return "a string that is not empty";
+    case KeyType::kPath:
+      return "a path";
+    case KeyType::kPartition:
+      return "one of iid, shards:K (K at least 1), dirichlet:ALPHA, quantity:ALPHA (ALPHA above "
+             "0), natural";
+    case KeyType::kCodec:
+      return "a codec such as \"ef | topk:0.01 | ternary | rice\"";
+    case KeyType::kDuration:
+      return with_range("a duration such as \"60s\" (units: ms, s, m, h)");
+    case KeyType::kSchedule:
+      return "a list of rate:rounds such as \"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds "
+             "at least 1)";
+  }
+  return {};
+}
+
+std::string unknown_name_message(std::string_view name) {
+  // In "fleeet.cohort" it is the table that's unknown.
+  const std::string_view whole = name;
+  while (!table_of(name).empty() && !is_table(table_of(name))) name = table_of(name);
+  const std::string_view table = table_of(name);
+  std::vector<std::string_view> keys;
+  std::vector<std::string_view> tables;
+  for (const Key& key : kVocabulary) {
+    std::string_view rest = key.name;
+    if (!table.empty()) {
+      if (!rest.starts_with(table) || rest.size() == table.size() || rest[table.size()] != '.')
+        continue;
+      rest.remove_prefix(table.size() + 1);
+    }
+    const size_t dot = rest.find('.');
+    if (dot == std::string_view::npos)
+      keys.push_back(rest);
+    else if (tables.empty() || tables.back() != rest.substr(0, dot))
+      tables.push_back(rest.substr(0, dot));
+  }
+
+  std::string message =
+      name == whole ? "unknown name" : fmt::format("there is no table '{}'", name);
+  std::vector<std::string_view> all = keys;
+  all.insert(all.end(), tables.begin(), tables.end());
+  std::string_view near = nearest(leaf_of(name), all);
+  // A right key in a wrong table.
+  if (near.empty())
+    for (const Key& key : kVocabulary)
+      if (leaf_of(key.name) == leaf_of(name)) near = key.name;
+  if (!near.empty()) message += fmt::format("; did you mean {}?", near);
+  message += message.back() == '?' ? " " : "; ";
+  if (table.empty())
+    message += "The top level has ";
+  else
+    message += fmt::format("[{}] has ", table);
+  message += fmt::format("{}", fmt::join(keys, ", "));
+  if (!tables.empty())
+    message +=
+        fmt::format(" and the table{} {}", tables.size() == 1 ? "" : "s", fmt::join(tables, ", "));
+  return message;
+}
+
+Value value_of_text(const Key& key, std::string_view text) {
+  switch (key.type) {
+    case KeyType::kInteger:
+      if (const auto value = whole_number<int64_t>(text)) return *value;
+      break;
+    case KeyType::kNumber:
+      if (const auto value = whole_number<double>(text)) return *value;
+      break;
+    case KeyType::kBoolean:
+      if (text == "true" || text == "false") return text == "true";
+      break;
+    default:
+      // Quotes are not needed, but who writes them means a string.
+      if (text.size() >= 2 && text.front() == text.back() &&
+          (text.front() == '"' || text.front() == '\''))
+        text = text.substr(1, text.size() - 2);
+      break;
+  }
+  return std::string(text);
+}
+
+Status assign(const Key& key, const Value& value, Scenario& scenario) {
+  if (key.type == KeyType::kInteger) {
+    const int64_t* number = std::get_if<int64_t>(&value);
+    return number == nullptr ? refused(key, value) : assign_integer(key, *number, scenario);
+  }
+  if (key.type == KeyType::kBoolean) {
+    const bool* flag = std::get_if<bool>(&value);
+    return flag == nullptr ? refused(key, value) : assign_as<bool>(key, *flag, scenario);
+  }
+  if (key.type == KeyType::kNumber) {
+    double number = 0;
+    if (const double* real = std::get_if<double>(&value))
+      number = *real;
+    else if (const int64_t* integer = std::get_if<int64_t>(&value))
+      number = static_cast<double>(*integer);
+    else
+      return refused(key, value);
+    if (!key.range.contains(number)) return refused(key, value);
+    return assign_as<double>(key, number, scenario);
+  }
+
+  const std::string* text = std::get_if<std::string>(&value);
+  if (text == nullptr) return refused(key, value);
+  if (key.type == KeyType::kDuration) {
+    const std::optional<double> seconds = parse_duration(*text);
+    if (!seconds || !key.range.contains(*seconds)) return refused(key, value);
+    return assign_as<double>(key, *seconds, scenario);
+  }
+  if (key.type == KeyType::kSchedule) {
+    std::optional<std::vector<WarmUpStep>> steps = parse_schedule(*text);
+    if (!steps) return refused(key, value);
+    return assign_as<std::vector<WarmUpStep>>(key, std::move(*steps), scenario);
+  }
+  if (key.type == KeyType::kCodec) {
+    TERN_TRY(const Codec codec, Codec::parse(*text));
+    return assign_as<std::string>(key, codec.spec(), scenario);
+  }
+  bool fits = !text->empty();
+  if (key.type == KeyType::kChoice)
+    fits = std::find(key.choices.begin(), key.choices.end(), *text) != key.choices.end();
+  if (key.type == KeyType::kPartition) fits = spelled_as_partition(*text);
+  if (!fits) return refused(key, value);
+  return assign_as<std::string>(key, *text, scenario);
+}
+
+std::optional<std::string> print_value(const Key& key, const Scenario& scenario) {
+  if (key.applies.holds != nullptr && !key.applies.holds(scenario)) return std::nullopt;
+  using Text = std::optional<std::string>;
+  struct Printer {
+    const Key& key;
+    Text operator()(uint32_t v) const { return (*this)(uint64_t{v}); }
+    Text operator()(uint64_t v) const {
+      if (v == 0 && key.zero_is_none) return std::nullopt;
+      return fmt::format("{}", v);
+    }
+    Text operator()(double v) const { return toml_float(v); }
+    Text operator()(bool v) const { return v ? "true" : "false"; }
+    Text operator()(const std::string& v) const {
+      if (v.empty()) return std::nullopt;
+      return toml_string(v);
+    }
+    Text operator()(const std::optional<double>& v) const {
+      if (!v) return std::nullopt;
+      if (key.type == KeyType::kDuration) return toml_string(fmt::format("{}s", *v));
+      return toml_float(*v);
+    }
+    Text operator()(const std::vector<WarmUpStep>& v) const {
+      if (v.empty()) return std::nullopt;
+      std::vector<std::string> steps;
+      for (const WarmUpStep& step : v)
+        steps.push_back(fmt::format("{}:{}", step.rate, step.rounds));
+      return toml_string(fmt::format("{}", fmt::join(steps, " ")));
+    }
+  };
+  const Printer printer{key};
+  // The accessors only form a reference; printing doesn't write through it.
+  return with_field(key, const_cast<Scenario&>(scenario),
+                    [&](const auto& field) -> Text { return printer(field); });
+}
+
+std::string toml_string(std::string_view text) {
+  std::string result = "\"";
+  for (char c : text) {
+    switch (c) {
+      case '"':
+        result += "\\\"";
+        break;
+      case '\\':
+        result += "\\\\";
+        break;
+      case '\n':
+        result += "\\n";
+        break;
+      case '\t':
+        result += "\\t";
+        break;
+      case '\r':
+        result += "\\r";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F)
+          result += fmt::format("\\u{:04X}", static_cast<unsigned>(c));
+        else
+          result += c;
+    }
+  }
+  return result + '"';
+}
+
+}  // namespace tern

@@ -1,0 +1,24 @@
+#include "coordinator/selection.h"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "base/rng.h"
+
+namespace tern {
+
+std::vector<uint32_t> select_uniform(uint32_t clients, uint32_t count, uint64_t seed,
+                                     uint32_t round) {
+  Rng rng(seed, Purpose::kSelect, round);
+  std::unordered_set<uint32_t> chosen;
+  chosen.reserve(count);
+  for (uint32_t top = clients - count; top < clients; ++top) {
+    const uint32_t drawn = rng.below(top + 1);
+    if (!chosen.insert(drawn).second) chosen.insert(top);
+  }
+  std::vector<uint32_t> cohort(chosen.begin(), chosen.end());
+  std::ranges::sort(cohort);
+  return cohort;
+}
+
+}  // namespace tern

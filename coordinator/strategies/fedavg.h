@@ -1,0 +1,30 @@
+/// FedAvg with a server step: the weighted mean of the updates, a server learning rate and server
+/// momentum.
+///   v <- beta v + mean;  step = eta v.   With eta = 1 and beta = 0 plain FedAvg.
+/// Papers: McMahan et al. 2017, arXiv:1602.05629; Hsu et al. 2019, arXiv:1909.06335 (FedAvgM).
+/// A strategy is a pair of plain functions over explicit state. Threads: the state belongs to its
+/// owner.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "config/scenario.h"
+
+namespace tern {
+
+struct ServerOptimizerState {
+  std::vector<float> momentum;  ///< empty without server momentum
+};
+
+/// What an update of a client with so many examples weighs: examples >> shift, within 1..65535.
+uint32_t fedavg_weight(uint32_t examples, int shift);
+/// The smallest shift that brings the largest example count of the fleet to 65535 or less.
+int fedavg_weight_shift(uint32_t largest_examples);
+
+/// Turns the mean update into the server's step, in place. Cost: O(n).
+void fedavg_step(const StrategyConfig& strategy, ServerOptimizerState& state,
+                 std::span<float> mean);
+
+}  // namespace tern

@@ -1,0 +1,84 @@
+/// The global model as a chain of published versions. What is published is exactly what clients
+/// hold: every version is a multiple of 2^-grid_bits, so a chain of deltas and a lossless snapshot
+/// give the same bits. Threads: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/parameter_schema.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "compression/updates/codec.h"
+#include "compression/updates/scratch.h"
+#include "proto/messages.h"
+#include "proto/parts.h"
+
+namespace tern {
+
+/// Grid of published models: multiples of 2^-20, parameters below 16.
+inline constexpr int kGridBits = 20;
+
+/// Frames are shared by all clients that download them.
+using SharedFrame = std::shared_ptr<const Bytes>;
+
+/// What brings one client to the current version.
+struct Download {
+  DownloadKind kind = DownloadKind::kNothing;
+  std::vector<SharedFrame> frames;
+};
+
+/// Everything needed to go on from a version after a restart.
+struct VersionsState {
+  uint32_t version = 0;
+  std::vector<float> parameters;
+  std::vector<float>
+      residual;  ///< what chains with memory still owe the clients; empty for the others
+  std::vector<SharedFrame> deltas;  ///< the newest ones, in order; the last one leads to `version`
+};
+
+class VersionedModel {
+ public:
+  /// Version 0: parameters on the grid. `seed` is that of the run.
+  VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero, uint64_t seed);
+
+  uint32_t version() const { return version_; }
+  std::span<const float> parameters() const { return parameters_; }
+  std::span<const float> version_zero() const { return version_zero_; }
+  const Digest& sha256() const { return sha256_; }
+  double residual_norm() const;
+
+  /// Publishes the next version: encodes step (+ residual, for chains with ef or without loss),
+  /// applies what clients will decode, keeps what is still owed. Returns the delta frame. Errors:
+  /// kOutOfRange when a parameter leaves the grid's range (the model has diverged); nothing is
+  /// published then.
+  Result<SharedFrame> publish(std::span<const float> step, const Codec& codec, uint32_t round,
+                              CodecScratch& scratch);
+
+  /// The deltas since `held` or the snapshot, whichever is fewer bytes. Cost: O(1), or O(n) once a
+  /// version for a snapshot. Errors: kInvalidArgument for a version that was never published.
+  Result<Download> download(uint32_t held, CodecScratch& scratch);
+
+  VersionsState state() const;
+  /// Errors: kCorrupt when the lengths don't fit the schema.
+  Status restore(VersionsState state);
+
+ private:
+  Status encode_snapshot(CodecScratch& scratch);
+
+  uint64_t schema_hash_;
+  uint64_t seed_;
+  std::vector<float> version_zero_;
+  std::vector<float> parameters_;
+  std::vector<float> residual_;
+  uint32_t version_ = 0;
+  Digest sha256_;
+  std::deque<SharedFrame> deltas_;  // the last one leads to version_
+  SharedFrame snapshot_;            // of version_; made when first asked for
+};
+
+}  // namespace tern

@@ -1,0 +1,50 @@
+#include "learning/blas.h"
+
+#include <ATen/Parallel.h>
+#include <dlfcn.h>
+#include <torch/version.h>
+
+#include <exception>
+#include <mutex>
+
+namespace tern {
+namespace {
+
+// Looked up, not linked: LibTorch loads whatever Debian's libblas.so.3 alternative points to.
+template <typename Function>
+Function* find_symbol(const char* name) {
+  return reinterpret_cast<Function*>(dlsym(RTLD_DEFAULT, name));
+}
+
+}  // namespace
+
+bool make_math_serial() {
+  static std::once_flag once;
+  static bool found = false;
+  std::call_once(once, [] {
+    at::set_num_threads(1);
+    try {
+      at::set_num_interop_threads(1);
+    } catch (const std::exception&) {
+      // Somebody chose a number before us, or the pool runs already; nothing in Tern uses it.
+    }
+    if (auto* set_threads = find_symbol<void(int)>("openblas_set_num_threads")) {
+      set_threads(1);
+      found = true;
+    }
+  });
+  return found;
+}
+
+std::string blas_description() {
+  auto* config = find_symbol<char*()>("openblas_get_config");
+  auto* core = find_symbol<char*()>("openblas_get_corename");
+  if (config == nullptr || core == nullptr) return "unknown";
+  // "OpenBLAS 0.3.21 NO_LAPACKE DYNAMIC_ARCH ...": the first two words are name and version.
+  const std::string text = config();
+  return text.substr(0, text.find(' ', text.find(' ') + 1)) + " " + core();
+}
+
+std::string libtorch_version() { return TORCH_VERSION; }
+
+}  // namespace tern

@@ -1,0 +1,34 @@
+/// What all workers of a process share: the examples, who holds which, and the model's schema. No
+/// LibTorch here.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/parameter_schema.h"
+#include "base/status.h"
+#include "learning/dataset.h"
+
+namespace tern {
+
+/// Immutable once made: trainers and evaluators of every thread read the same memory and copy only
+/// the batch at hand.
+struct LearningData {
+  std::string model;  ///< logistic | mlp-2nn | cnn
+  ParameterSchema schema;
+  DataBundle data;
+  std::vector<std::vector<uint32_t>>
+      clients;  ///< training examples of each client number; may be empty
+};
+
+/// Takes the examples over without copying them. `clients` is what partition() gives for the
+/// training part. Shared ownership: every trainer and evaluator keeps the data alive. Errors:
+/// kInvalidArgument when the model is unknown or can't take the data's shape, or when lengths,
+/// labels or indices don't fit each other.
+Result<std::shared_ptr<const LearningData>> make_learning_data(
+    std::string_view model, DataBundle data, std::vector<std::vector<uint32_t>> clients);
+
+}  // namespace tern

@@ -1,0 +1,92 @@
+#include "learning/torch_evaluator.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "learning/blas.h"
+#include "learning/models.h"
+#include "learning/torch_errors.h"
+
+namespace tern {
+namespace {
+
+constexpr size_t kPartExamples = 1000;
+
+class TorchEvaluator final : public Evaluator {
+ public:
+  TorchEvaluator(std::shared_ptr<const LearningData> data, Network network)
+      : data_(std::move(data)), network_(std::move(network)) {
+    const c10::InferenceMode no_autograd;
+    flat_ = at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat);
+    views_ = parameter_views(data_->schema, flat_);
+  }
+
+  size_t part_count() const override {
+    return (data_->data.test.examples() + kPartExamples - 1) / kPartExamples;
+  }
+
+  Result<EvaluationPart> evaluate(std::span<const float> parameters, size_t part) override {
+    if (parameters.size() != data_->schema.elements())
+      return error(Code::kInvalidArgument, "{} parameters where the model has {}",
+                   parameters.size(), data_->schema.elements());
+    if (part >= part_count())
+      return error(Code::kInvalidArgument, "part {} of {}", part, part_count());
+    return without_exceptions([&] { return evaluate_part(parameters, part); });
+  }
+
+ private:
+  Result<EvaluationPart> evaluate_part(std::span<const float> parameters, size_t part) {
+    at::init_num_threads();
+    const c10::InferenceMode no_autograd;
+    // A copy, so that neither the caller's alignment nor its lifetime matters.
+    std::memcpy(flat_.data_ptr<float>(), parameters.data(), parameters.size_bytes());
+    const Dataset& test = data_->data.test;
+    const size_t first = part * kPartExamples;
+    const size_t count = std::min(kPartExamples, test.examples() - first);
+    const auto features = static_cast<size_t>(data_->data.shape.features());
+    // from_blob wants a mutable pointer; nothing writes to the inputs of a forward pass.
+    const at::Tensor inputs =
+        at::from_blob(const_cast<float*>(test.inputs.data() + first * features),
+                      {static_cast<int64_t>(count), static_cast<int64_t>(features)}, at::kFloat);
+    const at::Tensor scores = network_.forward(views_, inputs).contiguous();
+    const auto classes = static_cast<size_t>(scores.size(1));
+
+    EvaluationPart result;
+    result.predicted.reserve(count);
+    result.loss.reserve(count);
+    const float* row = scores.data_ptr<float>();
+    for (size_t i = 0; i < count; ++i, row += classes) {
+      const float* best = std::max_element(row, row + classes);
+      float sum = 0;
+      for (size_t c = 0; c < classes; ++c) sum += std::exp(row[c] - *best);
+      const float loss = std::log(sum) - (row[test.labels[first + i]] - *best);
+      if (!std::isfinite(loss))
+        return error(Code::kOutOfRange, "the model's output for test example {} is not finite",
+                     first + i);
+      result.predicted.push_back(static_cast<uint32_t>(best - row));
+      result.loss.push_back(loss);
+    }
+    return result;
+  }
+
+  const std::shared_ptr<const LearningData> data_;
+  const Network network_;
+  at::Tensor flat_;
+  std::vector<at::Tensor> views_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Evaluator>> make_evaluator(std::shared_ptr<const LearningData> data) {
+  make_math_serial();
+  return without_exceptions([&]() -> Result<std::unique_ptr<Evaluator>> {
+    TERN_TRY(Network network, Network::make(data->schema, data->data.shape));
+    return std::make_unique<TorchEvaluator>(std::move(data), std::move(network));
+  });
+}
+
+}  // namespace tern

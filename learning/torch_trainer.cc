@@ -1,0 +1,296 @@
+#include "learning/torch_trainer.h"
+
+#include <torch/torch.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/rng.h"
+#include "learning/blas.h"
+#include "learning/models.h"
+#include "learning/torch_errors.h"
+
+namespace tern {
+namespace {
+
+Status check_plan(const TrainingPlan& plan) {
+  if ((plan.local_epochs == 0) == (plan.local_steps == 0))
+    return error(Code::kInvalidArgument,
+                 "exactly one of local_epochs ({}) and local_steps ({}) must be positive",
+                 plan.local_epochs, plan.local_steps);
+  if (plan.batch_size == 0) return error(Code::kInvalidArgument, "batch_size is 0");
+  for (const double x : {plan.learning_rate, plan.momentum, plan.weight_decay})
+    if (!(x >= 0 && std::isfinite(x)))
+      return error(
+          Code::kInvalidArgument,
+          "learning_rate {}, momentum {} and weight_decay {} must be finite and not negative",
+          plan.learning_rate, plan.momentum, plan.weight_decay);
+  return {};
+}
+
+/// Replaces the scores [n, classes] of a batch, with any strides, by the gradient of the batch's
+/// mean cross-entropy; gives that mean.
+double cross_entropy_gradient(at::Tensor& scores, const std::vector<uint32_t>& labels) {
+  auto score = scores.accessor<float, 2>();
+  const int64_t classes = scores.size(1);
+  const auto n = static_cast<float>(scores.size(0));
+  double loss = 0;
+  for (int64_t i = 0; i < scores.size(0); ++i) {
+    auto row = score[i];
+    float largest = row[0];
+    for (int64_t c = 1; c < classes; ++c) largest = std::max(largest, row[c]);
+    const auto label = static_cast<int64_t>(labels[static_cast<size_t>(i)]);
+    const float label_score = row[label] - largest;
+    float sum = 0;
+    for (int64_t c = 0; c < classes; ++c) {
+      row[c] = std::exp(row[c] - largest);
+      sum += row[c];
+    }
+    loss += static_cast<double>(std::log(sum)) - label_score;
+    for (int64_t c = 0; c < classes; ++c) row[c] /= sum * n;
+    row[label] -= 1 / n;
+  }
+  return loss / static_cast<double>(n);
+}
+
+/// Writes to - from into `out`; false if a difference isn't finite.
+bool finite_difference(const float* to, std::span<const float> from, std::span<float> out) {
+  // The largest exponent field tells, in integers, which the compiler vectorizes; a float sum it
+  // may not.
+  uint32_t largest = 0;
+  for (size_t i = 0; i < out.size(); ++i) {
+    out[i] = to[i] - from[i];
+    largest = std::max(largest, std::bit_cast<uint32_t>(out[i]) & 0x7FFFFFFFU);
+  }
+  return largest < 0x7F800000U;
+}
+
+/// The batches of one task, copied from the shared data one at a time: a batch stays in the cache
+/// until it is used, and memory doesn't grow with the client.
+class Batches {
+ public:
+  Batches(const LearningData& data, const TrainTask& task)
+      : examples_(data.data.train),
+        held_(data.clients[task.client]),
+        task_(task),
+        features_(static_cast<size_t>(data.data.shape.features())),
+        length_(std::min<size_t>(task.plan.batch_size, held_.size())),
+        inputs_(at::empty({static_cast<int64_t>(length_), static_cast<int64_t>(features_)},
+                          at::kFloat)) {}
+
+  /// Shuffles; the order follows from the task and the number of the pass alone.
+  void start_pass(uint32_t pass) {
+    order_ = held_;
+    Rng rng(task_.seed, Purpose::kBatches, task_.round, task_.client, pass);
+    rng.shuffle(std::span<uint32_t>(order_));
+    at_ = 0;
+  }
+  bool done() const { return at_ == order_.size(); }
+
+  /// Loads the next batch of this pass.
+  void next() {
+    const size_t n = std::min(length_, order_.size() - at_);
+    labels_.resize(n);
+    float* out = inputs_.data_ptr<float>();
+    for (size_t i = 0; i < n; ++i, out += features_) {
+      const uint32_t example = order_[at_ + i];
+      std::memcpy(out, examples_.inputs.data() + example * features_, features_ * sizeof(float));
+      labels_[i] = examples_.labels[example];
+    }
+    at_ += n;
+  }
+  at::Tensor inputs() const {
+    return labels_.size() == length_ ? inputs_
+                                     : inputs_.narrow(0, 0, static_cast<int64_t>(labels_.size()));
+  }
+  const std::vector<uint32_t>& labels() const { return labels_; }
+
+ private:
+  const Dataset& examples_;
+  const std::vector<uint32_t>& held_;
+  const TrainTask& task_;
+  const size_t features_;
+  const size_t length_;  ///< of all batches but a short last one
+  at::Tensor inputs_;
+  std::vector<uint32_t> labels_;
+  std::vector<uint32_t> order_;
+  size_t at_ = 0;
+};
+
+/// Convolutions are differentiated by LibTorch. The linear layers, where nearly all parameters are,
+/// are done by hand: the product that gives a weight's gradient is added straight to the weight (or
+/// its velocity), so that the gradient, as large as the model, is never stored. That halves the
+/// memory traffic of a step with small batches.
+class TorchTrainer final : public Trainer {
+ public:
+  TorchTrainer(std::shared_ptr<const LearningData> data, Network network)
+      : data_(std::move(data)),
+        network_(std::move(network)),
+        flat_(at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat)),
+        parameters_(parameter_views(data_->schema, flat_)) {
+    // variable_data(), not detach(): all views of flat_ count changes together, and the step of a
+    // linear layer must not make autograd believe that a convolution's weight has changed.
+    for (size_t i = 0; i < 2 * network_.convolutions(); ++i)
+      leaves_.push_back(parameters_[i].variable_data().requires_grad_());
+  }
+
+  const ParameterSchema& schema() const override { return data_->schema; }
+
+  Result<TrainReport> train(const TrainTask& task, std::span<const float> base,
+                            std::span<float> update) override {
+    auto report = without_exceptions([&] { return train_client(task, base, update); });
+    if (!report)
+      return std::move(report).error().within(
+          fmt::format("training client {} in round {}", task.client, task.round));
+    return report;
+  }
+
+ private:
+  Result<TrainReport> train_client(const TrainTask& task, std::span<const float> base,
+                                   std::span<float> update) {
+    TERN_CHECK_OK(check_plan(task.plan));
+    if (base.size() != schema().elements() || update.size() != base.size())
+      return error(Code::kInvalidArgument,
+                   "base and update have {} and {} elements where the model has {}", base.size(),
+                   update.size(), schema().elements());
+    if (task.client >= data_->clients.size())
+      return error(Code::kInvalidArgument, "there are {} clients", data_->clients.size());
+    const size_t held = data_->clients[task.client].size();
+    if (held == 0) return error(Code::kInvalidArgument, "the client has no examples");
+
+    at::init_num_threads();  // LibTorch keeps the number for each thread; oneDNN would not ask it
+                             // to
+    const at::NoGradGuard no_grad;
+    std::memcpy(flat_.data_ptr<float>(), base.data(), base.size_bytes());
+    plan_ = task.plan;
+    reset_velocity();
+    Batches batches(*data_, task);
+    TrainReport report;
+    report.examples = static_cast<uint32_t>(held);
+    const auto finished = [&](uint32_t pass) {
+      return plan_.local_steps > 0 ? report.steps == plan_.local_steps : pass == plan_.local_epochs;
+    };
+    for (uint32_t pass = 0; !finished(pass); ++pass) {
+      batches.start_pass(pass);
+      double loss = 0;
+      uint32_t steps = 0;
+      for (; !batches.done() && (plan_.local_steps == 0 || report.steps < plan_.local_steps);
+           ++report.steps, ++steps) {
+        batches.next();
+        loss += step(batches.inputs(), batches.labels());
+        report.samples_trained += batches.labels().size();
+      }
+      report.mean_loss = loss / steps;
+      if (!std::isfinite(report.mean_loss))
+        return error(
+            Code::kOutOfRange,
+            "the loss is no longer finite in pass {}; a smaller learning_rate than {} may help",
+            pass + 1, plan_.learning_rate);
+    }
+    if (!finite_difference(flat_.data_ptr<float>(), base, update))
+      return error(Code::kOutOfRange,
+                   "a parameter is no longer finite; a smaller learning_rate than {} may help",
+                   plan_.learning_rate);
+    return report;
+  }
+
+  void reset_velocity() {
+    if (plan_.momentum == 0) return;
+    if (!flat_velocity_.defined()) {
+      flat_velocity_ = at::empty_like(flat_);
+      velocity_ = parameter_views(data_->schema, flat_velocity_);
+    }
+    flat_velocity_.zero_();
+  }
+
+  /// One minibatch; gives its mean loss before the step.
+  double step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
+    const size_t first = network_.convolutions();
+    const size_t layers = network_.linear_layers();
+    at::Tensor features = inputs;
+    if (first > 0) {
+      const at::AutoGradMode record(true);
+      features = network_.features(leaves_, inputs);
+    }
+    // Activations are [n, units], but their memory runs along the batch: OpenBLAS likes the large
+    // matrix on the left, and at n = 10 is a third faster so.
+    std::vector<at::Tensor> seen(layers);  // what each linear layer sees
+    at::Tensor x = features.detach();
+    for (size_t i = 0; i < layers; ++i) {
+      seen[i] = x;
+      x = at::addmm(bias(first + i).unsqueeze(1), weight(first + i), seen[i].t()).t();
+      if (i + 1 < layers) x.relu_();
+    }
+    const double loss = cross_entropy_gradient(x, labels);
+
+    at::Tensor gradient = x;  // by the outputs of layer i, then of its inputs
+    for (size_t i = layers; i-- > 0;) {
+      at::Tensor below;
+      if (first + i > 0) below = at::mm(weight(first + i).t(), gradient.t()).t();
+      if (i > 0) below = at::threshold_backward(below, seen[i], 0);
+      descend_product(2 * (first + i), gradient.t(), seen[i]);
+      descend(2 * (first + i) + 1, gradient.sum(0));
+      gradient = std::move(below);
+    }
+    if (first > 0) {
+      const auto gradients = torch::autograd::grad({features}, leaves_, {gradient});
+      for (size_t i = 0; i < gradients.size(); ++i) descend(i, gradients[i]);
+    }
+    return loss;
+  }
+
+  const at::Tensor& weight(size_t layer) const { return parameters_[2 * layer]; }
+  const at::Tensor& bias(size_t layer) const { return parameters_[2 * layer + 1]; }
+
+  /// One step of parameter i along its gradient.
+  void descend(size_t i, const at::Tensor& gradient) {
+    at::Tensor& w = parameters_[i];
+    if (plan_.momentum == 0) {
+      if (plan_.weight_decay != 0) w.mul_(1 - plan_.learning_rate * plan_.weight_decay);
+      w.add_(gradient, -plan_.learning_rate);
+    } else {
+      velocity_[i].mul_(plan_.momentum).add_(gradient);
+      finish_with_velocity(i);
+    }
+  }
+
+  /// The same for the gradient left * right.
+  void descend_product(size_t i, const at::Tensor& left, const at::Tensor& right) {
+    if (plan_.momentum == 0) {
+      parameters_[i].addmm_(left, right, 1 - plan_.learning_rate * plan_.weight_decay,
+                            -plan_.learning_rate);
+    } else {
+      velocity_[i].addmm_(left, right, plan_.momentum, 1);
+      finish_with_velocity(i);
+    }
+  }
+
+  void finish_with_velocity(size_t i) {
+    if (plan_.weight_decay != 0) velocity_[i].add_(parameters_[i], plan_.weight_decay);
+    parameters_[i].add_(velocity_[i], -plan_.learning_rate);
+  }
+
+  const std::shared_ptr<const LearningData> data_;  // shared with all workers
+  const Network network_;
+  TrainingPlan plan_;  ///< of the task at hand
+  at::Tensor flat_;
+  std::vector<at::Tensor> parameters_;  ///< views of flat_
+  std::vector<at::Tensor> leaves_;      ///< the convolutions' ones again, for autograd
+  at::Tensor flat_velocity_;            ///< made by the first task with momentum
+  std::vector<at::Tensor> velocity_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Trainer>> make_trainer(std::shared_ptr<const LearningData> data) {
+  make_math_serial();
+  return without_exceptions([&]() -> Result<std::unique_ptr<Trainer>> {
+    TERN_TRY(Network network, Network::make(data->schema, data->data.shape));
+    return std::make_unique<TorchTrainer>(std::move(data), std::move(network));
+  });
+}
+
+}  // namespace tern

@@ -1,0 +1,96 @@
+#include "simulations/benchmark.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "config/load.h"
+#include "config/model_card.h"
+#include "coordinator/versions.h"
+#include "learning/torch_trainer.h"
+#include "simulations/simulation.h"
+#include "tests/bench/plain_loop.h"
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+/// Samples that one measurement trains: about a second for each model.
+size_t clients_for(std::string_view model) { return model == "cnn" ? 2 : 40; }
+uint32_t rounds_for(std::string_view model) { return model == "cnn" ? 1 : 8; }
+
+Result<double> step_rate(Trainer& trainer, const Scenario& scenario, std::span<const float> base,
+                         std::span<float> update, size_t clients) {
+  const auto start = std::chrono::steady_clock::now();
+  uint64_t samples = 0;
+  for (size_t client = 0; client < clients; ++client) {
+    TERN_TRY(const TrainReport report, trainer.train({.plan = scenario.training,
+                                                      .seed = scenario.seed,
+                                                      .round = 1,
+                                                      .client = static_cast<uint32_t>(client)},
+                                                     base, update));
+    samples += report.samples_trained;
+  }
+  return static_cast<double>(samples) /
+         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+Result<double> end_to_end_rate(const PreparedScenario& prepared, size_t workers,
+                               const std::atomic<bool>& stop) {
+  TERN_TRY(const RunResult run,
+           run_scenario(prepared, {.workers = workers, .show_progress = false}, stop));
+  if (run.interrupted) return error(Code::kCancelled, "interrupted");
+  return run.summary["samples_trained"].get<double>() /
+         run.summary["seconds"]["wall"].get<double>();
+}
+
+}  // namespace
+
+Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
+                                          const std::atomic<bool>& stop) {
+  ordered_json results = ordered_json::array(), workers = ordered_json::object();
+  for (const std::string& model : benchmark.models) {
+    const bool first = results.empty();
+    TERN_TRY(Scenario scenario,
+             load_scenario(benchmark.scenario, {{"model.name", model},
+                                                {"rounds", std::to_string(rounds_for(model))},
+                                                {"evaluation.every", "1000000"}}));
+    TERN_TRY(const PreparedScenario prepared, prepare(scenario));
+    const size_t n = prepared.data->schema.elements();
+    std::vector<float> base(n), update(n);
+    initialize_parameters(prepared.data->schema, scenario.seed, kGridBits, base);
+    TERN_TRY(const std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
+    const size_t clients = std::min(clients_for(model), prepared.data->clients.size());
+    double plain = 0, step = 0, one = 0, two = 0;
+    // The first pass warms caches and allocators up and doesn't count.
+    for (size_t repeat = 0; repeat <= benchmark.repeats; ++repeat) {
+      const bool counts = repeat > 0;
+      fmt::print(stderr, "{}: {}\n", model,
+                 counts ? fmt::format("repeat {} of {}", repeat, benchmark.repeats) : "warming up");
+      TERN_TRY(const PlainLoopReport loop,
+               run_plain_loop(*prepared.data, scenario.training, base, clients, scenario.seed));
+      TERN_TRY(const double step_now, step_rate(*trainer, scenario, base, update, clients));
+      TERN_TRY(const double one_now, end_to_end_rate(prepared, 1, stop));
+      if (first) {
+        TERN_TRY(const double two_now, end_to_end_rate(prepared, 2, stop));
+        if (counts) two = std::max(two, two_now);
+      }
+      if (!counts) continue;
+      plain = std::max(plain, loop.samples_per_second);
+      step = std::max(step, step_now);
+      one = std::max(one, one_now);
+    }
+    results.push_back({{"model", model},
+                       {"batch", scenario.training.batch_size},
+                       {"plain_samples_per_s", plain},
+                       {"step_samples_per_s", step},
+                       {"end_to_end_samples_per_s", one}});
+    if (first) workers = {{"1", one}, {"2", two}};
+  }
+  return ordered_json{{"results", std::move(results)}, {"workers", std::move(workers)}};
+}
+
+}  // namespace tern

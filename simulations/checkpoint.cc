@@ -1,0 +1,131 @@
+#include "simulations/checkpoint.h"
+
+#include <cstring>
+
+#include "base/bytes.h"
+#include "base/durable_file.h"
+#include "base/sha256.h"
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr std::string_view kMagic = "TRNCKPT1";
+constexpr size_t kJsonAt = 16;  // after magic and length
+
+/// Appends arrays to the file's tail; the JSON keeps their lengths.
+class Tail {
+ public:
+  size_t add(std::span<const std::byte> bytes) {
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    return bytes.size();
+  }
+  size_t add(const std::vector<float>& values) {
+    return add(std::as_bytes(std::span(values))) / sizeof(float);
+  }
+  const Bytes& bytes() const { return bytes_; }
+
+ private:
+  Bytes bytes_;
+};
+
+Result<std::vector<float>> take_floats(ByteReader& reader, size_t count) {
+  if (count > reader.left() / sizeof(float))
+    return error(Code::kCorrupt, "the checkpoint ends early");
+  std::vector<float> values(count);
+  const auto bytes = reader.take_bytes(count * sizeof(float));
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+Result<Checkpoint> parse(std::span<const std::byte> file) {
+  const ordered_json json = ordered_json::parse(
+      reinterpret_cast<const char*>(file.data()) + kJsonAt,
+      reinterpret_cast<const char*>(file.data()) + kJsonAt + load<uint64_t>(file.data() + 8));
+  ByteReader reader(file.subspan(kJsonAt + load<uint64_t>(file.data() + 8)));
+  Checkpoint checkpoint{.config_sha256 = json.at("config_sha256"),
+                        .fleet = {},
+                        .totals = totals_from_json(json.at("totals")),
+                        .rows = json.at("rows"),
+                        .seconds = json.at("seconds"),
+                        .wall_seconds = json.at("wall_seconds")};
+  checkpoint.fleet.round = json.at("round");
+  checkpoint.fleet.model.version = json.at("version");
+  TERN_TRY(checkpoint.fleet.model.parameters, take_floats(reader, json.at("parameters")));
+  TERN_TRY(checkpoint.fleet.model.residual, take_floats(reader, json.at("residual")));
+  TERN_TRY(checkpoint.fleet.optimizer.momentum, take_floats(reader, json.at("momentum")));
+  for (const auto& length : json.at("deltas")) {
+    const auto bytes = reader.take_bytes(length.get<size_t>());
+    checkpoint.fleet.model.deltas.push_back(
+        std::make_shared<const Bytes>(bytes.begin(), bytes.end()));
+  }
+  for (const auto& client : json.at("clients")) {
+    TERN_TRY(std::vector<float> residual, take_floats(reader, client.at(3)));
+    checkpoint.fleet.clients[client.at(0)] = {.held_version = client.at(1),
+                                              .last_task_round = client.at(2),
+                                              .residual = Residual(std::move(residual))};
+  }
+  if (!reader.ok() || reader.left() != 0)
+    return error(Code::kCorrupt, "the checkpoint has the wrong length");
+  return checkpoint;
+}
+
+}  // namespace
+
+Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
+  Tail tail;
+  const FleetState& fleet = checkpoint.fleet;
+  ordered_json json{{"config_sha256", checkpoint.config_sha256},
+                    {"totals", to_json(checkpoint.totals)},
+                    {"rows", checkpoint.rows},
+                    {"seconds", checkpoint.seconds},
+                    {"wall_seconds", checkpoint.wall_seconds},
+                    {"round", fleet.round},
+                    {"version", fleet.model.version},
+                    {"parameters", tail.add(fleet.model.parameters)},
+                    {"residual", tail.add(fleet.model.residual)},
+                    {"momentum", tail.add(fleet.optimizer.momentum)},
+                    {"deltas", ordered_json::array()},
+                    {"clients", ordered_json::array()}};
+  for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(tail.add(*delta));
+  for (const auto& [client, state] : fleet.clients)
+    json["clients"].push_back({client, state.held_version, state.last_task_round,
+                               tail.add(std::as_bytes(state.residual.values())) / sizeof(float)});
+  const std::string text = json.dump();
+  Bytes file(kJsonAt);
+  std::memcpy(file.data(), kMagic.data(), kMagic.size());
+  store(file.data() + 8, uint64_t{text.size()});
+  const auto head = std::as_bytes(std::span(text));
+  file.insert(file.end(), head.begin(), head.end());
+  file.insert(file.end(), tail.bytes().begin(), tail.bytes().end());
+  const Digest digest = sha256(std::span<const std::byte>(file));
+  file.insert(file.end(), digest.begin(), digest.end());
+  return write_durably(path, std::span<const std::byte>(file));
+}
+
+Result<Checkpoint> read_checkpoint(const std::string& path) {
+  TERN_TRY(const std::vector<std::byte> file, read_file(path));
+  const auto damaged = [&](std::string_view what) {
+    return Status(Code::kCorrupt, std::string(what), {.file = path});
+  };
+  if (file.size() < kJsonAt + sizeof(Digest) ||
+      std::memcmp(file.data(), kMagic.data(), kMagic.size()) != 0)
+    return damaged("not a checkpoint of this version of Tern");
+  const auto content = std::span(file).first(file.size() - sizeof(Digest));
+  const Digest digest = sha256(std::span<const std::byte>(content));
+  if (std::memcmp(digest.data(), file.data() + content.size(), sizeof(Digest)) != 0)
+    return damaged("the checkpoint is damaged: its SHA-256 doesn't fit");
+  if (load<uint64_t>(content.data() + 8) > content.size() - kJsonAt)
+    return damaged("the checkpoint ends early");
+  try {
+    Result<Checkpoint> checkpoint = parse(content);
+    if (!checkpoint) return std::move(checkpoint).error().at({.file = path});
+    return checkpoint;
+  } catch (const nlohmann::json::exception& problem) {
+    return damaged(fmt::format("the checkpoint can't be read: {}", problem.what()));
+  }
+}
+
+}  // namespace tern

@@ -1,0 +1,12 @@
+/// The sub-commands of `tern`. Each adds itself to the program and runs when chosen, setting the
+/// exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace tern::cli {
+
+void add_simulate(CLI::App& program, int& exit_status);
+void add_bench(CLI::App& program, int& exit_status);
+
+}  // namespace tern::cli

@@ -1,0 +1,179 @@
+#include <fmt/format.h>
+
+#include <memory>
+#include <thread>
+
+#include "config/load.h"
+#include "learning/blas.h"
+#include "simulations/cli/commands.h"
+#include "simulations/cli/output.h"
+#include "simulations/progress.h"
+#include "simulations/simulation.h"
+
+namespace tern::cli {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+struct Arguments {
+  std::string file;
+  std::string out;
+  std::string resume;
+  std::vector<std::string> set;
+  std::vector<uint64_t> seeds;
+  size_t workers = 0;
+  uint32_t checkpoint_every = 25;
+  bool json = false;
+  bool check = false;
+};
+
+Result<Scenario> load(const Arguments& arguments) {
+  std::vector<Override> overrides;
+  for (const std::string& text : arguments.set) {
+    TERN_TRY(Override one, parse_override(text));
+    overrides.push_back(std::move(one));
+  }
+  if (arguments.resume.empty()) {
+    if (arguments.file.empty())
+      return error(Code::kInvalidArgument,
+                   "a scenario file is missing (or --resume DIR); see tern simulate --help");
+    return load_scenario(arguments.file, overrides);
+  }
+  if (!arguments.file.empty() || !arguments.out.empty() || !arguments.set.empty() ||
+      !arguments.seeds.empty())
+    return error(Code::kInvalidArgument,
+                 "--resume DIR goes on with the scenario in DIR: it takes no scenario file, --out, "
+                 "--set or --seeds");
+  return load_scenario(arguments.resume + "/scenario.toml");
+}
+
+/// An error about a key gets the scenario file's name if it has none yet.
+Status in_file(Status status, const std::string& file) {
+  Where where = status.where();
+  if (where.file.empty() && !where.key.empty()) where.file = file;
+  return std::move(status).at(std::move(where));
+}
+
+void print_check(const Scenario& scenario, const ordered_json& cost, bool json) {
+  if (json) {
+    fmt::print("{}\n", ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}}.dump(2));
+    return;
+  }
+  fmt::print(
+      "{}\n# Cost, estimated: {} parameters; an update is {}, a delta {};\n"
+      "# in all {} up, {} down, {:.3g} samples to train, about {} of memory.\n",
+      print_scenario(scenario), cost["parameters"].get<uint64_t>(),
+      human_bytes(cost["update_bytes"].get<double>()),
+      human_bytes(cost["delta_bytes"].get<double>()), human_bytes(cost["bytes_up"].get<double>()),
+      human_bytes(cost["bytes_down"].get<double>()), cost["samples"].get<double>(),
+      human_bytes(cost["memory_bytes"].get<double>()));
+}
+
+int simulate(const Arguments& arguments) {
+  const std::string file =
+      arguments.resume.empty() ? arguments.file : arguments.resume + "/scenario.toml";
+  const auto failed = [&](Status status) {
+    return fail(in_file(std::move(status), file), arguments.json);
+  };
+  Result<Scenario> scenario = load(arguments);
+  if (!scenario) return failed(std::move(scenario).error());
+  RunOptions options{.workers = arguments.workers > 0
+                                    ? arguments.workers
+                                    : std::max(1u, std::thread::hardware_concurrency()),
+                     .out = arguments.resume.empty() ? arguments.out : arguments.resume,
+                     .resume = !arguments.resume.empty(),
+                     .checkpoint_every = arguments.checkpoint_every};
+  if (!make_math_serial())
+    fmt::print(stderr,
+               "tern: LibTorch runs without OpenBLAS and may be 30 times slower; install "
+               "libopenblas0-pthread\n");
+  const std::atomic<bool>& stop = stop_on_interrupt();
+
+  std::vector<ordered_json> summaries;
+  const bool several = !arguments.seeds.empty();
+  bool interrupted = false;
+  for (const uint64_t seed : several ? arguments.seeds : std::vector<uint64_t>{scenario->seed}) {
+    scenario->seed = seed;
+    Result<PreparedScenario> prepared = prepare(*scenario);
+    if (!prepared) return failed(std::move(prepared).error());
+    if (arguments.check) {
+      Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
+      if (!cost) return failed(std::move(cost).error());
+      print_check(prepared->scenario, *cost, arguments.json);
+      return kOk;
+    }
+    if (several) {
+      options.title = fmt::format("seed {}", seed);
+      if (!arguments.out.empty()) options.out = fmt::format("{}/seed-{}", arguments.out, seed);
+    }
+    Result<RunResult> run = run_scenario(*prepared, options, stop);
+    if (!run) return failed(std::move(run).error());
+    if (!arguments.json) fmt::print("{}", summary_table(run->summary));
+    summaries.push_back(std::move(run->summary));
+    interrupted = run->interrupted;
+    if (interrupted) break;
+  }
+  if (several) {
+    const ordered_json combined = combine_summaries(summaries);
+    if (arguments.json)
+      fmt::print("{}\n", combined.dump(2));
+    else
+      fmt::print("{}", combined_table(combined));
+  } else if (arguments.json) {
+    fmt::print("{}\n", summaries.front().dump(2));
+  }
+  if (!options.out.empty() && !arguments.json)
+    fmt::print("results in {}{}\n", several ? arguments.out : options.out,
+               several ? "/seed-*" : "/, see report.html");
+  if (!interrupted) return kOk;
+  if (!options.out.empty())
+    fmt::print(stderr, "interrupted; go on with: tern simulate --resume {}\n", options.out);
+  return kInterrupted;
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& program, int& exit_status) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = program.add_subcommand("simulate", "Run a scenario's fleet in this process");
+  command->add_option("FILE", arguments->file, "Scenario, a TOML file");
+  command
+      ->add_option("--out", arguments->out, "Folder for the results; without it none are written")
+      ->type_name("DIR");
+  command->add_option("--resume", arguments->resume, "Go on with the interrupted run in DIR")
+      ->type_name("DIR");
+  command
+      ->add_option("--set", arguments->set,
+                   "Override a key, e.g. --set rounds=20 --set fleet.cohort=5")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command->add_option("--seeds", arguments->seeds, "Run once for each seed; prints mean and spread")
+      ->delimiter(',')
+      ->type_name("N,N,...");
+  command
+      ->add_option("--workers", arguments->workers,
+                   "Threads; the results don't depend on it [one a core]")
+      ->check(CLI::Range(1, 1024));
+  command
+      ->add_option("--checkpoint-every", arguments->checkpoint_every,
+                   "Rounds between checkpoints, 0: only when interrupted")
+      ->capture_default_str();
+  command->add_flag("--check", arguments->check,
+                    "Print the resolved scenario and what it would cost, and stop");
+  command->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
+  command->footer(
+      "Ctrl-C ends the run after the current round with the results so far; --resume goes on from "
+      "there.\n"
+      "DIR gets summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml, "
+      "report.html.\n"
+      "Examples:\n"
+      "  tern simulate simulations/scenarios/fashion-mnist.toml --out out/first\n"
+      "  tern simulate simulations/scenarios/fashion-mnist.toml --set rounds=20 --json\n"
+      "  tern simulate simulations/scenarios/fashion-mnist.toml --seeds 1,2,3 --out out/three\n"
+      "  tern simulate simulations/scenarios/fashion-mnist.toml --check\n"
+      "  tern simulate --resume out/first");
+  command->callback([arguments, &exit_status] { exit_status = simulate(*arguments); });
+}
+
+}  // namespace tern::cli

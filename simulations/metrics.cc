@@ -1,0 +1,119 @@
+#include "simulations/metrics.h"
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+ordered_json to_json(const RunTotals& totals) {
+  ordered_json json{{"bytes_up", totals.bytes_up},
+                    {"bytes_down", totals.bytes_down},
+                    {"dense_up", totals.dense_up},
+                    {"dense_down", totals.dense_down},
+                    {"client_trainings", totals.client_trainings},
+                    {"samples_trained", totals.samples_trained},
+                    {"void_rounds", totals.void_rounds},
+                    {"evaluations", ordered_json::array()},
+                    {"reached", nullptr}};
+  for (const auto& point : totals.evaluations)
+    json["evaluations"].push_back({point.round, point.accuracy, point.loss});
+  if (totals.reached)
+    json["reached"] = {totals.reached->round, totals.reached->bytes_up, totals.reached->bytes_down};
+  return json;
+}
+
+RunTotals totals_from_json(const ordered_json& json) {
+  RunTotals totals{.bytes_up = json.at("bytes_up"),
+                   .bytes_down = json.at("bytes_down"),
+                   .dense_up = json.at("dense_up"),
+                   .dense_down = json.at("dense_down"),
+                   .client_trainings = json.at("client_trainings"),
+                   .samples_trained = json.at("samples_trained"),
+                   .void_rounds = json.at("void_rounds"),
+                   .evaluations = {},
+                   .reached = {}};
+  for (const auto& point : json.at("evaluations"))
+    totals.evaluations.push_back({point.at(0), point.at(1), point.at(2)});
+  const auto& reached = json.at("reached");
+  if (!reached.is_null())
+    totals.reached = RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2)};
+  return totals;
+}
+
+void MetricsView::on(const Event& event) {
+  const auto whole = [&](std::string_view field) {
+    return static_cast<uint64_t>(event.number(field));
+  };
+  if (event.name == "round_started") {
+    row_ = {{"round", whole("round")}, {"cohort", whole("asked")}};
+    loss_sum_ = norm_sum_ = 0;
+    updates_ = round_up_ = round_down_ = 0;
+    counted_ = refused_ = failed_ = 0;
+  } else if (event.name == "download_sent") {
+    round_down_ += whole("bytes");
+    totals_.bytes_down += whole("bytes");
+    totals_.dense_down += whole("dense_bytes");
+  } else if (event.name == "update_sent") {
+    ++updates_;
+    loss_sum_ += event.number("loss");
+    norm_sum_ += event.number("norm");
+    round_up_ += whole("bytes");
+    totals_.bytes_up += whole("bytes");
+    totals_.dense_up += whole("dense_bytes");
+    ++totals_.client_trainings;
+    totals_.samples_trained += whole("samples");
+  } else if (event.name == "update_counted") {
+    ++counted_;
+  } else if (event.name == "update_refused") {
+    ++refused_;
+  } else if (event.name == "task_failed") {
+    ++failed_;
+  } else if (event.name == "round_void") {
+    row_["void"] = true;
+    ++totals_.void_rounds;
+  } else if (event.name == "version_published") {
+    row_["version"] = whole("version");
+    row_["delta_bytes"] = whole("delta_bytes");
+    row_["residual_norm"] = event.number("residual_norm");
+  } else if (event.name == "model_evaluated") {
+    const auto round = static_cast<uint32_t>(whole("round"));
+    const double accuracy = event.number("accuracy"), loss = event.number("loss");
+    row_["accuracy"] = accuracy;
+    row_["loss"] = loss;
+    totals_.evaluations.push_back({round, accuracy, loss});
+    if (target_.accuracy && accuracy >= *target_.accuracy && !totals_.reached)
+      totals_.reached = RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down};
+  }
+}
+
+const ordered_json& MetricsView::finish_round(double wall_seconds) {
+  const auto mean = [this](double sum) {
+    return updates_ > 0 ? ordered_json(sum / static_cast<double>(updates_)) : ordered_json(nullptr);
+  };
+  const auto known = [this](const char* key, ordered_json otherwise) {
+    return row_.contains(key) ? row_[key] : std::move(otherwise);
+  };
+  rows_.push_back({{"round", row_["round"]},
+                   {"cohort", row_["cohort"]},
+                   {"updates", counted_},
+                   {"refused", refused_},
+                   {"failed", failed_},
+                   {"void", known("void", false)},
+                   {"version", known("version", nullptr)},
+                   {"bytes_up", round_up_},
+                   {"bytes_down", round_down_},
+                   {"delta_bytes", known("delta_bytes", nullptr)},
+                   {"train_loss", mean(loss_sum_)},
+                   {"update_norm", mean(norm_sum_)},
+                   {"residual_norm", known("residual_norm", nullptr)},
+                   {"accuracy", known("accuracy", nullptr)},
+                   {"loss", known("loss", nullptr)},
+                   {"seconds", wall_seconds}});
+  return rows_.back();
+}
+
+void MetricsView::restore(RunTotals totals, std::vector<ordered_json> rows) {
+  totals_ = std::move(totals);
+  rows_ = std::move(rows);
+}
+
+}  // namespace tern

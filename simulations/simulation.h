@@ -1,0 +1,59 @@
+/// One run of a scenario, from its data to its results.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "config/scenario.h"
+#include "learning/learning_data.h"
+
+namespace tern {
+
+/// A scenario with its data in memory: everything that can be wrong with the input has been found.
+struct PreparedScenario {
+  Scenario scenario;
+  std::shared_ptr<const LearningData> data;
+  std::vector<std::vector<uint32_t>> test_clients;
+};
+
+/// Loads and partitions the data and checks the scenario against them.
+/// Errors: those of load_data, partition and the model.
+Result<PreparedScenario> prepare(const Scenario& scenario);
+
+/// What a run would cost, without training: parameters, real lengths of an update and a delta on
+/// Gaussian values, bytes and samples of the whole run, memory.
+Result<nlohmann::ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers);
+
+struct RunOptions {
+  size_t workers = 1;
+  std::string out;                 ///< folder for the results; empty: none are written
+  bool resume = false;             ///< go on from the checkpoint in `out`
+  uint32_t checkpoint_every = 25;  ///< rounds; 0: only when interrupted
+  std::string title = "rounds";    ///< of the progress bar
+  bool show_progress = true;
+};
+
+struct RunResult {
+  nlohmann::ordered_json summary;  ///< the object of summary.json
+  bool interrupted = false;
+};
+
+/// Runs to the end, or to the end of the round in which `stop` becomes true; then writes
+/// summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml and report.html,
+/// each by rename. An interrupted run also leaves checkpoint.bin, which `resume` goes on from; a
+/// finished one doesn't. Errors: kInUse when the folder holds a run or another process uses it,
+/// kNoSpace, kIo, kOutOfRange when training diverges, and on resume kNotFound, kCorrupt,
+/// kInvalidArgument (another scenario).
+Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOptions& options,
+                               const std::atomic<bool>& stop);
+
+/// Mean and standard deviation (n - 1) of every number of several summaries, at the same keys.
+nlohmann::ordered_json combine_summaries(const std::vector<nlohmann::ordered_json>& summaries);
+
+}  // namespace tern

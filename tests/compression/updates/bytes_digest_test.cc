@@ -1,0 +1,43 @@
+/// One number for the bytes of all chains: the same on every CPU level, compiler and optimization.
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "base/cpu_level.h"
+#include "base/sha256.h"
+#include "tests/compression/updates/chains.h"
+
+namespace tern {
+namespace {
+
+// Changes when a frame's bytes change, or the list of chains, sizes and inputs. A change of the
+// bytes themselves needs a new format version.
+constexpr const char* kFrames = "";
+constexpr const char* kValues = "";
+
+TEST(BytesDigest, OfAllFramesAndDecodedValuesIsPinned) {
+  Digest frames{};
+  Digest values{};
+  const auto chain = [](Digest& digest, std::span<const std::byte> bytes) {
+    const Digest of_bytes = sha256(bytes);
+    std::array<std::byte, 64> both;
+    std::ranges::copy(digest, both.begin());
+    std::ranges::copy(of_bytes, both.begin() + 32);
+    digest = sha256(both);
+  };
+  CodecScratch scratch;
+  for (const Budget& budget : kBudgets) {
+    const Codec codec = codec_of(budget.spec);
+    for (const size_t n : kSizes)
+      for (const Input input : kInputs) {
+        const auto frame = encode_frame(codec, kMeta, make_input(input, n), scratch);
+        chain(frames, frame);
+        chain(values, std::as_bytes(std::span<const float>(decode_frame(frame, n, scratch))));
+      }
+  }
+  EXPECT_EQ(to_hex(frames), kFrames) << "at CPU level " << name(cpu_level());
+  EXPECT_EQ(to_hex(values), kValues) << "at CPU level " << name(cpu_level());
+}
+
+}  // namespace
+}  // namespace tern

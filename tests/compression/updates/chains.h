@@ -1,0 +1,239 @@
+/// What the tests of this folder share: chains with their budgets, awkward sizes, inputs, and short
+/// names for encoding and decoding. Inputs are made by exact IEEE operations, so that the frames'
+/// bytes can be pinned.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <ostream>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/rng.h"
+#include "compression/updates/codec.h"
+#include "compression/updates/frame.h"
+#include "compression/updates/scratch.h"
+
+namespace tern {
+
+/// What a chain may cost: bits per element of a whole frame of 140,000 elements, and squared error
+/// over squared norm, for one frame. Error feedback isn't applied here.
+struct Budget {
+  const char* spec;
+  double bits;
+  double gaussian;
+  double heavy_tail;
+};
+
+// Measured, plus 2 % on bits and a tenth on errors. Small blocks, randk and few bits are as
+// bad as they look: it is what a mean over clients, or error feedback, makes up for.
+inline constexpr Budget kBudgets[] = {
+    {"float32", 32.645, 0, 0},
+    {"float16", 16.325, 4.7e-08, 4.7e-08},
+    {"bfloat16", 16.325, 3.1e-06, 2.9e-06},
+    {"int:2", 2.061, 1.9, 2.6},
+    {"int:3", 3.081, 0.24, 0.75},
+    {"int:4", 4.101, 0.044, 0.27},
+    {"int:8", 8.181, 0.00014, 0.0049},
+    {"int:11", 11.241, 2.1e-06, 0.00012},
+    {"int:16", 16.341, 2.0e-09, 1.1e-07},
+    {"ternary", 1.653, 1.9, 2.6},
+    {"sign", 1.041, 0.40, 1.1},
+    {"rotate:1024 | eden:1", 1.043, 0.63, 0.40},
+    {"rotate:1024 | eden:2", 2.065, 0.15, 0.11},
+    {"rotate:1024 | eden:3", 3.087, 0.039, 0.034},
+    {"rotate:1024 | eden:4", 4.109, 0.011, 0.0091},
+    {"rotate:1024 | eden:5", 5.131, 0.0028, 0.0024},
+    {"rotate:1024 | eden:6", 6.154, 0.00070, 0.00063},
+    {"rotate:1024 | eden:7", 7.176, 0.00019, 0.00017},
+    {"rotate:1024 | eden:8", 8.198, 4.9e-05, 4.7e-05},
+    {"rotate:2048 | eden:2", 2.1, 0.15, 1.6},
+    {"rotate:65536 | eden:4", 4.319, 0.011, 0.011},
+    {"rotate:1024 | int:8", 8.198, 0.00014, 6.3e-05},
+    {"rotate:16 | int:4", 4.101, 0.047, 0.100},
+    {"rotate:65536 | float16", 17.194, 4.6e-08, 4.6e-08},
+    {"rotate:64 | sign", 1.041, 0.40, 0.77},
+    {"rotate:1024 | ternary", 1.656, 2.0, 1.1},
+    {"randk:0.1", 3.269, 9.7, 8.9},
+    {"randk:1", 32.645, 0, 0},
+    {"randk:1e-09", 0.006, 5.0e+04, 17},
+    {"randk:0.9 | bfloat16", 14.693, 0.12, 0.11},
+    {"randk:0.25 | ternary", 0.429, 9.3, 7.3},
+    {"randk:0.5 | int:8", 4.101, 1.2, 1.2},
+    {"rotate:1024 | randk:0.25", 8.182, 3.4, 3.3},
+    {"rotate:1024 | randk:0.25 | eden:1", 0.277, 5.9, 4.9},
+    {"rotate:65536 | randk:0.1 | int:4", 0.452, 9.8, 9.9},
+    {"topk:0.01", 0.495, 1.1, 0.036},
+    {"topk:1e-09 | rice", 0.006, 1.1, 1.1},
+    {"topk:0.01 | rice", 0.415, 1.1, 0.036},
+    {"topk:1 | rice", 33.665, 0, 0},
+    {"topk:0.1 | float16", 3.269, 0.63, 0.0032},
+    {"topk:0.05 | int:4 | rice", 0.505, 0.81, 0.43},
+    {"topk:0.9 | sign | rice", 1.944, 0.33, 1.1},
+    {"ef | topk:0.01 | ternary | rice", 0.099, 1.1, 0.68},
+    {"ef | topk:0.02 | ternary", 0.353, 0.95, 0.80},
+    {"ef | topk:0.01 | rice", 0.415, 1.1, 0.036},
+    {"ef | topk:0.01", 0.495, 1.1, 0.036},
+    {"ef | randk:0.1 | float16", 1.637, 1.00, 1.1},
+    {"ef | randk:0.1", 3.269, 1.00, 1.1},
+    {"ef | sign", 1.041, 0.40, 1.1},
+    {"ef | rotate:1024 | eden:1", 1.043, 0.40, 0.28},
+    {"ef | rotate:1024 | randk:0.1", 3.276, 1.00, 0.99},
+    {"ef | rotate:1024 | randk:0.25 | eden:2", 0.532, 0.86, 0.85},
+};
+
+inline void PrintTo(const Budget& budget, std::ostream* out) { *out << budget.spec; }
+
+/// "ef | topk:0.01" becomes "ef_topk_0p01".
+inline std::string spec_as_test_name(const testing::TestParamInfo<Budget>& info) {
+  std::string name;
+  for (const char c : std::string_view(info.param.spec)) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0)
+      name += c;
+    else if (c == '.')
+      name += 'p';
+    else if (c == '-')
+      name += 'm';
+    else if (c == ':' || c == '|')
+      name += '_';
+  }
+  return name;
+}
+
+/// Around words, vectors, blocks of a rotation and chunks.
+inline constexpr size_t kSizes[] = {0,    1,    3,    7,    8,    9,     15,    16,    17,    31,
+                                    32,   33,   1000, 1023, 1024, 1025,  4097,  65535, 65536, 65537,
+                                    140000};
+
+enum class Input { kZeros, kConstant, kDenormal, kOneSpike, kHeavyTail, kGaussian, kNegativeZero };
+inline constexpr Input kInputs[] = {Input::kZeros,     Input::kConstant, Input::kDenormal,
+                                    Input::kOneSpike,  Input::kHeavyTail, Input::kGaussian,
+                                    Input::kNegativeZero};
+
+/// Nearly a standard normal: the sum of twelve uniforms, less six.
+inline float nearly_normal(Rng& rng) {
+  uint64_t sum = 0;
+  for (int i = 0; i < 12; ++i) sum += rng.next();
+  return static_cast<float>(static_cast<double>(sum) * 0x1p-32 - 6);
+}
+
+inline std::vector<float> make_input(Input input, size_t n, uint32_t stream = 0) {
+  std::vector<float> x(n, 0.0f);
+  Rng rng(11, Purpose::kTest, static_cast<uint32_t>(input), 0, stream);
+  switch (input) {
+    case Input::kZeros:
+      break;
+    case Input::kConstant:
+      std::ranges::fill(x, 0.7f);
+      break;
+    case Input::kDenormal:
+      for (float& v : x) v = std::ldexp(static_cast<float>(static_cast<int32_t>(rng.next())), -160);
+      break;
+    case Input::kOneSpike:
+      if (n > 0) x[n / 2] = -3.5f;
+      break;
+    case Input::kHeavyTail:
+      for (float& v : x) {
+        const float numerator = nearly_normal(rng);
+        v = 0.01f * numerator / (static_cast<float>(rng.below(1000) + 1) * 1e-3f);
+      }
+      break;
+    case Input::kGaussian:
+      for (float& v : x) v = 0.05f * nearly_normal(rng);
+      break;
+    case Input::kNegativeZero:
+      std::ranges::fill(x, -0.0f);
+      break;
+  }
+  return x;
+}
+
+inline constexpr FrameMeta kMeta{
+    .schema_hash = 0x0123456789ABCDEF, .base_version = 7, .round = 3, .seed = 42};
+
+inline FrameMeta meta_with_seed(uint64_t seed) {
+  FrameMeta meta = kMeta;
+  meta.seed = seed;
+  return meta;
+}
+
+inline DecodeLimits limits_for(size_t elements) {
+  return {.schema_hash = kMeta.schema_hash, .elements = elements};
+}
+
+inline Codec codec_of(std::string_view spec) { return Codec::parse(spec).value(); }
+
+/// The frame of x, encoded in a buffer of exactly the promised bound that was filled with `fill`.
+inline std::vector<std::byte> encode_frame(const Codec& codec, const FrameMeta& meta,
+                                           std::span<const float> x, CodecScratch& scratch,
+                                           std::byte fill = std::byte{0}) {
+  std::vector<std::byte> frame(codec.max_encoded_bytes(x.size()), fill);
+  const Result<size_t> bytes = codec.encode(meta, x, scratch, frame);
+  if (!bytes) {
+    ADD_FAILURE() << bytes.error().message();
+    return {};
+  }
+  EXPECT_LE(*bytes, frame.size());
+  frame.resize(*bytes);
+  return frame;
+}
+
+inline std::vector<float> decode_frame(std::span<const std::byte> frame, size_t elements,
+                                       CodecScratch& scratch) {
+  std::vector<float> x(elements, -1.0f);
+  const Result<CheckedFrame> checked = inspect(frame, limits_for(elements), scratch);
+  if (!checked) {
+    ADD_FAILURE() << checked.error().message();
+    return x;
+  }
+  const Status decoded = decode(*checked, scratch, x);
+  EXPECT_TRUE(decoded.ok()) << decoded.message();
+  return x;
+}
+
+/// Encoded and decoded by one who shares nothing but the bytes.
+inline std::vector<float> round_trip(const Codec& codec, const FrameMeta& meta,
+                                     std::span<const float> x, CodecScratch& scratch) {
+  return decode_frame(encode_frame(codec, meta, x, scratch), x.size(), scratch);
+}
+
+inline double squared_norm(std::span<const float> x) {
+  double sum = 0;
+  for (const double v : x) sum += v * v;
+  return sum;
+}
+
+inline double squared_distance(std::span<const float> x, std::span<const float> y) {
+  double sum = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double difference = static_cast<double>(x[i]) - static_cast<double>(y[i]);
+    sum += difference * difference;
+  }
+  return sum;
+}
+
+/// Squared error over squared norm.
+inline double nmse(std::span<const float> x, std::span<const float> decoded) {
+  return squared_distance(x, decoded) / squared_norm(x);
+}
+
+inline bool same_bits(std::span<const float> x, std::span<const float> y) {
+  return x.size() == y.size() &&
+         (x.empty() || std::memcmp(x.data(), y.data(), x.size_bytes()) == 0);
+}
+
+/// Leaves nothing in a scratch that a codec could mistake for its own.
+inline void fill_with_garbage(CodecScratch& scratch) {
+  std::ranges::fill(scratch.chunk, -1e30f);
+  std::ranges::fill(scratch.values, 1e30f);
+  std::ranges::fill(scratch.index, uint16_t{0xA5A5});
+  std::ranges::fill(scratch.symbols, uint16_t{0xA5A5});
+  std::ranges::fill(scratch.groups, 0xA5A5A5A5u);
+  std::ranges::fill(scratch.histogram, 0xA5A5A5A5u);
+}
+
+}  // namespace tern

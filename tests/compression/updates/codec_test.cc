@@ -1,0 +1,268 @@
+#include "compression/updates/codec.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "compression/updates/stages/stage.h"
+#include "tests/compression/updates/chains.h"
+
+namespace tern {
+namespace {
+
+using testing::HasSubstr;
+
+std::string message_of(std::string_view spec) {
+  const Result<Codec> codec = Codec::parse(spec);
+  if (codec) return "accepted";
+  EXPECT_EQ(codec.error().code(), Code::kInvalidArgument);
+  return codec.error().message();
+}
+
+TEST(Codec, ParsesToItsOwnSpec) {
+  EXPECT_EQ(codec_of("rotate|randk:0.25|eden:1").spec(), "rotate:1024 | randk:0.25 | eden:1");
+  EXPECT_EQ(codec_of("ef|topk:0.01|ternary|rice").spec(), "ef | topk:0.01 | ternary | rice");
+}
+
+TEST(Codec, ErrorFeedbackStandsFirst) {
+  EXPECT_THAT(message_of("topk:0.1 | ef"), HasSubstr("codec 'topk:0.1 | ef': 'ef' covers the whole "
+                                                     "chain and stands first"));
+  EXPECT_THAT(message_of("ef | ef | topk:0.1"), HasSubstr("stands first"));
+}
+
+TEST(Codec, ErrorFeedbackNeedsALoss) {
+  EXPECT_THAT(message_of("ef"), HasSubstr("this chain loses nothing"));
+  EXPECT_THAT(message_of("ef | float32"), HasSubstr("this chain loses nothing"));
+}
+
+TEST(Codec, FamiliesComeInOrderAndOnce) {
+  EXPECT_THAT(message_of("ternary | topk:0.1"),
+              HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is ef, "
+                        "transform, select, quantize, code, with one of each at most"));
+  EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
+              HasSubstr("'randk' (select) can't follow 'topk' (select)"));
+  EXPECT_THAT(message_of("rice | topk:0.1"), HasSubstr("'topk' (select) can't follow 'rice'"));
+  EXPECT_THAT(message_of("int:4 | rotate"), HasSubstr("'rotate' (transform) can't follow 'int'"));
+  EXPECT_THAT(message_of("int:4 | int:4"), HasSubstr("'int' (quantize) can't follow 'int'"));
+}
+
+TEST(Codec, RiceNeedsIndicesThatTravel) {
+  EXPECT_THAT(message_of("ternary | rice"), HasSubstr("there is none"));
+  EXPECT_THAT(message_of("rice"), HasSubstr("there is none"));
+  EXPECT_THAT(message_of("randk:0.1 | rice"), HasSubstr("randk's positions don't travel"));
+  EXPECT_THAT(message_of("rotate | randk:0.1 | int:4 | rice"), HasSubstr("don't travel"));
+}
+
+TEST(Codec, ARotationGoesWithRandkNotTopk) {
+  EXPECT_THAT(message_of("rotate | topk:0.1"), HasSubstr("use randk instead of topk"));
+  EXPECT_THAT(message_of("rotate"), HasSubstr("a rotation alone saves nothing"));
+  EXPECT_THAT(message_of("ef | rotate"), HasSubstr("a rotation alone saves nothing"));
+}
+
+TEST(Codec, EdenNeedsARotationThatFillsItsGroups) {
+  for (const char* spec : {"eden:1", "ef | eden:4", "randk:0.1 | eden:1", "topk:0.1 | eden:2",
+                           "topk:0.1 | eden:2 | rice", "rotate:16 | eden:1", "rotate:512 | eden:8",
+                           "rotate:256 | randk:0.5 | eden:1"})
+    EXPECT_THAT(message_of(spec), HasSubstr("put 'rotate:1024' or more before it")) << spec;
+  for (const char* spec : {"rotate | eden:1", "rotate:65536 | eden:1"})
+    EXPECT_EQ(message_of(spec), "accepted") << spec;
+}
+
+TEST(Codec, AnEmptyChainIsRefused) {
+  EXPECT_FALSE(Codec::make({}));
+  EXPECT_THAT(message_of(""), HasSubstr("a stage is missing"));
+}
+
+TEST(Codec, KnowsItsTraits) {
+  struct Row {
+    const char* spec;
+    bool error_feedback, lossy;
+    Bias bias;
+    bool indexed, seeded;
+  };
+  for (const Row& row : {
+           Row{"float32", false, false, Bias::kNone, false, false},
+           Row{"float16", false, true, Bias::kRounding, false, false},
+           Row{"randk:0.1 | bfloat16", false, true, Bias::kRounding, false, true},
+           Row{"rotate | eden:1", false, true, Bias::kNone, false, false},
+           Row{"rotate | randk:0.25 | eden:1", false, true, Bias::kNone, false, true},
+           Row{"topk:0.1", false, true, Bias::kBiased, true, false},
+           Row{"sign", false, true, Bias::kBiased, false, false},
+           Row{"ef | topk:0.1 | ternary | rice", true, true, Bias::kBiased, true, false},
+       }) {
+    const Codec codec = codec_of(row.spec);
+    EXPECT_EQ(codec.error_feedback(), row.error_feedback) << row.spec;
+    EXPECT_EQ(codec.lossy(), row.lossy) << row.spec;
+    EXPECT_EQ(codec.bias(), row.bias) << row.spec;
+    EXPECT_EQ(codec.indexed(), row.indexed) << row.spec;
+    EXPECT_EQ(codec.seeded(), row.seeded) << row.spec;
+    EXPECT_EQ(codec.selects(), row.indexed || row.seeded) << row.spec;
+  }
+}
+
+TEST(Codec, ABiasedChainNeedsErrorFeedbackOrAnOptOut) {
+  for (const char* spec : {"topk:0.1", "topk:0.1 | ternary | rice", "sign", "rotate | sign",
+                           "randk:0.1 | sign"}) {
+    const Codec codec = codec_of(spec);
+    const Status refused = codec.check_composition({});
+    EXPECT_EQ(refused.code(), Code::kInvalidArgument) << spec;
+    EXPECT_THAT(refused.message(), HasSubstr("is biased: put 'ef' first"));
+    EXPECT_THAT(refused.message(), HasSubstr("compression.allow_biased = true"));
+    EXPECT_TRUE(codec.check_composition({.allow_biased = true}).ok()) << spec;
+    EXPECT_TRUE(codec_of(std::string("ef | ") + spec).check_composition({}).ok()) << spec;
+  }
+  EXPECT_THAT(codec_of("topk:0.1 | sign").check_composition({}).message(), HasSubstr("'topk' is"));
+  for (const char* spec : {"float32", "float16", "int:4", "ternary", "randk:0.1", "rotate | eden:1"})
+    EXPECT_TRUE(codec_of(spec).check_composition({}).ok()) << spec;
+}
+
+TEST(Codec, TakesAnotherRateForAWarmUp) {
+  const Codec codec = codec_of("ef | topk:0.01 | ternary | rice");
+  EXPECT_EQ(codec.with_rate(0.25)->spec(), "ef | topk:0.25 | ternary | rice");
+  EXPECT_EQ(codec.with_rate(1)->spec(), "ef | topk:1 | ternary | rice");
+  EXPECT_EQ(codec_of("rotate | randk:0.5").with_rate(1e-9)->spec(), "rotate:1024 | randk:1e-09");
+  EXPECT_EQ(codec.spec(), "ef | topk:0.01 | ternary | rice");
+  for (const double rate : {0.0, -0.1, 1.1, 1.0 / 3, std::numeric_limits<double>::quiet_NaN(),
+                            std::numeric_limits<double>::infinity()})
+    EXPECT_EQ(codec.with_rate(rate).error().code(), Code::kInvalidArgument) << rate;
+  EXPECT_THAT(codec_of("rotate | eden:1").with_rate(0.5).error().message(),
+              HasSubstr("a warm-up needs a stage with a rate, topk or randk"));
+}
+
+TEST(Codec, RefusesValuesThatAreNotFiniteOrTooLarge) {
+  const float kInfinity = std::numeric_limits<float>::infinity();
+  CodecScratch scratch;
+  for (const char* spec : {"float32", "rotate | eden:1", "ef | topk:0.01 | ternary | rice"})
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
+                            -std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity,
+                            0x1.000002p100f})
+      for (const size_t at : {size_t{0}, size_t{16}, size_t{99}}) {
+        const Codec codec = codec_of(spec);
+        std::vector<float> x(100, 0.5f);
+        x[at] = bad;
+        std::vector<std::byte> out(codec.max_encoded_bytes(x.size()));
+        const Result<size_t> bytes = codec.encode(kMeta, x, scratch, out);
+        ASSERT_FALSE(bytes) << spec << ' ' << bad;
+        EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
+        EXPECT_THAT(bytes.error().message(), HasSubstr("NaN, infinity or a magnitude beyond"));
+      }
+}
+
+TEST(Codec, CarriesTheLargestMagnitudesThroughEveryChain) {
+  CodecScratch scratch;
+  for (const Budget& budget : kBudgets) {
+    const Codec codec = codec_of(budget.spec);
+    for (const size_t n : {size_t{1}, size_t{1000}, size_t{65536}}) {
+      std::vector<float> x(n, 0x1p100f);
+      for (size_t i = 0; i < n; i += 3) x[i] = -0x1p100f;
+      const auto decoded = round_trip(codec, kMeta, x, scratch);  // fails unless it is finite
+      EXPECT_EQ(decoded.size(), n);
+    }
+  }
+}
+
+TEST(Codec, RefusesABufferThatMayBeTooShort) {
+  const Codec codec = codec_of("int:8");
+  CodecScratch scratch;
+  const std::vector<float> x(1000, 1.0f);
+  std::vector<std::byte> out(codec.max_encoded_bytes(x.size()) - 1);
+  const Result<size_t> bytes = codec.encode(kMeta, x, scratch, out);
+  ASSERT_FALSE(bytes);
+  EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
+}
+
+TEST(Codec, TheBoundIsCloseToTheLongestFrame) {
+  CodecScratch scratch;
+  for (const Budget& budget : kBudgets) {
+    const Codec codec = codec_of(budget.spec);
+    const auto frame =
+        encode_frame(codec, kMeta, make_input(Input::kGaussian, 65536), scratch);
+    // Rice is bounded by a bitmap of the chunk, which is far off when few are kept.
+    const size_t bitmap = codec.indexed() ? 65536 / 8 : 0;
+    EXPECT_LE(codec.max_encoded_bytes(65536), frame.size() + bitmap + 80) << budget.spec;
+  }
+}
+
+TEST(Codec, BytesDependOnTheSeedOnlyWhereSomethingIsRandom) {
+  CodecScratch scratch;
+  const std::vector<float> x = make_input(Input::kGaussian, 5000);
+  for (const auto& [spec, random] :
+       {std::pair{"float32", false}, std::pair{"topk:0.1 | ternary | rice", false},
+        std::pair{"sign", false}, std::pair{"int:4", true}, std::pair{"ternary", true},
+        std::pair{"rotate | eden:4", true}, std::pair{"randk:0.1", true}}) {
+    const auto a = round_trip(codec_of(spec), meta_with_seed(1), x, scratch);
+    const auto b = round_trip(codec_of(spec), meta_with_seed(2), x, scratch);
+    EXPECT_EQ(!same_bits(a, b), random) << spec;
+  }
+}
+
+TEST(Codec, RandomnessDiffersBetweenChunksAndGroups) {
+  CodecScratch scratch;
+  const std::vector<float> x = make_input(Input::kConstant, 2 * kChunkElements);
+  const auto decoded = round_trip(codec_of("int:2"), kMeta, x, scratch);
+  const std::span<const float> all(decoded);
+  EXPECT_FALSE(same_bits(all.first(kChunkElements), all.last(kChunkElements)));
+  EXPECT_FALSE(same_bits(all.first(kGroupElements), all.subspan(kGroupElements, kGroupElements)));
+  const auto masked = round_trip(codec_of("randk:0.5"), kMeta, x, scratch);
+  EXPECT_FALSE(same_bits(std::span<const float>(masked).first(kChunkElements),
+                         std::span<const float>(masked).last(kChunkElements)));
+}
+
+TEST(Codec, KeptIsRoundedToTheNearestAndAtLeastOne) {
+  EXPECT_EQ(kept_of(kRateOne / 100, 0), 0u);
+  EXPECT_EQ(kept_of(1, 1), 1u);
+  EXPECT_EQ(kept_of(kRateOne / 100, 49), 1u);
+  EXPECT_EQ(kept_of(kRateOne / 100, 149), 1u);
+  EXPECT_EQ(kept_of(kRateOne / 100, 150), 2u);
+  EXPECT_EQ(kept_of(kRateOne, 65536), 65536u);
+  EXPECT_EQ(kept_of(kRateOne, size_t{1} << 40), size_t{1} << 40);
+  EXPECT_EQ(kept_of(kRateOne - 1, size_t{1} << 40), (size_t{1} << 40) - 1100);
+}
+
+TEST(Codec, IsSharedByCopies) {
+  const Codec codec = codec_of("rotate | eden:4");
+  const Codec copy = codec;  // NOLINT(performance-unnecessary-copy-initialization)
+  CodecScratch scratch;
+  const std::vector<float> x = make_input(Input::kGaussian, 100);
+  EXPECT_EQ(encode_frame(codec, kMeta, x, scratch), encode_frame(copy, kMeta, x, scratch));
+}
+
+TEST(TopK, KeepsExactlyTheLargestMagnitudesAtEveryRate) {
+  CodecScratch scratch;
+  std::vector<float> x = make_input(Input::kHeavyTail, 1000);
+  for (size_t i = 0; i < x.size(); i += 4) x[i] = x[(i + 500) % x.size()];  // ties
+  for (const uint32_t k : {1u, 2u, 10u, 499u, 500u, 999u, 1000u}) {
+    const Codec codec = codec_of(fmt::format("topk:{}", k / 1000.0));
+    const auto decoded = round_trip(codec, kMeta, x, scratch);
+    std::vector<size_t> order(x.size());
+    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::ranges::stable_sort(
+        order, [&](size_t a, size_t b) { return std::abs(x[a]) > std::abs(x[b]); });
+    for (size_t rank = 0; rank < order.size(); ++rank)
+      ASSERT_EQ(decoded[order[rank]], rank < k ? x[order[rank]] : 0.0f) << k;
+  }
+}
+
+TEST(TopK, NeverSendsZeros) {
+  CodecScratch scratch;
+  std::vector<float> x(1000, 0.0f);
+  x[3] = 1;
+  x[900] = -0.0f;
+  const auto frame = encode_frame(codec_of("topk:0.5"), kMeta, x, scratch);
+  const Result<CheckedFrame> checked = inspect(frame, limits_for(x.size()), scratch);
+  ASSERT_TRUE(checked);
+  EXPECT_EQ(checked->nonzeros(), 1u);
+}
+
+TEST(TopK, ChoosesOverTheWholeUpdateNotEachChunk) {
+  CodecScratch scratch;
+  std::vector<float> x(2 * kChunkElements, 0.5f);
+  for (size_t i = 0; i < 1000; ++i) x[kChunkElements + 7 * i] = 1;
+  const std::string spec = fmt::format("topk:{}", 0.007629394);  // 1,000 of 131,072
+  const auto decoded = round_trip(codec_of(spec), kMeta, x, scratch);
+  for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(decoded[i], x[i] == 1 ? 1.0f : 0.0f);
+}
+
+}  // namespace
+}  // namespace tern

@@ -1,0 +1,590 @@
+#include "config/load.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <set>
+
+#include "base/durable_file.h"
+#include "base/rng.h"
+#include "config/vocabulary.h"
+
+namespace tern {
+namespace {
+
+using testing::HasSubstr;
+
+// One key a line, so that a test can replace a line and knows its number.
+constexpr std::string_view kGood = R"(seed = 7
+rounds = 300
+[data]
+source = "fashion-mnist"
+partition = "shards:2"
+[fleet]
+clients = 100
+cohort = 10
+[model]
+name = "mlp-2nn"
+[training]
+learning_rate = 0.05
+local_epochs = 1
+[compression]
+up = "rotate|randk:0.25|eden:1"
+down = "ef | topk:0.01 | ternary | rice"
+[target]
+accuracy = 0.84
+)";
+
+constexpr std::string_view kCsv = R"(rounds = 3
+[data]
+source = "csv"
+path = "train.csv"
+label = "class"
+client = "who"
+partition = "natural"
+[fleet]
+cohort = 10
+[model]
+name = "logistic"
+)";
+
+/// kGood with one line replaced (1-based); the new text may have several lines or none.
+std::string with_line(std::string_view text, int line, std::string_view replacement) {
+  std::string result;
+  for (int number = 1; !text.empty(); ++number) {
+    const std::string_view current = text.substr(0, text.find('\n') + 1);
+    text.remove_prefix(current.size());
+    result += number == line ? std::string(replacement) + "\n" : std::string(current);
+  }
+  return result;
+}
+
+std::string describe(std::string_view text, const std::vector<Override>& overrides = {}) {
+  const Result<Scenario> scenario = parse_scenario(text, "x.toml", overrides);
+  if (scenario) return "accepted";
+  EXPECT_EQ(scenario.error().code(), Code::kInvalidArgument);
+  EXPECT_FALSE(scenario.error().where().file.empty());
+  return scenario.error().describe();
+}
+
+TEST(LoadScenario, FillsInDefaultsAndMakesCodecsCanonical) {
+  const Scenario s = parse_scenario(kGood, "/runs/x.toml").value();
+  EXPECT_EQ(s.seed, 7u);
+  EXPECT_EQ(s.rounds, 300u);
+  EXPECT_EQ(s.data.partition, "shards:2");
+  EXPECT_TRUE(s.data.standardize);
+  EXPECT_EQ(s.fleet.min_updates, 10u);
+  EXPECT_EQ(s.fleet.over_select, 1.0);
+  EXPECT_FALSE(s.fleet.deadline_seconds);
+  EXPECT_EQ(s.training.learning_rate, 0.05);
+  EXPECT_EQ(s.training.local_epochs, 1u);
+  EXPECT_EQ(s.strategy.norm_bound, 1024.0);
+  EXPECT_EQ(s.compression.up, "rotate:1024 | randk:0.25 | eden:1");
+  EXPECT_EQ(s.compression.down, "ef | topk:0.01 | ternary | rice");
+  EXPECT_EQ(s.evaluation.every, 10u);
+  EXPECT_EQ(s.target.accuracy, 0.84);
+}
+
+TEST(LoadScenario, ReadsDurationsAndSchedules) {
+  const auto seconds = [](std::string value) {
+    return parse_scenario(kGood, "x.toml", {{"fleet.deadline", std::move(value)}})
+        .value()
+        .fleet.deadline_seconds.value();
+  };
+  EXPECT_EQ(seconds("60s"), 60);
+  EXPECT_EQ(seconds("\"60s\""), 60);
+  EXPECT_EQ(seconds("250ms"), 0.25);
+  EXPECT_EQ(seconds("1.5m"), 90);
+  EXPECT_EQ(seconds("2h"), 7200);
+
+  const Scenario s = parse_scenario(kGood, "x.toml",
+                                    {{"compression.error_feedback.warmup_down", "0.25:3 0.06:30"}})
+                         .value();
+  ASSERT_EQ(s.compression.error_feedback.warmup_down.size(), 2u);
+  EXPECT_EQ(s.compression.error_feedback.warmup_down[1].rate, 0.06);
+  EXPECT_EQ(s.compression.error_feedback.warmup_down[1].rounds, 30u);
+}
+
+TEST(LoadScenario, AnEmptyScheduleTakesAWarmUpAway) {
+  const std::string text = std::string(kGood) +
+                           "[compression.error_feedback]\n"
+                           "warmup_down = \"0.25:3\"\n";
+  const Scenario s =
+      parse_scenario(text, "x.toml", {{"compression.error_feedback.warmup_down", ""}}).value();
+  EXPECT_TRUE(s.compression.error_feedback.warmup_down.empty());
+}
+
+TEST(LoadScenario, LocalStepsTakeThePlaceOfEpochs) {
+  const Scenario s = parse_scenario(with_line(kGood, 13, "local_steps = 5"), "x.toml").value();
+  EXPECT_EQ(s.training.local_steps, 5u);
+  EXPECT_EQ(s.training.local_epochs, 0u);
+  EXPECT_EQ(describe(kGood, {{"training.local_epochs", "0"}, {"training.local_steps", "5"}}),
+            "accepted");
+}
+
+TEST(LoadScenario, PathsAreRelativeToTheFile) {
+  const auto path = [](std::string given) {
+    return parse_scenario(kCsv, "/runs/deep/../x.toml", {{"data.path", std::move(given)}})
+        .value()
+        .data.path;
+  };
+  EXPECT_EQ(path("train.csv"), "/runs/train.csv");
+  EXPECT_EQ(path("./a//b/"), "/runs/a/b");
+  EXPECT_EQ(path("../train.csv"), "/train.csv");
+  EXPECT_EQ(path("/data/train.csv"), "/data/train.csv");
+  EXPECT_EQ(path("/"), "/");
+  const Scenario here = parse_scenario(kCsv, "x.toml").value();
+  EXPECT_EQ(here.data.path, std::filesystem::current_path() / "train.csv");
+  EXPECT_EQ(here.data.test_path, "");
+  EXPECT_EQ(here.model.initial, "");
+}
+
+TEST(LoadScenario, NaturalPartitionsNeedNoFleetSize) {
+  EXPECT_EQ(parse_scenario(kCsv, "x.toml").value().fleet.clients, 0u);
+}
+
+TEST(LoadScenario, OverSelectionIsRoundedUpButNotByBinaryDust) {
+  EXPECT_EQ(clients_asked({.cohort = 10, .over_select = 1.1}), 11u);
+  EXPECT_EQ(clients_asked({.cohort = 10, .over_select = 1.11}), 12u);
+  EXPECT_EQ(clients_asked({.cohort = 10, .over_select = 1.0}), 10u);
+  EXPECT_EQ(clients_asked({.cohort = 4'000'000'000, .over_select = 1.3}), 5'200'000'000u);
+  EXPECT_EQ(clients_asked({.cohort = 10, .over_select = 1e300}), uint64_t{1} << 53);
+  for (uint32_t cohort = 1; cohort < 1000; ++cohort)
+    for (uint32_t tenths = 10; tenths < 40; ++tenths)
+      ASSERT_EQ(clients_asked({.cohort = cohort, .over_select = tenths / 10.0}),
+                (uint64_t{cohort} * tenths + 9) / 10);
+}
+
+TEST(LoadScenario, ReadsAFileAndSaysWhenThereIsNone) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / fmt::format("tern-load-{}", ::getpid());
+  std::filesystem::create_directory(folder);
+  const std::string file = folder / "x.toml";
+  ASSERT_TRUE(write_durably(file, kGood).ok());
+  EXPECT_EQ(load_scenario(file).value().rounds, 300u);
+  EXPECT_EQ(load_scenario(file, {{"rounds", "20"}}).value().rounds, 20u);
+  const Result<Scenario> missing = load_scenario(folder / "none.toml");
+  EXPECT_EQ(missing.error().code(), Code::kNotFound);
+  EXPECT_EQ(missing.error().describe(), (folder / "none.toml").string() + ": does not exist");
+  std::filesystem::remove_all(folder);
+}
+
+struct BadInput {
+  std::string text;
+  std::string expected;
+};
+
+std::vector<BadInput> bad_inputs() {
+  const auto good = [](int line, std::string_view text) { return with_line(kGood, line, text); };
+  const auto csv = [](int line, std::string_view text) { return with_line(kCsv, line, text); };
+  const std::string top =
+      "The top level has seed, rounds and the tables data, fleet, model, training, strategy, "
+      "compression, evaluation, target";
+  const std::string fleet = "[fleet] has clients, cohort, over_select, min_updates, deadline";
+  return {
+      // Unknown names.
+      {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
+      {good(8, "cohrot = 10"),
+       "x.toml:8: fleet.cohrot: unknown name; did you mean cohort? " + fleet},
+      {good(8, "size = 10"), "x.toml:8: fleet.size: unknown name; " + fleet},
+      {good(8, "learning_rate = 1"),
+       "x.toml:8: fleet.learning_rate: unknown name; did you mean training.learning_rate? " +
+           fleet},
+      {good(6, "[fleets]"), "x.toml:6: fleets: unknown name; did you mean fleet? " + top},
+      {good(14, "[compression]\nerror_feedbak.kind = \"ef14\""),
+       "x.toml:15: compression.error_feedbak: unknown name; did you mean error_feedback? "
+       "[compression] has up, down, allow_biased and the table error_feedback"},
+      {good(3, "\"data.source\" = \"csv\"\n[data]"),
+       "x.toml:3: \"data.source\": unknown name; write table.key without quotes"},
+      {"\"\" = 1\n", "x.toml:1: unknown name; " + top},
+      {"data = 3\n", "x.toml:1: data: is a table of keys, not a value"},
+      {"[[fleet]]\ncohort = 1\n", "x.toml:1: fleet: is a table of keys, not a value"},
+      // Wrong types and ranges.
+      {good(2, "rounds = \"many\""),
+       "x.toml:2: rounds: must be an integer, at least 1, not \"many\""},
+      {good(2, "rounds = 3.0"), "x.toml:2: rounds: must be an integer, at least 1, not 3.0"},
+      {good(2, "rounds = true"), "x.toml:2: rounds: must be an integer, at least 1, not true"},
+      {good(2, "rounds = [3]"), "x.toml:2: rounds: must be an integer, at least 1, not an array"},
+      {good(2, "rounds = {n = 3}"),
+       "x.toml:2: rounds: must be an integer, at least 1, not a table"},
+      {good(2, "rounds = 2020-01-01"),
+       "x.toml:2: rounds: must be an integer, at least 1, not a date"},
+      {good(2, "rounds = 0"), "x.toml:2: rounds: must be an integer, at least 1, not 0"},
+      {good(2, "rounds = 4294967296"),
+       "x.toml:2: rounds: must be an integer, at most 4294967295, not 4294967296"},
+      {good(1, "seed = -1"), "x.toml:1: seed: must be an integer, at least 0, not -1"},
+      {good(5, "partition = \"iid\"\nstandardize = 1"),
+       "x.toml:6: data.standardize: must be true or false, not 1"},
+      {good(12, "learning_rate = 0"),
+       "x.toml:12: training.learning_rate: must be a finite number, above 0, not 0"},
+      {good(12, "learning_rate = inf"),
+       "x.toml:12: training.learning_rate: must be a finite number, above 0, not inf"},
+      {good(12, "momentum = nan"),
+       "x.toml:12: training.momentum: must be a finite number, at least 0 and below 1, not nan"},
+      {good(12, "momentum = 1.0"),
+       "x.toml:12: training.momentum: must be a finite number, at least 0 and below 1, not 1.0"},
+      {good(18, "accuracy = 84"),
+       "x.toml:18: target.accuracy: must be a finite number, above 0 and at most 1, not 84"},
+      {good(8, "cohort = 10\nover_select = 0.5"),
+       "x.toml:9: fleet.over_select: must be a finite number, at least 1, not 0.5"},
+      {good(4, "source = \"mnist\""),
+       "x.toml:4: data.source: must be one of fashion-mnist, idx, csv, not \"mnist\""},
+      {good(10, "name = \"mlp2nn\""),
+       "x.toml:10: model.name: must be one of logistic, mlp-2nn, cnn, not \"mlp2nn\"; did you mean "
+       "\"mlp-2nn\"?"},
+      {good(12, "optimizer = \"adam\""),
+       "x.toml:12: training.optimizer: must be \"sgd\", not \"adam\""},
+      {csv(4, "path = \"\""), "x.toml:4: data.path: must be a path, not \"\""},
+      {csv(5, "label = \"\""),
+       "x.toml:5: data.label: must be a string that is not empty, not \"\""},
+      {good(5, "partition = \"shards:0\""),
+       "x.toml:5: data.partition: must be one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
+       "quantity:ALPHA (ALPHA above 0), natural, not \"shards:0\""},
+      {good(8, "cohort = 10\ndeadline = \"0s\""),
+       "x.toml:9: fleet.deadline: must be a duration such as \"60s\" (units: ms, s, m, h), above "
+       "0, "
+       "not \"0s\""},
+      {good(8, "cohort = 10\ndeadline = 60"),
+       "x.toml:9: fleet.deadline: must be a duration such as \"60s\" (units: ms, s, m, h), above "
+       "0, "
+       "not 60"},
+      {std::string(kGood) + "[compression.error_feedback]\nwarmup_down = \"25:3\"\n",
+       "x.toml:20: compression.error_feedback.warmup_down: must be a list of rate:rounds such as "
+       "\"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds at least 1), not \"25:3\""},
+      // What is required.
+      {good(2, ""), "x.toml: rounds: is required: an integer, at least 1"},
+      {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, csv"},
+      {good(5, ""),
+       "x.toml: data.partition: is required: one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
+       "quantity:ALPHA (ALPHA above 0), natural"},
+      {good(8, ""), "x.toml: fleet.cohort: is required: an integer, at least 1"},
+      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn"},
+      {good(7, ""),
+       "x.toml: fleet.clients: is required unless data.partition is \"natural\": an integer, at "
+       "least 1"},
+      {good(4, "source = \"idx\""),
+       "x.toml: data.path: is required with data.source = \"idx\": a folder"},
+      {csv(4, ""), "x.toml: data.path: is required with data.source = \"csv\": a file"},
+      {csv(5, ""),
+       "x.toml: data.label: is required with data.source = \"csv\": the column that holds the "
+       "class"},
+      // Combinations.
+      {csv(6, ""),
+       "x.toml:7: data.partition: \"natural\" needs data.client, the column that holds the client"},
+      {good(5, "partition = \"natural\""),
+       "x.toml:5: data.partition: \"natural\" needs data.source = \"csv\" and data.client, the "
+       "column that holds the client"},
+      {good(4, "source = \"fashion-mnist\"\nlabel = \"class\""),
+       "x.toml:5: data.label: applies only with data.source = \"csv\""},
+      {csv(5, "label = \"class\"\ntest_path = \"t.csv\"\ntest_fraction = 0.1"),
+       "x.toml:7: data.test_fraction: applies only with data.source = \"csv\" and without "
+       "data.test_path"},
+      {good(8, "cohort = 101"), "x.toml:8: fleet.cohort: is 101, but fleet.clients is only 100"},
+      {good(8, "cohort = 80\nover_select = 1.26"),
+       "x.toml:9: fleet.over_select: 1.26 x the cohort of 80 asks 101 clients, but fleet.clients "
+       "is "
+       "only 100"},
+      {good(8, "cohort = 10\nmin_updates = 11"),
+       "x.toml:9: fleet.min_updates: is 11, but fleet.cohort is only 10"},
+      {good(13, "local_epochs = 1\nlocal_steps = 5"),
+       "x.toml:14: training.local_steps: does not go together with training.local_epochs: give one "
+       "of the two"},
+      {good(13, "local_epochs = 0"),
+       "x.toml:13: training.local_epochs: is 0, and so is training.local_steps: one of the two has "
+       "to be at least 1"},
+      {std::string(kGood) + "[compression.error_feedback]\nwarmup = \"0.25:3\"\n",
+       "x.toml:20: compression.error_feedback.warmup: needs a chain that starts with ef and keeps "
+       "a "
+       "share of the values (topk, randk), but compression.up is \"rotate:1024 | randk:0.25 | "
+       "eden:1\""},
+      {good(16, "down = \"ef | ternary\"\nerror_feedback.warmup_down = \"0.25:3\""),
+       "x.toml:17: compression.error_feedback.warmup_down: needs a chain that starts with ef and "
+       "keeps a share of the values (topk, randk), but compression.down is \"ef | ternary\""},
+  };
+}
+
+TEST(LoadScenario, SaysWhatIsWrongAndWhere) {
+  for (const BadInput& bad : bad_inputs()) EXPECT_EQ(describe(bad.text), bad.expected) << bad.text;
+}
+
+TEST(LoadScenario, TheTestScenariosAreGood) {
+  EXPECT_EQ(describe(kGood), "accepted");
+  EXPECT_EQ(describe(kCsv), "accepted");
+}
+
+TEST(LoadScenario, SyntaxErrorsKeepTheirLine) {
+  EXPECT_THAT(describe(with_line(kGood, 8, "cohort = ")), testing::StartsWith("x.toml:8: "));
+  EXPECT_THAT(describe(with_line(kGood, 8, "clients = 100")), testing::StartsWith("x.toml:8: "));
+  EXPECT_THAT(describe("a = \"\xff\"\n"), testing::StartsWith("x.toml:1: "));
+  EXPECT_THAT(describe("a = 9223372036854775808\n"), testing::StartsWith("x.toml:1: "));
+  EXPECT_THAT(describe("rounds = " + std::string(100'000, '[')), testing::StartsWith("x.toml:1: "));
+}
+
+TEST(LoadScenario, ACodecErrorKeepsItsMessageAndGetsThePlaceOfItsKey) {
+  const std::string unknown = describe(with_line(kGood, 15, "up = \"topk:0.1 | magic\""));
+  EXPECT_THAT(unknown, testing::StartsWith("x.toml:15: compression.up: "));
+  EXPECT_THAT(unknown, HasSubstr("magic"));
+  const std::string biased = describe(with_line(kGood, 15, "up = \"topk:0.1\""));
+  EXPECT_THAT(biased, testing::StartsWith("x.toml:15: compression.up: "));
+  EXPECT_EQ(describe(with_line(kGood, 15, "up = \"topk:0.1\"\nallow_biased = true")), "accepted");
+}
+
+TEST(LoadScenario, ReportsTheFirstErrorOfTheFile) {
+  const std::string text = with_line(with_line(kGood, 18, "accuracy = 2"), 4, "source = 1");
+  EXPECT_THAT(describe(text), testing::StartsWith("x.toml:4: data.source: "));
+}
+
+TEST(LoadScenario, NeverRepeatsPlaceOrKeyInTheMessage) {
+  for (const BadInput& bad : bad_inputs()) {
+    const Result<Scenario> scenario = parse_scenario(bad.text, "x.toml");
+    ASSERT_FALSE(scenario);
+    const Status& status = scenario.error();
+    EXPECT_THAT(status.message(), testing::Not(HasSubstr("x.toml")));
+    EXPECT_TRUE(status.where().key.empty() || !status.message().starts_with(status.where().key))
+        << status.describe();
+  }
+}
+
+TEST(Overrides, SplitAtTheFirstEqualsSign) {
+  const Override plain = parse_override("rounds=20").value();
+  EXPECT_EQ(plain.key, "rounds");
+  EXPECT_EQ(plain.value, "20");
+  const Override spaced = parse_override(" compression.up = ef | topk:0.1 = ").value();
+  EXPECT_EQ(spaced.key, "compression.up");
+  EXPECT_EQ(spaced.value, "ef | topk:0.1 =");
+  EXPECT_EQ(parse_override("data.label=").value().value, "");
+  EXPECT_EQ(parse_override("rounds").error().describe(),
+            "--set: must be table.key=value, not \"rounds\"");
+  EXPECT_EQ(parse_override(" =3").error().describe(),
+            "--set: must be table.key=value, not \" =3\"");
+}
+
+TEST(Overrides, ReportThemselvesInsteadOfALine) {
+  const auto set = [](std::string key, std::string value) {
+    return describe(kGood, {{std::move(key), std::move(value)}});
+  };
+  EXPECT_EQ(set("rounds", "ten"), "--set: rounds: must be an integer, at least 1, not \"ten\"");
+  EXPECT_EQ(set("rounds", "1e3"), "--set: rounds: must be an integer, at least 1, not \"1e3\"");
+  EXPECT_EQ(set("rounds", ""), "--set: rounds: must be an integer, at least 1, not \"\"");
+  EXPECT_EQ(set("rounds", "99999999999999999999"),
+            "--set: rounds: must be an integer, at least 1, not \"99999999999999999999\"");
+  EXPECT_EQ(set("data.standardize", "yes"),
+            "--set: data.standardize: must be true or false, not \"yes\"");
+  EXPECT_EQ(set("data.path", "\xff"), "--set: data.path: must be UTF-8");
+  EXPECT_EQ(set("fleet", "10"), "--set: fleet: is a table of keys, not a value");
+  EXPECT_EQ(set("fleet.cohort", "101"),
+            "--set: fleet.cohort: is 101, but fleet.clients is only 100");
+  EXPECT_EQ(set("fleet.clients", "9"),
+            "x.toml:8: fleet.cohort: is 10, but fleet.clients is only 9");
+  EXPECT_THAT(
+      set("fleet.cohrot", "1"),
+      testing::StartsWith("--set: fleet.cohrot: unknown name; did you mean cohort? [fleet]"));
+  EXPECT_THAT(set("flet.cohort", "1"),
+              testing::StartsWith("--set: flet.cohort: there is no table 'flet'; did you mean "
+                                  "fleet? The top level has seed, rounds and the tables data,"));
+  EXPECT_THAT(set("rounds.x", "1"),
+              testing::StartsWith("--set: rounds.x: there is no table 'rounds'"));
+  EXPECT_THAT(set("compression.up", "magic"), testing::StartsWith("--set: compression.up: "));
+  EXPECT_THAT(set(std::string(100'000, 'x'), "1"), HasSubstr("unknown name; The top level"));
+}
+
+TEST(Overrides, TheLastOfAKeyWinsAndStringsNeedNoQuotes) {
+  const Scenario s =
+      parse_scenario(kGood, "x.toml",
+                     {{"rounds", "20"}, {"rounds", "30"}, {"compression.up", "rotate | eden:1"}})
+          .value();
+  EXPECT_EQ(s.rounds, 30u);
+  EXPECT_EQ(s.compression.up, "rotate:1024 | eden:1");
+}
+
+/// A value that is not the default of the key, as a user would write it after --set.
+std::string sample(const Key& key) {
+  switch (key.type) {
+    case KeyType::kInteger:
+      return "3";
+    case KeyType::kNumber:
+      return key.range.low >= 1 ? "1.25" : "0.125";
+    case KeyType::kBoolean:
+      return key.name == "data.standardize" ? "false" : "true";
+    case KeyType::kChoice:
+      return std::string(key.choices.back());
+    case KeyType::kText:
+      return "some column";
+    case KeyType::kPath:
+      return "/some/file";
+    case KeyType::kPartition:
+      return "dirichlet:0.5";
+    case KeyType::kCodec:
+      return "ef | topk:0.02 | ternary | rice";
+    case KeyType::kDuration:
+      return "90s";
+    case KeyType::kSchedule:
+      return "0.25:3 0.06:4";
+  }
+  return {};
+}
+
+TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
+  // Chains with ef make the warm-ups legal; the tables that exclude each other are told apart by
+  // hand.
+  const std::vector<Override> common = {{"compression.up", "ef | topk:0.1 | ternary | rice"},
+                                        {"compression.down", "ef | topk:0.1 | ternary | rice"},
+                                        {"fleet.cohort", "3"}};
+  for (const Key& key : vocabulary()) {
+    std::vector<Override> overrides = common;
+    overrides.push_back({std::string(key.name), sample(key)});
+    if (key.name == "training.local_steps") overrides.push_back({"training.local_epochs", "0"});
+    if (key.name == "data.partition") overrides.push_back({"fleet.clients", "100"});
+    const Result<Scenario> scenario = parse_scenario(kCsv, "/runs/x.toml", overrides);
+    ASSERT_TRUE(scenario) << key.name << ": " << scenario.error().describe();
+    const std::optional<std::string> printed = print_value(key, *scenario);
+    ASSERT_TRUE(printed) << key.name;
+    const std::string plain = sample(key);
+    EXPECT_TRUE(*printed == plain || *printed == toml_string(plain))
+        << key.name << " = " << *printed;
+    const std::string text = print_scenario(*scenario);
+    const size_t leaf = key.name.rfind('.') == std::string_view::npos ? 0 : key.name.rfind('.') + 1;
+    EXPECT_THAT("\n" + text,
+                HasSubstr(fmt::format("\n{} = {}\n", key.name.substr(leaf), *printed)));
+  }
+}
+
+TEST(Vocabulary, EveryKeyHasANameOfItsOwnAMeaningAndAnExpectation) {
+  std::set<std::string_view> names;
+  std::set<std::string_view> finished;
+  std::string_view table;
+  for (const Key& key : vocabulary()) {
+    EXPECT_TRUE(names.insert(key.name).second) << key.name;
+    EXPECT_FALSE(key.meaning.empty()) << key.name;
+    EXPECT_FALSE(expectation(key).empty()) << key.name;
+    EXPECT_EQ(find_key(key.name), &key);
+    EXPECT_EQ(key.type == KeyType::kChoice, !key.choices.empty()) << key.name;
+    EXPECT_FALSE(is_table(key.name)) << key.name;
+    // A table's keys stand together, or printing would open it twice.
+    if (table_of(key.name) != table) {
+      finished.insert(table);
+      table = table_of(key.name);
+      EXPECT_FALSE(finished.contains(table)) << key.name;
+    }
+  }
+}
+
+TEST(PrintScenario, IsCanonicalAndInTheOrderOfTheVocabulary) {
+  const Scenario s = parse_scenario(kGood, "/x.toml", {{"fleet.deadline", "1.5m"}}).value();
+  EXPECT_EQ(print_scenario(s), R"(seed = 7
+rounds = 300
+
+[data]
+source = "fashion-mnist"
+standardize = true
+partition = "shards:2"
+
+[fleet]
+clients = 100
+cohort = 10
+over_select = 1.0
+min_updates = 10
+deadline = "90s"
+
+[model]
+name = "mlp-2nn"
+
+[training]
+optimizer = "sgd"
+learning_rate = 0.05
+momentum = 0.0
+weight_decay = 0.0
+batch_size = 10
+local_epochs = 1
+
+[strategy]
+name = "fedavg"
+server_learning_rate = 1.0
+server_momentum = 0.0
+norm_bound = 1024.0
+
+[compression]
+up = "rotate:1024 | randk:0.25 | eden:1"
+down = "ef | topk:0.01 | ternary | rice"
+allow_biased = false
+
+[compression.error_feedback]
+kind = "ef14"
+stale_after = 50
+
+[evaluation]
+every = 10
+
+[target]
+accuracy = 0.84
+)");
+}
+
+/// Every field, also those that are not printed.
+std::vector<std::string> fields(const Scenario& scenario) {
+  std::vector<std::string> result;
+  Scenario copy = scenario;
+  for (const Key& key : vocabulary()) {
+    Key plain = key;
+    plain.applies = {};
+    plain.zero_is_none = false;
+    result.push_back(fmt::format("{} = {}", key.name, print_value(plain, copy).value_or("none")));
+  }
+  return result;
+}
+
+void expect_round_trip(const Scenario& scenario) {
+  const std::string text = print_scenario(scenario);
+  const Result<Scenario> again = parse_scenario(text, "/elsewhere/y.toml");
+  ASSERT_TRUE(again) << again.error().describe() << "\n" << text;
+  EXPECT_EQ(fields(*again), fields(scenario));
+  EXPECT_EQ(print_scenario(*again), text);
+}
+
+TEST(PrintScenario, RoundTripsEveryKindOfScenario) {
+  expect_round_trip(parse_scenario(kGood, "x.toml").value());
+  expect_round_trip(parse_scenario(kCsv, "x.toml").value());
+  expect_round_trip(parse_scenario(with_line(kGood, 13, "local_steps = 4"), "x.toml").value());
+  expect_round_trip(parse_scenario(kCsv, "x.toml", {{"data.test_path", "t.csv"}}).value());
+  expect_round_trip(parse_scenario(kGood, "x.toml",
+                                   {{"fleet.deadline", "1ms"},
+                                    {"seed", "9223372036854775807"},
+                                    {"compression.up", "ef | topk:0.001 | ternary | rice"},
+                                    {"compression.error_feedback.warmup", "0.333333333:1  1:2"},
+                                    {"compression.error_feedback.warmup_down", "0.25:4294967295"}})
+                        .value());
+}
+
+TEST(PrintScenario, RoundTripsStringsThatNeedEscapes) {
+  for (const std::string& text :
+       {std::string("a \"b\" \\ 'c'"), std::string("tab\tline\nreturn\r"),
+        std::string("\x01\x1f\x7f"), std::string("na\xc3\xafve \xe2\x82\xac \xf0\x9f\x90\xa6"),
+        std::string("[x] = # 3")}) {
+    const Scenario s = parse_scenario(kCsv, "x.toml", {{"data.label", text}}).value();
+    EXPECT_EQ(s.data.label, text);
+    expect_round_trip(s);
+  }
+}
+
+TEST(PrintScenario, RoundTripsEveryBitOfANumber) {
+  Rng rng(1, Purpose::kTest);
+  for (int i = 0; i < 300; ++i) {
+    Scenario s = parse_scenario(kGood, "x.toml").value();
+    s.training.learning_rate =
+        std::ldexp(1 + rng.uniform(), static_cast<int>(rng.below(2000)) - 1000);
+    s.fleet.deadline_seconds = std::ldexp(1 + rng.uniform(), static_cast<int>(rng.below(60)) - 30);
+    s.target.accuracy = rng.uniform() + 0x1p-54;
+    expect_round_trip(s);
+  }
+  for (double value : {5e-324, 1e-7, 1e15, 1e16, 1e17, 1.7976931348623157e308, 123456789.0}) {
+    Scenario s = parse_scenario(kGood, "x.toml").value();
+    s.strategy.norm_bound = value;
+    expect_round_trip(s);
+  }
+}
+
+}  // namespace
+}  // namespace tern

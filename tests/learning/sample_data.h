@@ -1,0 +1,54 @@
+/// Small random learning problems.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/rng.h"
+#include "learning/learning_data.h"
+
+namespace tern {
+
+inline Dataset sample_examples(const TaskShape& shape, size_t n, uint32_t seed) {
+  Rng rng(seed, Purpose::kTest);
+  Dataset data;
+  for (size_t i = 0; i < n; ++i) {
+    data.labels.push_back(rng.below(static_cast<uint32_t>(shape.classes)));
+    // The class shifts the inputs, so that there is something to learn.
+    for (int64_t f = 0; f < shape.features(); ++f)
+      data.inputs.push_back(
+          static_cast<float>(rng.normal() + (f % shape.classes == data.labels.back() ? 1 : 0)));
+  }
+  return data;
+}
+
+/// The clients hold `sizes` examples in turn; the test part has `test` examples.
+inline std::shared_ptr<const LearningData> sample_data(
+    const std::string& model, const std::vector<size_t>& sizes, size_t test = 0,
+    TaskShape shape = {.input = {1, 8, 8}, .classes = 5}) {
+  DataBundle data;
+  data.shape = std::move(shape);
+  std::vector<std::vector<uint32_t>> clients;
+  uint32_t next = 0;
+  for (const size_t size : sizes) {
+    clients.emplace_back();
+    for (size_t i = 0; i < size; ++i) clients.back().push_back(next++);
+  }
+  data.train = sample_examples(data.shape, next, 1);
+  data.test = sample_examples(data.shape, test, 2);
+  auto made = make_learning_data(model, std::move(data), std::move(clients));
+  EXPECT_TRUE(made.has_value()) << made.error().describe();
+  return *made;
+}
+
+inline std::vector<float> sample_parameters(const ParameterSchema& schema, uint64_t seed = 1) {
+  std::vector<float> parameters(schema.elements());
+  initialize_parameters(schema, seed, 20, parameters);
+  return parameters;
+}
+
+}  // namespace tern
