@@ -161,8 +161,8 @@ class TorchTrainer final : public Trainer {
     const size_t held = data_->clients[task.client].size();
     if (held == 0) return error(Code::kInvalidArgument, "the client has no examples");
 
-    at::init_num_threads();  // LibTorch keeps the number for each thread; oneDNN would not ask it
-                             // to
+    // LibTorch keeps this number for each thread, and oneDNN doesn't make it set it.
+    at::init_num_threads();
     const at::NoGradGuard no_grad;
     std::memcpy(flat_.data_ptr<float>(), base.data(), base.size_bytes());
     plan_ = task.plan;

@@ -10,12 +10,12 @@ namespace tern {
 Result<FixedPointAccumulator> FixedPointAccumulator::make(size_t elements,
                                                           const AccumulatorBounds& bounds) {
   const double range = bounds.norm_bound * static_cast<double>(bounds.largest_weights);
-  if (!(bounds.norm_bound > 0) || bounds.largest_weights == 0 || !(range <= 0x1p52))
-    return error(Code::kInvalidArgument,
-                 "norm bound {} times the sum of the weights {} must be positive and at most 2^52, "
-                 "so that 64-bit sums "
-                 "can't overflow and keep 10 bits below one",
-                 bounds.norm_bound, bounds.largest_weights);
+  if (!(range >= 0x1p-100 && range <= 0x1p52))
+    return error(
+        Code::kInvalidArgument,
+        "norm bound {} times the sum of the weights {} must be at least 2^-100 and at most "
+        "2^52, so that 64-bit sums can't overflow and keep 10 bits below one",
+        bounds.norm_bound, bounds.largest_weights);
   FixedPointAccumulator made;
   made.sum_.assign(elements, 0);
   made.bounds_ = bounds;

@@ -25,7 +25,7 @@ class FixedPointAccumulator {
  public:
   FixedPointAccumulator() = default;
   /// Errors: kInvalidArgument when the bounds leave no room (norm_bound * largest_weights > 2^52)
-  /// or aren't positive.
+  /// or are next to nothing (< 2^-100).
   static Result<FixedPointAccumulator> make(size_t elements, const AccumulatorBounds& bounds);
 
   size_t elements() const { return sum_.size(); }

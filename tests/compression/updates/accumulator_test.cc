@@ -15,8 +15,8 @@ namespace {
 using testing::HasSubstr;
 
 FixedPointAccumulator make(size_t elements, double norm_bound, uint64_t weights) {
-  return FixedPointAccumulator::make(
-             elements, {.norm_bound = norm_bound, .largest_weights = weights})
+  return FixedPointAccumulator::make(elements,
+                                     {.norm_bound = norm_bound, .largest_weights = weights})
       .value();
 }
 
@@ -48,7 +48,8 @@ TEST(Accumulator, HoldsTheExtremeOfItsBoundsInAnyOrderCloseToFloat64) {
   }
   std::vector<long double> exact(kElements, 0);
   for (const auto& update : updates)
-    for (size_t i = 0; i < kElements; ++i) exact[i] += static_cast<long double>(update[i]) * kWeight;
+    for (size_t i = 0; i < kElements; ++i)
+      exact[i] += static_cast<long double>(update[i]) * kWeight;
   long double largest = 0;
   for (const long double v : exact) largest = std::max(largest, std::abs(v / kWeights));
 
@@ -128,9 +129,9 @@ TEST(Accumulator, RefusesBoundsThatLeaveNoRoom) {
 TEST(Accumulator, RefusesAnUpdateAboveTheNormBound) {
   FixedPointAccumulator accumulator = make(4, 2, 100);
   EXPECT_TRUE(accumulator.admit(2, 1).ok());
-  for (const double norm : {std::nextafter(2.0, 3.0), 1e300,
-                            std::numeric_limits<double>::infinity(),
-                            std::numeric_limits<double>::quiet_NaN()}) {
+  for (const double norm :
+       {std::nextafter(2.0, 3.0), 1e300, std::numeric_limits<double>::infinity(),
+        std::numeric_limits<double>::quiet_NaN()}) {
     const Status refused = accumulator.admit(norm, 1);
     EXPECT_EQ(refused.code(), Code::kOutOfRange);
     EXPECT_THAT(refused.message(), HasSubstr("above the bound 2 (strategy.norm_bound)"));

@@ -170,8 +170,8 @@ TEST(ClosedForm3, ScaledSignLosesOneLessTheSquaredL1NormOverNTimesTheSquaredNorm
     const double expected = squared_norm(x) - l1_norm(x) * mean;
     const double error = squared_distance(x, round_trip(codec_of("sign"), kMeta, x, scratch));
     EXPECT_GE(error, expected - 1e-6 * squared_norm(x));
-    EXPECT_LE(error, expected + 1e-6 * squared_norm(x) +
-                         static_cast<double>(n) * mean * mean * 0x1p-16);
+    EXPECT_LE(error,
+              expected + 1e-6 * squared_norm(x) + static_cast<double>(n) * mean * mean * 0x1p-16);
   }
 }
 
@@ -253,18 +253,22 @@ TEST(ClosedForm8, TheMaskOfASeedIsPinned) {
   const auto randk = make_randk(kRateOne / 10);
   std::array<uint16_t, 100> index{};
   ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 0}, index.data()), 10u);
-  EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10), (std::vector<uint16_t>{13, 19, 21, 27, 28, 32, 33, 38, 46, 50}));
+  EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10),
+            (std::vector<uint16_t>{13, 19, 21, 27, 28, 32, 33, 38, 46, 50}));
   ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 1}, index.data()), 10u);
-  EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10), (std::vector<uint16_t>{1, 7, 13, 22, 27, 29, 58, 71, 87, 96}));
+  EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10),
+            (std::vector<uint16_t>{1, 7, 13, 22, 27, 29, 58, 71, 87, 96}));
   // More than half is kept: the dropped ones are drawn.
   const auto most = make_randk(kRateOne / 10 * 9);
   ASSERT_EQ(most->positions(20, {.seed = 42, .chunk = 0}, index.data()), 18u);
-  EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 18), (std::vector<uint16_t>{0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}));
+  EXPECT_EQ(
+      std::vector<uint16_t>(index.begin(), index.begin() + 18),
+      (std::vector<uint16_t>{0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}));
 }
 
 TEST(ClosedForm8, SenderAndReceiverKeepTheSameKPositions) {
-  for (const uint32_t rate : {1u, kRateOne / 100, kRateOne / 4, kRateOne / 2, kRateOne / 10 * 7,
-                              kRateOne})
+  for (const uint32_t rate :
+       {1u, kRateOne / 100, kRateOne / 4, kRateOne / 2, kRateOne / 10 * 7, kRateOne})
     for (const size_t n : {1u, 2u, 63u, 64u, 65u, 1000u, 65535u, 65536u}) {
       const auto randk = make_randk(rate);
       const ChunkContext context{.seed = 9, .chunk = 3, .error_feedback = true};
@@ -356,8 +360,7 @@ TEST(ClosedForm11, RiceIndicesNeverExceedTheirHardBound) {
         std::vector<uint16_t> symbols(k);
         std::vector<uint16_t> decoded(k);
         ASSERT_TRUE(make_rice()
-                        ->decode(coded.bytes, k, n, coded.parameter, symbols.data(),
-                                 decoded.data())
+                        ->decode(coded.bytes, k, n, coded.parameter, symbols.data(), decoded.data())
                         .ok());
         EXPECT_EQ(decoded, index);
       }
@@ -375,8 +378,9 @@ TEST(ClosedForm12, IndicesTakeTheEntropyOfRandomPositionsPlusAFewPerCent) {
         std::tuple{0.001, 64, 1.025}}) {
     const auto k = static_cast<size_t>(rate * kElements + 0.5);
     const auto log_factorial = [](size_t m) { return std::lgamma(static_cast<double>(m) + 1); };
-    const double entropy = (log_factorial(kElements) - log_factorial(k) -
-                            log_factorial(kElements - k)) / std::numbers::ln2;
+    const double entropy =
+        (log_factorial(kElements) - log_factorial(k) - log_factorial(kElements - k)) /
+        std::numbers::ln2;
     double bits = 0;
     for (int set = 0; set < sets; ++set)
       bits += 8.0 * static_cast<double>(
@@ -592,8 +596,8 @@ TEST(ClosedForm19, RiceCodesTakeTheBitsThatTheoryExpects) {
     int parameter;
     double bits;
   };
-  constexpr Row kRows[] = {{0.25, 1, 3.286},   {0.10, 3, 4.756},    {0.04, 4, 6.085},
-                           {0.02, 5, 7.100},   {0.01, 6, 8.108},    {0.0025, 8, 10.114},
+  constexpr Row kRows[] = {{0.25, 1, 3.286},  {0.10, 3, 4.756}, {0.04, 4, 6.085},
+                           {0.02, 5, 7.100},  {0.01, 6, 8.108}, {0.0025, 8, 10.114},
                            {0.001, 9, 11.495}};
   Rng rng(6, Purpose::kTest, 19);
   for (const Row& row : kRows) {

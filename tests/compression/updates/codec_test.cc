@@ -102,8 +102,8 @@ TEST(Codec, KnowsItsTraits) {
 }
 
 TEST(Codec, ABiasedChainNeedsErrorFeedbackOrAnOptOut) {
-  for (const char* spec : {"topk:0.1", "topk:0.1 | ternary | rice", "sign", "rotate | sign",
-                           "randk:0.1 | sign"}) {
+  for (const char* spec :
+       {"topk:0.1", "topk:0.1 | ternary | rice", "sign", "rotate | sign", "randk:0.1 | sign"}) {
     const Codec codec = codec_of(spec);
     const Status refused = codec.check_composition({});
     EXPECT_EQ(refused.code(), Code::kInvalidArgument) << spec;
@@ -113,7 +113,8 @@ TEST(Codec, ABiasedChainNeedsErrorFeedbackOrAnOptOut) {
     EXPECT_TRUE(codec_of(std::string("ef | ") + spec).check_composition({}).ok()) << spec;
   }
   EXPECT_THAT(codec_of("topk:0.1 | sign").check_composition({}).message(), HasSubstr("'topk' is"));
-  for (const char* spec : {"float32", "float16", "int:4", "ternary", "randk:0.1", "rotate | eden:1"})
+  for (const char* spec :
+       {"float32", "float16", "int:4", "ternary", "randk:0.1", "rotate | eden:1"})
     EXPECT_TRUE(codec_of(spec).check_composition({}).ok()) << spec;
 }
 
@@ -134,9 +135,9 @@ TEST(Codec, RefusesValuesThatAreNotFiniteOrTooLarge) {
   const float kInfinity = std::numeric_limits<float>::infinity();
   CodecScratch scratch;
   for (const char* spec : {"float32", "rotate | eden:1", "ef | topk:0.01 | ternary | rice"})
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(),
-                            -std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity,
-                            0x1.000002p100f})
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::quiet_NaN(),
+          kInfinity, -kInfinity, 0x1.000002p100f})
       for (const size_t at : {size_t{0}, size_t{16}, size_t{99}}) {
         const Codec codec = codec_of(spec);
         std::vector<float> x(100, 0.5f);
@@ -176,8 +177,7 @@ TEST(Codec, TheBoundIsCloseToTheLongestFrame) {
   CodecScratch scratch;
   for (const Budget& budget : kBudgets) {
     const Codec codec = codec_of(budget.spec);
-    const auto frame =
-        encode_frame(codec, kMeta, make_input(Input::kGaussian, 65536), scratch);
+    const auto frame = encode_frame(codec, kMeta, make_input(Input::kGaussian, 65536), scratch);
     // Rice is bounded by a bitmap of the chunk, which is far off when few are kept.
     const size_t bitmap = codec.indexed() ? 65536 / 8 : 0;
     EXPECT_LE(codec.max_encoded_bytes(65536), frame.size() + bitmap + 80) << budget.spec;
@@ -237,8 +237,8 @@ TEST(TopK, KeepsExactlyTheLargestMagnitudesAtEveryRate) {
     const auto decoded = round_trip(codec, kMeta, x, scratch);
     std::vector<size_t> order(x.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::ranges::stable_sort(
-        order, [&](size_t a, size_t b) { return std::abs(x[a]) > std::abs(x[b]); });
+    std::ranges::stable_sort(order,
+                             [&](size_t a, size_t b) { return std::abs(x[a]) > std::abs(x[b]); });
     for (size_t rank = 0; rank < order.size(); ++rank)
       ASSERT_EQ(decoded[order[rank]], rank < k ? x[order[rank]] : 0.0f) << k;
   }

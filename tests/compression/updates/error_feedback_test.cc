@@ -61,9 +61,9 @@ TEST_F(ErrorFeedback, AChainWithoutItHasNoResidual) {
 
 TEST_F(ErrorFeedback, CommittingAnUpdateWithoutAResidualKeepsTheOldOne) {
   residual_ = Residual({1, 2});
-  residual_.commit(encode_update(codec_of("int:4"), kMeta, std::vector<float>{1, 2}, residual_,
-                                 scratch_)
-                       .value());
+  residual_.commit(
+      encode_update(codec_of("int:4"), kMeta, std::vector<float>{1, 2}, residual_, scratch_)
+          .value());
   EXPECT_TRUE(same_bits(residual_.values(), std::vector<float>{1, 2}));
 }
 

@@ -36,7 +36,7 @@ struct ForgedFrame {
   uint8_t major = 1;
   uint8_t minor = 0;
   uint64_t schema_hash = 0x0123456789ABCDEF;
-  int header_bytes = -1;  ///< -1: what it is
+  int header_bytes = -1;   ///< -1: what it is
   int claimed_bytes = -1;  ///< of the first chunk; -1: what it is
 
   Bytes bytes() const;
@@ -66,9 +66,8 @@ inline Bytes ForgedFrame::bytes() const {
   for (const uint8_t byte : stages) append(frame, byte);
   for (size_t i = 0; i < chunks.size(); ++i) {
     const ForgedChunk& chunk = chunks[i];
-    const auto length = static_cast<uint32_t>(i == 0 && claimed_bytes >= 0
-                                                  ? static_cast<size_t>(claimed_bytes)
-                                                  : chunk.body.size());
+    const auto length = static_cast<uint32_t>(
+        i == 0 && claimed_bytes >= 0 ? static_cast<size_t>(claimed_bytes) : chunk.body.size());
     append(frame, length | static_cast<uint32_t>(chunk.mode | chunk.parameter << 3) << 24);
     append(frame, crc32c(chunk.body));
   }

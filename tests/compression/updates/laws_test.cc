@@ -176,7 +176,8 @@ TEST_P(EveryChain, HasNoBiasUnlessItsTraitsSaySo) {
   std::vector<double> sum(kElements, 0.0);
   double squares = 0;
   for (int draw = 0; draw < kDraws; ++draw) {
-    const auto decoded = round_trip(codec_, meta_with_seed(static_cast<uint64_t>(draw)), x, scratch);
+    const auto decoded =
+        round_trip(codec_, meta_with_seed(static_cast<uint64_t>(draw)), x, scratch);
     for (size_t i = 0; i < kElements; ++i) {
       const double difference = static_cast<double>(decoded[i]) - static_cast<double>(x[i]);
       sum[i] += difference;

@@ -130,10 +130,11 @@ TEST(Spec, TheColumnIsThatOfTheStagesFirstLetter) {
 }
 
 TEST(Spec, AnArgumentWhereNoneBelongsIsAnError) {
-  for (const StageInfo& info : kStages)
-    if (info.argument == Argument::kNone)
-      EXPECT_THAT(message_of(std::string(info.name) + ":1"),
-                  HasSubstr(fmt::format("column 1: stage '{}' takes no argument", info.name)));
+  for (const StageInfo& info : kStages) {
+    if (info.argument != Argument::kNone) continue;
+    EXPECT_THAT(message_of(std::string(info.name) + ":1"),
+                HasSubstr(fmt::format("column 1: stage '{}' takes no argument", info.name)));
+  }
 }
 
 TEST(Spec, AMissingArgumentIsAnErrorThatShowsOne) {

@@ -1,0 +1,95 @@
+/// Coding allocates nothing in the steady state. This file replaces operator new of its program.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "base/bytes.h"
+#include "tests/compression/updates/chains.h"
+
+namespace {
+
+std::atomic<size_t> allocations = 0;
+std::atomic<size_t> allocated_bytes = 0;
+
+}  // namespace
+
+void* operator new(size_t bytes) {
+  ++allocations;
+  allocated_bytes += bytes;
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+
+namespace tern {
+namespace {
+
+struct Spent {
+  size_t allocations = 0;
+  size_t bytes = 0;
+};
+
+template <typename F>
+Spent spent_by(F f) {
+  const size_t count = allocations;
+  const size_t bytes = allocated_bytes;
+  f();
+  return {allocations - count, allocated_bytes - bytes};
+}
+
+TEST(Allocation, TheCounterCounts) {
+  const Spent spent = spent_by([] { std::vector<char>(1000).front() = 1; });
+  EXPECT_EQ(spent.allocations, 1u);
+  EXPECT_EQ(spent.bytes, 1000u);
+}
+
+TEST(Allocation, CodingAllocatesNothingAndInspectingOnlyTheStages) {
+  constexpr size_t kElements = 140000;
+  // The list of at most five stages, and one small object for each of at most four.
+  constexpr size_t kMostAllocations = 10;
+  constexpr size_t kMostBytes = 512;
+  const std::vector<float> x = make_input(Input::kHeavyTail, kElements);
+  std::vector<float> decoded(kElements);
+  CodecScratch scratch;
+  for (const Budget& budget : kBudgets) {
+    const Codec codec = codec_of(budget.spec);
+    std::vector<std::byte> buffer(codec.max_encoded_bytes(kElements));
+    auto accumulator =
+        FixedPointAccumulator::make(kElements, {.norm_bound = 0x1p20, .largest_weights = 1000});
+    ASSERT_TRUE(accumulator);
+    size_t bytes = 0;
+    EXPECT_EQ(
+        spent_by([&] { bytes = codec.encode(kMeta, x, scratch, buffer).value(); }).allocations, 0u)
+        << budget.spec;
+    const std::span<const std::byte> frame = std::span(buffer).first(bytes);
+    const DecodeLimits limits = limits_for(kElements);
+    const Spent inspecting = spent_by([&] { EXPECT_TRUE(inspect(frame, limits, scratch)); });
+    EXPECT_LE(inspecting.allocations, kMostAllocations) << budget.spec;
+    EXPECT_LE(inspecting.bytes, kMostBytes) << budget.spec;
+    const CheckedFrame checked = inspect(frame, limits, scratch).value();
+    const Spent decoding = spent_by([&] {
+      EXPECT_TRUE(decode(checked, scratch, decoded).ok());
+      EXPECT_TRUE(decode_accumulate(checked, 1, 1, scratch, *accumulator).ok());
+      EXPECT_TRUE(subtract_decoded(checked, scratch, decoded).ok());
+      EXPECT_TRUE(apply_delta(checked, 12, scratch, decoded).ok());
+    });
+    EXPECT_EQ(decoding.allocations, 0u) << budget.spec;
+  }
+}
+
+TEST(Allocation, AHostileHeaderMakesInspectAllocateNoMore) {
+  // The header claims the most elements there can be, and 255 stages.
+  CodecScratch scratch;
+  auto frame = encode_frame(codec_of("float32"), kMeta, make_input(Input::kGaussian, 10), scratch);
+  store_low(frame.data() + 14, kMaxFrameElements, 6);
+  frame[48] = std::byte{255};
+  DecodeLimits limits = limits_for(kMaxFrameElements);
+  const Spent spent = spent_by([&] { EXPECT_FALSE(inspect(frame, limits, scratch)); });
+  EXPECT_LE(spent.bytes, 4096u);  // the message
+}
+
+}  // namespace
+}  // namespace tern

@@ -1,0 +1,143 @@
+// What clients hold is what the coordinator publishes, bit for bit, by every way of getting there.
+#include "coordinator/versions.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/rng.h"
+#include "compression/updates/frame.h"
+
+namespace tern {
+namespace {
+
+class Versions : public testing::TestWithParam<const char*> {
+ protected:
+  static constexpr size_t kElements = 70'000;  // two chunks
+
+  ParameterSchema schema_ = *ParameterSchema::make({{"w", {kElements}, TensorKind::kWeight}});
+  CodecScratch scratch_;
+
+  std::vector<float> zero() const {
+    std::vector<float> values(kElements);
+    Rng rng(1, Purpose::kTest);
+    for (float& value : values)
+      value = static_cast<float>(std::nearbyint(std::ldexp(rng.uniform() - 0.5, kGridBits)) *
+                                 std::ldexp(1.0, -kGridBits));
+    return values;
+  }
+  static std::vector<float> step(uint32_t round) {
+    std::vector<float> values(kElements);
+    Rng rng(2, Purpose::kTest, round);
+    for (float& value : values) value = static_cast<float>(0.01 * rng.normal());
+    return values;
+  }
+  /// A client's way from version `held` with `parameters` to the newest one.
+  void follow(VersionedModel& model, uint32_t held, std::vector<float>& parameters) {
+    const Download download = *model.download(held, scratch_);
+    if (download.kind == DownloadKind::kSnapshot) parameters = zero();
+    for (const SharedFrame& frame : download.frames) {
+      const auto checked =
+          inspect(*frame, {.schema_hash = schema_.hash(), .elements = kElements}, scratch_);
+      ASSERT_TRUE(checked) << checked.error().describe();
+      ASSERT_TRUE(apply_delta(*checked, kGridBits, scratch_, parameters).ok());
+    }
+    EXPECT_EQ(sha256(std::span<const float>(parameters)), model.sha256());
+  }
+};
+
+TEST_P(Versions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
+  const Codec codec = *Codec::parse(GetParam());
+  VersionedModel model(schema_, zero(), 5);
+  std::vector<float> every = zero(), third = zero();
+  uint32_t every_held = 0, third_held = 0;
+  for (uint32_t round = 1; round <= 12; ++round) {
+    ASSERT_TRUE(model.publish(step(round), codec, round, scratch_));
+    follow(model, every_held, every);
+    every_held = model.version();
+    if (round % 3 == 0) {
+      follow(model, third_held, third);
+      third_held = model.version();
+    }
+    std::vector<float> fresh = zero();
+    follow(model, 0, fresh);
+  }
+}
+
+TEST_P(Versions, PublishedParametersLieOnTheGrid) {
+  VersionedModel model(schema_, zero(), 5);
+  for (uint32_t round = 1; round <= 3; ++round)
+    ASSERT_TRUE(model.publish(step(round), *Codec::parse(GetParam()), round, scratch_));
+  for (const float value : model.parameters()) {
+    const double scaled = std::ldexp(value, kGridBits);
+    ASSERT_EQ(scaled, std::nearbyint(scaled));
+  }
+}
+
+TEST_P(Versions, ARestoredModelGoesOnWithTheSameBits) {
+  const Codec codec = *Codec::parse(GetParam());
+  VersionedModel through(schema_, zero(), 5);
+  for (uint32_t round = 1; round <= 4; ++round)
+    ASSERT_TRUE(through.publish(step(round), codec, round, scratch_));
+  VersionedModel restored(schema_, zero(), 5);
+  ASSERT_TRUE(restored.restore(through.state()).ok());
+  EXPECT_EQ(restored.sha256(), through.sha256());
+  ASSERT_TRUE(through.publish(step(5), codec, 5, scratch_));
+  ASSERT_TRUE(restored.publish(step(5), codec, 5, scratch_));
+  EXPECT_EQ(restored.sha256(), through.sha256());
+  EXPECT_EQ(*restored.download(2, scratch_)->frames.at(0),
+            *through.download(2, scratch_)->frames.at(0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Codecs, Versions,
+                         testing::Values("float32", "ef | topk:0.01 | ternary | rice",
+                                         "rotate:1024 | eden:4", "ef | rotate:1024 | eden:1",
+                                         "bfloat16"));
+
+TEST_F(Versions, ErrorFeedbackOwesExactlyWhatWasNotSent) {
+  const Codec codec = *Codec::parse("ef | topk:0.05 | ternary | rice");
+  VersionedModel model(schema_, zero(), 5);
+  std::vector<double> wanted(kElements);
+  for (uint32_t round = 1; round <= 10; ++round) {
+    const std::vector<float> s = step(round);
+    for (size_t i = 0; i < kElements; ++i) wanted[i] += s[i];
+    ASSERT_TRUE(model.publish(s, codec, round, scratch_));
+  }
+  const std::vector<float> start = zero(), residual = model.state().residual;
+  ASSERT_EQ(residual.size(), kElements);
+  for (size_t i = 0; i < kElements; ++i)
+    ASSERT_NEAR(double{model.parameters()[i]} - start[i] + residual[i], wanted[i], 1e-6);
+}
+
+TEST_F(Versions, SendsTheShorterOfChainAndSnapshot) {
+  const Codec dense = *Codec::parse("float32"),
+              sparse = *Codec::parse("ef | topk:0.01 | ternary | rice");
+  VersionedModel model(schema_, zero(), 5);
+  ASSERT_TRUE(model.publish(step(1), dense, 1, scratch_));
+  ASSERT_TRUE(model.publish(step(2), dense, 2, scratch_));
+  EXPECT_EQ(model.download(2, scratch_)->kind, DownloadKind::kNothing);
+  EXPECT_EQ(model.download(1, scratch_)->kind, DownloadKind::kDeltas);
+  EXPECT_EQ(model.download(0, scratch_)->kind, DownloadKind::kSnapshot)
+      << "two dense deltas are longer";
+  for (uint32_t round = 3; round <= 12; ++round)
+    ASSERT_TRUE(model.publish(step(round), sparse, round, scratch_));
+  const Download chain = *model.download(2, scratch_);
+  EXPECT_EQ(chain.kind, DownloadKind::kDeltas);
+  EXPECT_EQ(chain.frames.size(), 10u);
+  EXPECT_FALSE(model.download(13, scratch_)) << "a version that was never published";
+}
+
+TEST_F(Versions, ADivergingModelIsNotPublished) {
+  VersionedModel model(schema_, zero(), 5);
+  std::vector<float> huge(kElements, 0.0f);
+  huge[123] = 40.0f;
+  const auto published = model.publish(huge, *Codec::parse("float32"), 1, scratch_);
+  ASSERT_FALSE(published);
+  EXPECT_EQ(published.error().code(), Code::kOutOfRange);
+  EXPECT_THAT(published.error().message(), testing::HasSubstr("parameter 123 of version 1"));
+  EXPECT_EQ(model.version(), 0u);
+}
+
+}  // namespace
+}  // namespace tern

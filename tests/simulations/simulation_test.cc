@@ -1,0 +1,272 @@
+// Whole runs: the same bits whoever computes them and however often they are interrupted, and
+// honest counts.
+#include "simulations/simulation.h"
+
+#include <gmock/gmock.h>
+
+#include "base/durable_file.h"
+#include "base/safetensors.h"
+#include "base/sha256.h"
+#include "tests/simulations/small_scenario.h"
+
+namespace tern {
+namespace {
+
+using nlohmann::ordered_json;
+
+const std::atomic<bool> kGoOn{false};
+const std::atomic<bool> kStopAtOnce{true};
+
+RunResult run(const PreparedScenario& prepared, RunOptions options = {},
+              const std::atomic<bool>& stop = kGoOn) {
+  options.show_progress = false;
+  Result<RunResult> result = run_scenario(prepared, options, stop);
+  EXPECT_TRUE(result) << result.error().describe();
+  return *std::move(result);
+}
+
+std::string hash_of(const RunResult& result) { return result.summary["model"]["sha256"]; }
+
+class EveryChain : public testing::TestWithParam<std::pair<const char*, const char*>> {
+ protected:
+  PreparedScenario scenario(std::vector<Override> extra = {}) const {
+    extra.push_back({"compression.up", GetParam().first});
+    extra.push_back({"compression.down", GetParam().second});
+    return small_scenario(std::move(extra));
+  }
+};
+
+TEST_P(EveryChain, GivesTheSameModelOnAnyNumberOfWorkers) {
+  const PreparedScenario prepared = scenario();
+  const std::string one = hash_of(run(prepared, {.workers = 1}));
+  for (const size_t workers : {2, 3, 7})
+    EXPECT_EQ(hash_of(run(prepared, {.workers = workers})), one) << workers;
+  EXPECT_NE(hash_of(run(scenario({{"seed", "2"}}))), one) << "another seed gives another model";
+}
+
+TEST_P(EveryChain, InterruptedAfterEveryRoundEndsLikeARunThatWentThrough) {
+  const PreparedScenario prepared = scenario({{"strategy.server_momentum", "0.5"}});
+  const RunResult through = run(prepared, {.workers = 2});
+  RunOptions options{.workers = 2, .out = fresh_folder("out")};
+  RunResult part = run(prepared, options, kStopAtOnce);
+  options.resume = true;
+  for (int round = 2; round <= 6; ++round) {
+    ASSERT_TRUE(part.interrupted);
+    EXPECT_EQ(part.summary["rounds"], round - 1);
+    part = run(prepared, options, kStopAtOnce);
+  }
+  EXPECT_FALSE(part.interrupted);
+  EXPECT_EQ(hash_of(part), hash_of(through));
+  EXPECT_EQ(part.summary["bytes"], through.summary["bytes"]);
+  EXPECT_EQ(part.summary["samples_trained"], through.summary["samples_trained"]);
+}
+
+TEST_P(EveryChain, CountsTheBytesOfEveryRound) {
+  const std::string out = fresh_folder("out");
+  const RunResult result = run(scenario(), {.out = out});
+  std::ifstream rows(out + "/metrics.jsonl");
+  uint64_t up = 0, down = 0, rounds = 0;
+  for (std::string line; std::getline(rows, line); ++rounds) {
+    const auto row = ordered_json::parse(line);
+    up += row["bytes_up"].get<uint64_t>();
+    down += row["bytes_down"].get<uint64_t>();
+  }
+  EXPECT_EQ(rounds, 6u);
+  EXPECT_EQ(result.summary["bytes"]["up"], up);
+  EXPECT_EQ(result.summary["bytes"]["down"], down);
+  EXPECT_EQ(result.summary["bytes"]["dense_up"],
+            6u * 4 * 26 * 4);  // rounds x cohort x parameters x 4
+  EXPECT_GT(up, 24u * 64) << "part headers count";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Chains, EveryChain,
+    testing::Values(std::pair{"float32", "float32"}, std::pair{"rotate:1024 | eden:1", "float32"},
+                    std::pair{"rotate:1024 | randk:0.25 | eden:1",
+                              "ef | topk:0.1 | ternary | rice"},
+                    std::pair{"ef | topk:0.1 | ternary | rice", "ef | rotate | eden:2"},
+                    std::pair{"int:8", "bfloat16"}));
+
+TEST(Simulation, WritesResultsThatFitTogether) {
+  const std::string out = fresh_folder("out");
+  const PreparedScenario prepared = small_scenario();
+  const RunResult result = run(prepared, {.out = out});
+  for (const char* file : {"summary.json", "metrics.jsonl", "evaluation.json", "model.safetensors",
+                           "scenario.toml", "report.html"})
+    EXPECT_TRUE(std::filesystem::exists(out + "/" + file)) << file;
+  EXPECT_FALSE(std::filesystem::exists(out + "/checkpoint.bin"));
+  std::vector<float> parameters(prepared.data->schema.elements());
+  ASSERT_TRUE(
+      from_safetensors(*read_file(out + "/model.safetensors"), prepared.data->schema, parameters)
+          .ok());
+  EXPECT_EQ(to_hex(sha256(std::span<const float>(parameters))), hash_of(result));
+  std::ifstream summary(out + "/summary.json");
+  EXPECT_EQ(ordered_json::parse(summary)["model"], result.summary["model"]);
+  const Result<Scenario> reloaded = load_scenario(out + "/scenario.toml");
+  ASSERT_TRUE(reloaded) << reloaded.error().describe();
+  EXPECT_EQ(print_scenario(*reloaded), print_scenario(prepared.scenario));
+}
+
+TEST(Simulation, LearnsWhatCanBeLearned) {
+  // Two blobs 1.4 deviations apart in 12 dimensions: Bayes' accuracy is 0.992.
+  const RunResult result = run(small_scenario({{"rounds", "30"}}));
+  EXPECT_GT(result.summary["final"]["accuracy"].get<double>(), 0.95);
+  EXPECT_GT(result.summary["final"]["macro_f1"].get<double>(), 0.95);
+}
+
+TEST(Simulation, SummaryHasEveryKeyAndNullForWhatIsNotKnown) {
+  const ordered_json summary = run(small_scenario()).summary;
+  for (const char* key :
+       {"version", "seed", "workers", "blas", "cpu_level", "libtorch", "config_sha256", "rounds",
+        "model", "final", "late", "best", "bytes", "target", "seconds", "virtual_seconds",
+        "client_trainings", "samples_trained", "peak_rss_bytes"})
+    EXPECT_TRUE(summary.contains(key)) << key;
+  for (const char* key :
+       {"wall", "train", "encode", "decode", "aggregate", "evaluate", "other", "idle"})
+    EXPECT_TRUE(summary["seconds"].contains(key)) << key;
+  for (const char* key : {"reached", "round", "bytes_up", "bytes_down", "virtual_seconds"})
+    EXPECT_TRUE(summary["target"][key].is_null()) << key << " without a target";
+  EXPECT_TRUE(summary["virtual_seconds"].is_null());
+}
+
+TEST(Simulation, SaysWhenTheTargetWasReached) {
+  const ordered_json target =
+      run(small_scenario({{"rounds", "30"}, {"target.accuracy", "0.9"}})).summary["target"];
+  EXPECT_EQ(target["reached"], true);
+  EXPECT_GT(target["bytes_up"].get<uint64_t>(), 0u);
+  EXPECT_EQ(run(small_scenario({{"target.accuracy", "1"}})).summary["target"]["reached"], false);
+}
+
+TEST(Simulation, ChargesLateUpdatesOfOverSelectedClients) {
+  const ordered_json exact = run(small_scenario()).summary;
+  const std::string out = fresh_folder("out");
+  const ordered_json over =
+      run(small_scenario({{"fleet.over_select", "1.5"}}), {.out = out}).summary;
+  EXPECT_EQ(over["client_trainings"].get<int>(), 36);  // 6 rounds x 6 asked
+  EXPECT_EQ(over["bytes"]["up"].get<double>(), 1.5 * exact["bytes"]["up"].get<double>());
+  std::ifstream rows(out + "/metrics.jsonl");
+  std::string line;
+  std::getline(rows, line);
+  EXPECT_EQ(ordered_json::parse(line)["updates"], 4);
+  EXPECT_EQ(ordered_json::parse(line)["refused"], 2);
+}
+
+TEST(Simulation, UpdatesAboveTheNormBoundAreRefusedAndTheRoundIsVoid) {
+  const PreparedScenario prepared =
+      small_scenario({{"strategy.norm_bound", "0.000001"}, {"rounds", "2"}});
+  const std::string out = fresh_folder("out");
+  const ordered_json summary = run(prepared, {.out = out}).summary;
+  EXPECT_EQ(summary["void_rounds"], 2);
+  std::ifstream rows(out + "/metrics.jsonl");
+  std::string line;
+  std::getline(rows, line);
+  EXPECT_EQ(ordered_json::parse(line)["refused"], 4);
+  EXPECT_TRUE(ordered_json::parse(line)["version"].is_null()) << "nothing is published";
+  EXPECT_EQ(summary["bytes"]["down"], 0) << "everybody holds version 0 still";
+}
+
+TEST(Simulation, WarmUpSendsMoreAtFirst) {
+  const std::string out = fresh_folder("out");
+  (void)run(small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"},
+                            {"compression.error_feedback.warmup", "1:2 0.5:1"}}),
+            {.out = out});
+  std::ifstream rows(out + "/metrics.jsonl");
+  std::vector<uint64_t> up;
+  for (std::string line; std::getline(rows, line);)
+    up.push_back(ordered_json::parse(line)["bytes_up"]);
+  ASSERT_EQ(up.size(), 6u);
+  EXPECT_EQ(up[0], up[1]);
+  EXPECT_GT(up[1], up[2]);
+  EXPECT_GT(up[2], up[3]);
+}
+
+TEST(Simulation, RefusesAFolderThatHoldsARun) {
+  const PreparedScenario prepared = small_scenario();
+  const std::string out = fresh_folder("out");
+  (void)run(prepared, {.out = out});
+  const auto again = run_scenario(prepared, {.out = out, .show_progress = false}, kGoOn);
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), Code::kInUse);
+  EXPECT_THAT(again.error().describe(), testing::HasSubstr("already holds a run"));
+  const auto resumed =
+      run_scenario(prepared, {.out = out, .resume = true, .show_progress = false}, kGoOn);
+  ASSERT_FALSE(resumed);
+  EXPECT_THAT(resumed.error().describe(), testing::HasSubstr("this run is finished"));
+}
+
+TEST(Simulation, RefusesADamagedOrForeignCheckpoint) {
+  const PreparedScenario prepared = small_scenario();
+  const std::string out = fresh_folder("out");
+  (void)run(prepared, {.out = out}, kStopAtOnce);
+  const auto whole = *read_file(out + "/checkpoint.bin");
+  const RunOptions resume{.out = out, .resume = true, .show_progress = false};
+  for (const size_t at : {size_t{0}, size_t{9}, size_t{40}, whole.size() / 2, whole.size() - 1}) {
+    auto damaged = whole;
+    damaged[at] ^= std::byte{4};
+    ASSERT_TRUE(write_durably(out + "/checkpoint.bin", std::span<const std::byte>(damaged)).ok());
+    const auto result = run_scenario(prepared, resume, kGoOn);
+    ASSERT_FALSE(result) << at;
+    EXPECT_EQ(result.error().code(), Code::kCorrupt);
+    EXPECT_THAT(result.error().describe(), testing::HasSubstr("checkpoint.bin"));
+  }
+  for (const size_t length : {size_t{0}, size_t{20}, whole.size() - 1}) {
+    ASSERT_TRUE(write_durably(out + "/checkpoint.bin", std::span(whole).first(length)).ok());
+    EXPECT_FALSE(run_scenario(prepared, resume, kGoOn)) << length;
+  }
+  ASSERT_TRUE(write_durably(out + "/checkpoint.bin", std::span<const std::byte>(whole)).ok());
+  const auto foreign =
+      run_scenario(small_scenario({{"training.learning_rate", "0.01"}}), resume, kGoOn);
+  ASSERT_FALSE(foreign);
+  EXPECT_THAT(foreign.error().describe(), testing::HasSubstr("another scenario"));
+  EXPECT_TRUE(run_scenario(prepared, resume, kGoOn)) << "the whole checkpoint still works";
+}
+
+TEST(Simulation, AModelThatDivergesStopsTheRunWithAReason) {
+  const auto result = run_scenario(small_scenario({{"training.learning_rate", "1000"}}),
+                                   {.show_progress = false}, kGoOn);
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), Code::kOutOfRange);
+}
+
+TEST(Simulation, CombinesSummariesByMeanAndDeviation) {
+  const ordered_json a{
+      {"seed", 1}, {"x", 1.0}, {"n", nullptr}, {"name", "m"}, {"inner", {{"y", 10}}}};
+  const ordered_json b{
+      {"seed", 2}, {"x", 3.0}, {"n", nullptr}, {"name", "m"}, {"inner", {{"y", 20}}}};
+  const ordered_json combined = combine_summaries({a, b});
+  EXPECT_EQ(combined["runs"].size(), 2u);
+  EXPECT_EQ(combined["mean"]["x"], 2.0);
+  EXPECT_DOUBLE_EQ(combined["spread"]["x"].get<double>(), std::sqrt(2.0));
+  EXPECT_EQ(combined["mean"]["inner"]["y"], 15.0);
+  EXPECT_TRUE(combined["mean"]["n"].is_null());
+  EXPECT_FALSE(combined["mean"].contains("name"));
+  EXPECT_FALSE(combined["mean"].contains("seed"));
+}
+
+TEST(Prepare, NamesTheKeyOfWhatDoesNotFitTheData) {
+  const std::pair<std::vector<Override>, const char*> cases[] = {
+      {{{"data.partition", "shards:3"}}, "data.partition"},
+      {{{"fleet.clients", "1000"}, {"fleet.cohort", "4"}}, "data.partition"},
+      {{{"model.name", "cnn"}}, "model.name"},
+  };
+  for (const auto& [extra, key] : cases) {
+    std::vector<Override> all = small_overrides();
+    all.insert(all.end(), extra.begin(), extra.end());
+    const auto scenario = parse_scenario("", "/small.toml", all);
+    ASSERT_TRUE(scenario) << scenario.error().describe();
+    const auto prepared = prepare(*scenario);
+    ASSERT_FALSE(prepared) << key;
+    EXPECT_EQ(prepared.error().where().key, key);
+  }
+}
+
+TEST(EstimateCost, UsesLengthsOfRealFrames) {
+  const auto cost = estimate_cost(small_scenario({{"compression.up", "int:8"}}), 1);
+  ASSERT_TRUE(cost);
+  EXPECT_EQ((*cost)["parameters"], 26);
+  EXPECT_LT((*cost)["update_bytes"].get<double>(), 4 * 26 + 64 + 72);
+  EXPECT_GT((*cost)["update_bytes"].get<double>(), 26 + 64);
+}
+
+}  // namespace
+}  // namespace tern

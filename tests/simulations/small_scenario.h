@@ -1,0 +1,63 @@
+/// A fleet that runs in milliseconds: a csv file of two blobs, a logistic model.
+#pragma once
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "base/rng.h"
+#include "config/load.h"
+#include "simulations/simulation.h"
+
+namespace tern {
+
+/// An empty folder of this test's own.
+inline std::string fresh_folder(const std::string& folder_name) {
+  const auto* test = testing::UnitTest::GetInstance()->current_test_info();
+  std::string path =
+      fmt::format("{}tern-{}-{}-{}", testing::TempDir(), getpid(), test->name(), folder_name);
+  for (char& c : path)
+    if (c == '|' || c == ' ') c = '_';
+  std::filesystem::remove_all(path);
+  return path;
+}
+
+/// 400 examples of two overlapping blobs in 12 dimensions.
+inline std::string blob_file() {
+  const std::string path = fmt::format("{}tern-blobs-{}.csv", testing::TempDir(), getpid());
+  if (std::filesystem::exists(path)) return path;
+  std::ofstream file(path);
+  for (int column = 0; column < 12; ++column) file << "x" << column << ",";
+  file << "label\n";
+  Rng rng(4, Purpose::kTest);
+  for (int row = 0; row < 400; ++row) {
+    const int label = row % 2;
+    for (int column = 0; column < 12; ++column)
+      file << fmt::format("{:.4f},", rng.normal() + (label ? 0.7 : -0.7));
+    file << (label ? "yes" : "no") << "\n";
+  }
+  return path;
+}
+
+inline std::vector<Override> small_overrides() {
+  return {{"data.source", "csv"},     {"data.path", blob_file()},
+          {"data.label", "label"},    {"data.partition", "iid"},
+          {"fleet.clients", "8"},     {"fleet.cohort", "4"},
+          {"model.name", "logistic"}, {"rounds", "6"},
+          {"evaluation.every", "2"}};
+}
+
+inline PreparedScenario small_scenario(std::vector<Override> extra = {}) {
+  std::vector<Override> all = small_overrides();
+  all.insert(all.end(), extra.begin(), extra.end());
+  Result<Scenario> scenario = parse_scenario("", "/small.toml", all);
+  EXPECT_TRUE(scenario) << scenario.error().describe();
+  Result<PreparedScenario> prepared = prepare(*scenario);
+  EXPECT_TRUE(prepared) << prepared.error().describe();
+  return *std::move(prepared);
+}
+
+}  // namespace tern
