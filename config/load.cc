@@ -305,6 +305,20 @@ Result<Scenario> parse_scenario(std::string_view text, const std::string& file,
   return scenario;
 }
 
+Where locate_key(const std::string& file, const std::vector<Override>& overrides,
+                 const std::string& key) {
+  for (const Override& override : overrides)
+    if (override.key == key) return {std::string(kSet), 0, key};
+  try {
+    const toml::table table = toml::parse_file(file);
+    if (const auto node = table.at_path(key))
+      return {file, static_cast<int>(node.node()->source().begin.line), key};
+  } catch (
+      const toml::parse_error&) {  // it was loaded before; if it changed since, there is no line
+  }
+  return {file, 0, key};
+}
+
 std::string print_scenario(const Scenario& scenario) {
   std::string text;
   std::string_view table;

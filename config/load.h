@@ -33,6 +33,11 @@ Result<Scenario> load_scenario(const std::string& file,
 Result<Scenario> parse_scenario(std::string_view text, const std::string& file,
                                 const std::vector<Override>& overrides = {});
 
+/// Where a key got its value, for errors found after loading: its line in the file, "--set", or the
+/// file alone when it has its default. Reads the file again.
+Where locate_key(const std::string& file, const std::vector<Override>& overrides,
+                 const std::string& key);
+
 /// The resolved scenario as TOML: every key that has a value, in the order of the vocabulary;
 /// load_scenario of it gives the same scenario. Its SHA-256 identifies a run.
 std::string print_scenario(const Scenario& scenario);

@@ -54,7 +54,7 @@ class RunFolder {
                     {.file = path});
     TERN_TRY(FolderLock lock, FolderLock::acquire(path));
     if (!resume)
-      for (const char* file : {"summary.json", "checkpoint.bin", "metrics.jsonl"})
+      for (const char* file : {"summary.json", "checkpoint.bin"})
         if (fs::exists(fs::path(path) / file, failed))
           return Status(
               Code::kInUse,

@@ -28,31 +28,27 @@ struct Arguments {
   bool check = false;
 };
 
-Result<Scenario> load(const Arguments& arguments) {
+Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& set) {
   std::vector<Override> overrides;
-  for (const std::string& text : arguments.set) {
+  for (const std::string& text : set) {
     TERN_TRY(Override one, parse_override(text));
     overrides.push_back(std::move(one));
   }
-  if (arguments.resume.empty()) {
-    if (arguments.file.empty())
-      return error(Code::kInvalidArgument,
-                   "a scenario file is missing (or --resume DIR); see tern simulate --help");
-    return load_scenario(arguments.file, overrides);
-  }
-  if (!arguments.file.empty() || !arguments.out.empty() || !arguments.set.empty() ||
-      !arguments.seeds.empty())
+  return overrides;
+}
+
+Result<Scenario> load(const Arguments& arguments, const std::string& file,
+                      const std::vector<Override>& overrides) {
+  const bool resumes = !arguments.resume.empty();
+  if (resumes && (!arguments.file.empty() || !arguments.out.empty() || !overrides.empty() ||
+                  !arguments.seeds.empty()))
     return error(Code::kInvalidArgument,
                  "--resume DIR goes on with the scenario in DIR: it takes no scenario file, --out, "
                  "--set or --seeds");
-  return load_scenario(arguments.resume + "/scenario.toml");
-}
-
-/// An error about a key gets the scenario file's name if it has none yet.
-Status in_file(Status status, const std::string& file) {
-  Where where = status.where();
-  if (where.file.empty() && !where.key.empty()) where.file = file;
-  return std::move(status).at(std::move(where));
+  if (!resumes && file.empty())
+    return error(Code::kInvalidArgument,
+                 "a scenario file is missing (or --resume DIR); see tern simulate --help");
+  return load_scenario(file, overrides);
 }
 
 void print_check(const Scenario& scenario, const ordered_json& cost, bool json) {
@@ -73,10 +69,17 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
 int simulate(const Arguments& arguments) {
   const std::string file =
       arguments.resume.empty() ? arguments.file : arguments.resume + "/scenario.toml";
+  const Result<std::vector<Override>> overrides = parse_overrides(arguments.set);
+  if (!overrides) return fail(overrides.error(), arguments.json);
+  // Errors found after loading know their key alone.
   const auto failed = [&](Status status) {
-    return fail(in_file(std::move(status), file), arguments.json);
+    if (status.where().file.empty() && !status.where().key.empty()) {
+      Where where = locate_key(file, *overrides, status.where().key);
+      status = std::move(status).at(std::move(where));
+    }
+    return fail(status, arguments.json);
   };
-  Result<Scenario> scenario = load(arguments);
+  Result<Scenario> scenario = load(arguments, file, *overrides);
   if (!scenario) return failed(std::move(scenario).error());
   RunOptions options{.workers = arguments.workers > 0
                                     ? arguments.workers

@@ -222,10 +222,11 @@ TEST(Simulation, RefusesADamagedOrForeignCheckpoint) {
 }
 
 TEST(Simulation, AModelThatDivergesStopsTheRunWithAReason) {
-  const auto result = run_scenario(small_scenario({{"training.learning_rate", "1000"}}),
+  const auto result = run_scenario(small_scenario({{"strategy.server_learning_rate", "500"}}),
                                    {.show_progress = false}, kGoOn);
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code(), Code::kOutOfRange);
+  EXPECT_THAT(result.error().message(), testing::HasSubstr("training diverges"));
 }
 
 TEST(Simulation, CombinesSummariesByMeanAndDeviation) {

@@ -44,7 +44,7 @@ double largest_magnitude(std::span<const float> x) {
 
 /// The k largest magnitudes, by sorting.
 std::vector<float> top_values(std::vector<float> x, size_t k) {
-  std::ranges::stable_sort(x, [](float a, float b) { return std::abs(a) > std::abs(b); });
+  std::ranges::sort(x, [](float a, float b) { return std::abs(a) > std::abs(b); });
   x.resize(k);
   return x;
 }

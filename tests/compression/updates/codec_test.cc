@@ -237,8 +237,9 @@ TEST(TopK, KeepsExactlyTheLargestMagnitudesAtEveryRate) {
     const auto decoded = round_trip(codec, kMeta, x, scratch);
     std::vector<size_t> order(x.size());
     for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::ranges::stable_sort(order,
-                             [&](size_t a, size_t b) { return std::abs(x[a]) > std::abs(x[b]); });
+    std::ranges::sort(order, [&](size_t a, size_t b) {
+      return std::pair(-std::abs(x[a]), a) < std::pair(-std::abs(x[b]), b);
+    });
     for (size_t rank = 0; rank < order.size(); ++rank)
       ASSERT_EQ(decoded[order[rank]], rank < k ? x[order[rank]] : 0.0f) << k;
   }

@@ -22,7 +22,7 @@ void append(Bytes& to, T value) {
 }
 
 struct ForgedChunk {
-  Bytes body;
+  Bytes body = {};
   uint8_t mode = 1;       ///< 0 zero, 1 coded
   uint8_t parameter = 0;  ///< of the index code
 };
@@ -30,9 +30,9 @@ struct ForgedChunk {
 /// Every field is right unless a test changes it.
 struct ForgedFrame {
   uint64_t elements = 0;
-  std::vector<uint8_t> stages;  ///< the number of stages, then ids and arguments
-  std::vector<ForgedChunk> chunks;
-  Bytes after;  ///< behind the last body
+  std::vector<uint8_t> stages = {};  ///< the number of stages, then ids and arguments
+  std::vector<ForgedChunk> chunks = {};
+  Bytes after = {};  ///< behind the last body
   uint8_t major = 1;
   uint8_t minor = 0;
   uint64_t schema_hash = 0x0123456789ABCDEF;
