@@ -1,4 +1,5 @@
-/// Little-endian reading and writing of plain numbers in byte buffers, unaligned-safe. Tern runs on little-endian machines.
+/// Little-endian reading and writing of plain numbers in byte buffers, unaligned-safe. Tern runs on
+/// little-endian machines.
 #pragma once
 
 #include <bit>
@@ -10,7 +11,8 @@
 
 namespace tern {
 
-static_assert(std::endian::native == std::endian::little, "frames and files are little-endian and are copied as they are");
+static_assert(std::endian::native == std::endian::little,
+              "frames and files are little-endian and are copied as they are");
 
 template <typename T>
 T load(const std::byte* from) {
@@ -27,14 +29,17 @@ void store(std::byte* to, T value) {
 }
 
 /// The low `bytes` bytes of value, little-endian; 0 < bytes <= 8.
-inline void store_low(std::byte* to, uint64_t value, size_t bytes) { std::memcpy(to, &value, bytes); }
+inline void store_low(std::byte* to, uint64_t value, size_t bytes) {
+  std::memcpy(to, &value, bytes);
+}
 inline uint64_t load_low(const std::byte* from, size_t bytes) {
   uint64_t value = 0;
   std::memcpy(&value, from, bytes);
   return value;
 }
 
-/// Takes numbers off the front of hostile bytes. After the first read past the end, ok() is false and every value is 0.
+/// Takes numbers off the front of hostile bytes. After the first read past the end, ok() is false
+/// and every value is 0.
 class ByteReader {
  public:
   explicit ByteReader(std::span<const std::byte> bytes) : bytes_(bytes) {}

@@ -32,7 +32,8 @@ Rng::Rng(uint64_t seed, Purpose purpose, uint32_t round, uint32_t client, uint32
 uint32_t Rng::next() {
   if (used_ == 4) {
     block_ = philox(counter_, key_);
-    // 2^34 numbers a stream; a stream that long would be a fault of its user, and the key takes the carry.
+    // 2^34 numbers a stream; a stream that long would be a fault of its user, and the key takes the
+    // carry.
     if (++counter_[0] == 0) ++key_[1];
     used_ = 0;
   }

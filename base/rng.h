@@ -1,7 +1,8 @@
-/// Reproducible randomness without state that travels: a counter-based generator keyed by what the numbers are for.
-/// Paper: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3" (Philox4x32-10), unchanged.
-/// Two streams with different (seed, purpose, round, client, index) are independent; the same five give the same numbers
-/// on every machine. Not for secrets: those come from the system. Threads: a value, one per thread.
+/// Reproducible randomness without state that travels: a counter-based generator keyed by what the
+/// numbers are for. Paper: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"
+/// (Philox4x32-10), unchanged. Two streams with different (seed, purpose, round, client, index) are
+/// independent; the same five give the same numbers on every machine. Not for secrets: those come
+/// from the system. Threads: a value, one per thread.
 #pragma once
 
 #include <array>
@@ -45,7 +46,8 @@ class Rng {
   uint32_t below(uint32_t bound);
   /// Uniform in [0, 1): a multiple of 2^-53.
   double uniform() { return static_cast<double>(next64() >> 11) * 0x1p-53; }
-  /// Standard normal by the polar method. For data and tests: uses log, so never where bytes of a frame depend on it.
+  /// Standard normal by the polar method. For data and tests: uses log, so never where bytes of a
+  /// frame depend on it.
   double normal();
   /// Fisher-Yates.
   template <typename T>

@@ -4,17 +4,28 @@ namespace tern {
 
 const char* name(Code code) {
   switch (code) {
-    case Code::kOk: return "ok";
-    case Code::kInvalidArgument: return "invalid_argument";
-    case Code::kCorrupt: return "corrupt";
-    case Code::kUnsupported: return "unsupported";
-    case Code::kNotFound: return "not_found";
-    case Code::kInUse: return "in_use";
-    case Code::kOutOfRange: return "out_of_range";
-    case Code::kIo: return "io";
-    case Code::kNoSpace: return "no_space";
-    case Code::kCancelled: return "cancelled";
-    case Code::kInternal: return "internal";
+    case Code::kOk:
+      return "ok";
+    case Code::kInvalidArgument:
+      return "invalid_argument";
+    case Code::kCorrupt:
+      return "corrupt";
+    case Code::kUnsupported:
+      return "unsupported";
+    case Code::kNotFound:
+      return "not_found";
+    case Code::kInUse:
+      return "in_use";
+    case Code::kOutOfRange:
+      return "out_of_range";
+    case Code::kIo:
+      return "io";
+    case Code::kNoSpace:
+      return "no_space";
+    case Code::kCancelled:
+      return "cancelled";
+    case Code::kInternal:
+      return "internal";
   }
   return "unknown";
 }

@@ -1,5 +1,6 @@
-/// Errors as values. A function that can fail returns `Status` or `Result<T>`; exceptions of outside libraries are caught
-/// in the folder that wraps them. A Status is for what went wrong; an expected outcome is a value of its own.
+/// Errors as values. A function that can fail returns `Status` or `Result<T>`; exceptions of
+/// outside libraries are caught in the folder that wraps them. A Status is for what went wrong; an
+/// expected outcome is a value of its own.
 #pragma once
 
 #include <fmt/format.h>
@@ -80,16 +81,16 @@ class [[nodiscard]] Result : public tl::expected<T, Status> {
 #define TERN_CONCAT_INNER(a, b) a##b
 #define TERN_CONCAT(a, b) TERN_CONCAT_INNER(a, b)
 
-/// TERN_TRY(auto x, f()): x becomes the value of the Result that f() gives, or the function returns its Status.
-#define TERN_TRY(declaration, ...)                                                     \
-  auto TERN_CONCAT(tern_result_, __LINE__) = (__VA_ARGS__);                            \
-  if (!TERN_CONCAT(tern_result_, __LINE__))                                            \
-    return ::tern::Status(std::move(TERN_CONCAT(tern_result_, __LINE__)).error());     \
+/// TERN_TRY(auto x, f()): x becomes the value of the Result that f() gives, or the function returns
+/// its Status.
+#define TERN_TRY(declaration, ...)                                                 \
+  auto TERN_CONCAT(tern_result_, __LINE__) = (__VA_ARGS__);                        \
+  if (!TERN_CONCAT(tern_result_, __LINE__))                                        \
+    return ::tern::Status(std::move(TERN_CONCAT(tern_result_, __LINE__)).error()); \
   declaration = std::move(*TERN_CONCAT(tern_result_, __LINE__))
 
 /// TERN_CHECK_OK(f()): the function returns the Status of f() unless it is ok.
-#define TERN_CHECK_OK(...)                                                \
-  do {                                                                    \
-    if (::tern::Status tern_status = (__VA_ARGS__); !tern_status.ok())    \
-      return tern_status;                                                 \
+#define TERN_CHECK_OK(...)                                                                 \
+  do {                                                                                     \
+    if (::tern::Status tern_status = (__VA_ARGS__); !tern_status.ok()) return tern_status; \
   } while (false)

@@ -1,12 +1,16 @@
 /// A client's side of a task without any I/O: events in, actions out. Daemon, simulator and fault
 /// tests drive this same machine.
 ///
-///   PlanArrived -> UpdateReplica;  ReplicaUpdated -> TrainLocally;  TrainingDone ->
-///   EncodeAndStore; UpdateStored -> SendUpdate;  VerdictArrived -> CommitResidual or
-///   RollBackResidual
+/// - PlanArrived: UpdateReplica
+/// - ReplicaUpdated: TrainLocally
+/// - TrainingDone: EncodeAndStore
+/// - UpdateStored: SendUpdate
+/// - VerdictArrived: CommitResidual or RollBackResidual
 ///
 /// The residual changes only on a verdict: an update that is refused or lost leaves it as it was
-/// before the task. Threads: one thread owns the machine.
+/// before the task.
+///
+/// Threads: one thread owns the machine.
 #pragma once
 
 #include <cstdint>

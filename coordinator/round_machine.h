@@ -2,9 +2,10 @@
 /// the fault tests drive this same machine; whoever drives it carries out the actions and reports
 /// back with events.
 ///
-///   BeginRound -> SendTask for each client of the cohort, SetTimer
-///   UpdateArrived -> CountUpdate or RefuseUpdate; when enough are counted, or nobody is left:
-///   CloseRound or VoidRound RoundEnded -> Evaluate when due, then the next BeginRound or FinishRun
+/// - BeginRound: SendTask for each client of the cohort, SetTimer; or FinishRun.
+/// - UpdateArrived: CountUpdate or RefuseUpdate. Enough are counted, or nobody is left: CloseRound
+///   or VoidRound.
+/// - RoundEnded: EvaluateModel when due; then the next BeginRound.
 ///
 /// Threads: one thread owns the machine.
 #pragma once
@@ -28,7 +29,7 @@ struct RoundRules {
   uint32_t clients = 0;
   uint32_t rounds = 0;
   uint32_t cohort = 0;       ///< updates that a round wants
-  uint32_t asked = 0;         ///< clients asked for them
+  uint32_t asked = 0;        ///< clients asked for them
   uint32_t min_updates = 0;  ///< fewer at the end: the round is void
   std::optional<Duration> deadline;
   uint32_t evaluate_every = 10;

@@ -34,14 +34,15 @@ struct PartitionRequest {
 
 /// Example indices of every client, in increasing order; each example belongs to exactly one
 /// client.
-///   iid            shuffled, equal parts (sizes differ by one at most)
-///   shards:K       sorted by label, cut into clients*K equal shards, K to each client (McMahan et
-///   al. 2017) dirichlet:A    for each class, shares over the clients ~ Dirichlet(A) (Yurochkin et
-///   al. 2019, arXiv:1905.12022;
-///                  Hsu et al. 2019, arXiv:1909.06335, draw a class mix for each client instead:
-///                  there all have one size)
-///   quantity:A     iid labels, sizes ~ Dirichlet(A)
-///   natural        as the data say
+/// - iid: shuffled, equal parts (sizes differ by one at most)
+/// - shards:K: sorted by label, cut into clients*K equal shards, K to each client (McMahan et al.
+///   2017, arXiv:1602.05629)
+/// - dirichlet:A: for each class, shares over the clients ~ Dirichlet(A) (Yurochkin et al. 2019,
+///   arXiv:1905.12022; Hsu et al. 2019, arXiv:1909.06335, draw a class mix for each client instead:
+///   there all have one size)
+/// - quantity:A: iid labels, sizes ~ Dirichlet(A)
+/// - natural: as the data say
+///
 /// Shares become counts by largest remainders. Training parts are never empty: under dirichlet and
 /// quantity a client left without examples takes one from the largest. The draws depend on seed,
 /// clients and classes only, never on the number of examples. Errors: kInvalidArgument when shards

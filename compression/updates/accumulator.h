@@ -18,7 +18,7 @@ struct AccumulatorBounds {
 
 /// acc[i] += m * llrint(x[i] * factor * 2^s) with weights m in 1..65535, s = 62 -
 /// ceil(log2(norm_bound * largest_weights)). Overflow is impossible while every update keeps the
-/// bounds; add() refuses one that does not. The mean's error against exact arithmetic is at most
+/// bounds; admit() refuses one that does not. The mean's error against exact arithmetic is at most
 /// 2^-(s+1), that is norm_bound * largest_weights * 2^-62 at most. A mergeable value (accumulate,
 /// merge, report). Threads: one at a time; merge the accumulators of several threads.
 class FixedPointAccumulator {

@@ -17,8 +17,8 @@ enum class Family : uint8_t { kState, kTransform, kSelect, kQuantize, kCode };
 /// rate in parts per billion, so that printing and counting are exact.
 enum class Argument : uint8_t { kNone, kBlock, kBits, kRate };
 
-/// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25 at
-/// most, which no training run notices; kBiased chains need error feedback.
+/// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25
+/// at most, which no training run notices; kBiased chains need error feedback.
 enum class Bias : uint8_t { kNone, kRounding, kBiased };
 
 struct Traits {

@@ -77,8 +77,9 @@ std::string summary_table(const ordered_json& summary) {
                   number(summary["final"]["macro_f1"], "{:.4f}"),
                   number(summary["final"]["worst_decile_client_accuracy"], "{:.4f}")));
   if (summary["void_rounds"] != 0)
-    row("void rounds", fmt::format("{:>10}   too few updates counted; metrics.jsonl says how many were refused",
-                                   summary["void_rounds"].get<uint64_t>()));
+    row("void rounds",
+        fmt::format("{:>10}   too few updates counted; metrics.jsonl says how many were refused",
+                    summary["void_rounds"].get<uint64_t>()));
   if (summary["target"]["reached"].is_boolean()) {
     const auto& target = summary["target"];
     row("target",

@@ -16,7 +16,7 @@ namespace {
 
 using namespace tern;
 
-constexpr size_t kSchemas[] = {0, 1, 9, 33, 300, 1025, 65536, 65537};
+constexpr size_t kSchemas[] = {0, 1, 9, 33, 300, 1025, 2500, 65537};
 constexpr uint64_t kSchemaHash = 77;
 
 size_t elements_of(uint8_t choice) { return kSchemas[choice % std::size(kSchemas)]; }

@@ -188,7 +188,7 @@ void dot_levels(const float* x, const uint16_t* symbols, size_t n, const float* 
 
 void pack(const uint16_t* symbols, size_t n, int bits, uint8_t* out) {
   if (bits == 16) {
-    __builtin_memcpy(out, symbols, 2 * n);
+    if (n > 0) __builtin_memcpy(out, symbols, 2 * n);
     return;
   }
   if (bits == 8) {
@@ -213,7 +213,7 @@ void pack(const uint16_t* symbols, size_t n, int bits, uint8_t* out) {
 
 void unpack(const uint8_t* in, size_t n, int bits, uint16_t* symbols) {
   if (bits == 16) {
-    __builtin_memcpy(symbols, in, 2 * n);
+    if (n > 0) __builtin_memcpy(symbols, in, 2 * n);
     return;
   }
   if (bits == 8) {

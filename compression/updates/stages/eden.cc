@@ -1,11 +1,13 @@
 /// Rotated values on the Lloyd-Max levels of a normal. z = the group's values, c = their levels
-/// after scaling z to unit variance; decoded as S * c. Unbiased S = ||z||^2 / <z, c>; under error
-/// feedback S = <z, c> / ||c||^2, which minimizes the error. S travels as bfloat16, rounded at
-/// random when it must be unbiased. NMSE on rotated blocks of 1,024: D/(1-D) = 0.571, 0.133,
-/// 0.0358, 0.0096 at 1..4 bits (D: distortion of the levels). One Hadamard rotation isn't a uniform
-/// one: a block with two equal spikes has NMSE 1 at 1 bit. Layout: all scales, then b bits a value:
-/// sign in the top bit, level below. Paper: Vargaftik et al. 2022, arXiv:2108.08842 (EDEN), blocks
-/// of 1,024 with a scale each.
+/// after scaling z to unit variance; decoded as S * c.
+///
+/// - Bias: none with S = ||z||^2 / <z, c>, which travels as bfloat16 rounded at random. Under error
+///   feedback S = <z, c> / ||c||^2, which minimizes the error.
+/// - Error: NMSE on rotated blocks of 1,024 is D/(1-D) = 0.571, 0.133, 0.0358, 0.0096 at 1..4 bits
+///   (D: distortion of the levels). One Hadamard rotation isn't a uniform one: a block with two
+///   equal spikes has NMSE 1 at 1 bit.
+/// - Layout: all scales, then b bits a value: sign in the top bit, level below.
+/// - Paper: Vargaftik et al. 2022, arXiv:2108.08842 (EDEN); blocks of 1,024 with a scale each.
 #include <cmath>
 
 #include "compression/updates/kernels/kernels.h"

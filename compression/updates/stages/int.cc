@@ -1,8 +1,11 @@
 /// Signed integers of b bits with stochastic rounding: q = floor(x/s) or the next one up, so that
 /// E[s q] = x. The scale of a group is its largest magnitude over 2^(b-1) - 1, rounded up to
-/// bfloat16, so nothing is clipped. Layout: all scales, then b bits a value (q + 2^(b-1) - 1).
-/// Error per value: s^2 f(1-f), f the fraction cut off. Paper: Alistarh et al. 2017,
-/// arXiv:1610.02132 (stochastic rounding), with the maximum in place of the norm.
+/// bfloat16, so nothing is clipped.
+///
+/// - Error: s^2 f (1-f) a value, f the fraction cut off.
+/// - Layout: all scales, then b bits a value, q + 2^(b-1) - 1.
+/// - Paper: Alistarh et al. 2017, arXiv:1610.02132 (stochastic rounding), with the maximum in place
+///   of the norm.
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/stages/scale.h"
 #include "compression/updates/stages/stage.h"

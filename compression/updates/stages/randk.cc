@@ -1,8 +1,11 @@
 /// Keeps k = max(1, round(rate * n)) positions of each chunk, drawn without replacement from the
-/// frame's seed, so that no indices travel. Unbiased: values are scaled by n/k; under error
-/// feedback they aren't, since the residual brings back the rest. Variance (n/k - 1)||x||^2. n
-/// counts a rotation's padding. Paper: Konecny et al. 2016, arXiv:1610.05492 (random mask); Stich
-/// et al. 2018, arXiv:1809.07599 (rand-k).
+/// frame's seed, so that no indices travel. n counts a rotation's padding.
+///
+/// - Bias: none, values are scaled by n/k; under error feedback they aren't, since the residual
+///   brings back the rest.
+/// - Error: variance (n/k - 1)||x||^2.
+/// - Paper: Konecny et al. 2016, arXiv:1610.05492 (random mask); Stich et al. 2018,
+///   arXiv:1809.07599 (rand-k).
 #include <array>
 #include <bit>
 

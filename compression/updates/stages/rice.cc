@@ -1,9 +1,11 @@
 /// Positions as Golomb-Rice coded gaps, in two planes: the low b bits of all gaps, packed; then the
 /// quotients in unary, each as so many zeros and a one. Same size as the usual interleaved code,
-/// and both planes are read by whole words. b is chosen for each chunk by exact cost. Bits: k(b+1)
-/// + sum(gap >> b), within 1.5 % of the entropy of random positions; with b = 0 it is a bitmap cut
-/// after the last position, so never more than n bits. Paper: Rice & Plaunt 1971; Golomb 1966.
-/// Sattler et al. 2019 for gradients, arXiv:1903.02891, one parameter for all.
+/// and both planes are read by whole words. b is chosen for each chunk by exact cost.
+///
+/// - Bits: k(b+1) + sum(gap >> b), within 1.5 % of the entropy of random positions; with b = 0 it
+///   is a bitmap cut after the last position, so never more than n bits.
+/// - Paper: Rice & Plaunt 1971; Golomb 1966. Sattler et al. 2019, arXiv:1903.02891, for gradients,
+///   with one parameter for all.
 #include <algorithm>
 #include <bit>
 

@@ -1,8 +1,9 @@
 /// Random rotation: signs drawn from the seed, then a Hadamard transform of each block, scaled to
 /// keep norms. It makes every coordinate of a block look like a draw from a normal, which is what
 /// eden's levels are made for. The last block is the smallest power of two that holds the rest, so
-/// at most one block is padded. Paper: Suresh et al. 2017, arXiv:1611.00429; blocks instead of one
-/// transform of the whole vector.
+/// at most one block is padded.
+///
+/// - Paper: Suresh et al. 2017, arXiv:1611.00429; blocks instead of one transform of the vector.
 #include <algorithm>
 #include <array>
 #include <bit>

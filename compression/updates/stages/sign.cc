@@ -1,7 +1,9 @@
 /// One bit a value, and the mean magnitude of each group in bfloat16: out = mean|x| * sign(x); zero
-/// counts as positive. Error: (1 - ||x||_1^2 / (n ||x||^2)) ||x||^2. Biased. Layout: all scales,
-/// then one bit a value. Paper: Karimireddy et al. 2019, arXiv:1901.09847 (scaled sign under error
-/// feedback).
+/// counts as positive. Biased.
+///
+/// - Error: (1 - ||x||_1^2 / (n ||x||^2)) ||x||^2.
+/// - Layout: all scales, then one bit a value.
+/// - Paper: Karimireddy et al. 2019, arXiv:1901.09847 (scaled sign under error feedback).
 #include <bit>
 
 #include "compression/updates/kernels/kernels.h"

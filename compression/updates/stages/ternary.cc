@@ -1,12 +1,11 @@
 /// Values from {-mu, 0, +mu}.
-/// After topk: every kept value becomes mu * sign, mu the mean kept magnitude of the chunk, which
-/// minimizes the error:
-///   ||x - C||^2 = ||x||^2 - ||top||_1^2 / k. Paper: Sattler et al. 2019, arXiv:1903.02891 (STC);
-///   mu per chunk, not one.
-/// On dense or seeded values: +-max of the group with probability |x|/max, else 0; unbiased,
-/// variance
-///   max * ||x||_1 - ||x||^2; five values to a byte. Paper: Wen et al. 2017, arXiv:1705.07878
-///   (TernGrad), no clipping.
+///
+/// - After topk: every kept value becomes mu * sign, mu the mean kept magnitude of the chunk, which
+///   minimizes the error: ||x - C||^2 = ||x||^2 - ||top||_1^2 / k. Paper: Sattler et al. 2019,
+///   arXiv:1903.02891 (STC); mu per chunk, not one for all.
+/// - On dense or seeded values: +-max of the group with probability |x|/max, else 0; unbiased,
+///   variance max * ||x||_1 - ||x||^2; five values to a byte. Paper: Wen et al. 2017,
+///   arXiv:1705.07878 (TernGrad), without clipping.
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/stages/scale.h"
 #include "compression/updates/stages/sign_bits.h"

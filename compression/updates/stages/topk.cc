@@ -1,8 +1,12 @@
 /// Keeps the k = max(1, round(rate * n)) largest |x| of the whole update; ties go to the lower
-/// index; zeros never travel. Shape:  in n floats; out at most k positions and values.   Units:
-/// rate in (0, 1], a multiple of 1e-9. Cost:   O(n), three passes; the k-th magnitude is found
-/// exactly by two histograms over its bits, never by a sort. Paper:  Aji & Heafield 2017,
-/// arXiv:1704.05021; they estimate the threshold from a sample, this one is exact.
+/// index; zeros never travel.
+///
+/// - Shape: in n floats; out at most k positions and values.
+/// - Units: rate in (0, 1], a multiple of 1e-9.
+/// - Cost: O(n), three passes; the k-th magnitude is found exactly by two histograms over its bits,
+///   never by a sort.
+/// - Paper: Aji & Heafield 2017, arXiv:1704.05021; they estimate the threshold from a sample, this
+///   one is exact.
 #include <algorithm>
 #include <bit>
 
