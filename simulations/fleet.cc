@@ -341,8 +341,9 @@ class InProcessFleet : public Fleet {
         actions = machine.on(UpdateArrived{*slot->message, slot->check}, clock.now());
       } else {
         if (slot->failure.code() == Code::kOutOfRange || slot->failure.code() == Code::kInternal)
-          return slot
-              ->failure;  // in one process a diverging model or a fault is worth stopping for
+          // In one process a diverging model or a fault is worth stopping for.
+          return std::move(slot->failure)
+              .within(fmt::format("round {}, client {}", machine.round(), slot->plan.task.client));
         actions = machine.on(TaskFailed{slot->plan.task.task, slot->failure}, clock.now());
         TERN_CHECK_OK(put_back(*slot, false));
       }

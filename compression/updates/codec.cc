@@ -97,6 +97,12 @@ Result<Codec> Codec::make(std::vector<Stage> stages) {
       return refuse(all, fmt::format("eden's levels are those of a rotated block and its scale is "
                                      "for {} values: put 'rotate:{}' or more before it",
                                      kGroupElements, kGroupElements));
+  for (const Stage& stage : all)
+    if (codec.error_feedback_ && !codec.indexed() &&
+        (stage.info->name == "ternary" || (stage.info->name == "int" && stage.argument == 2)))
+      return refuse(all,
+                    "three levels at random lose more than they keep, and 'ef' would pile that up "
+                    "without end: use sign, eden or more bits");
   if (codec.error_feedback_ && !codec.lossy())
     return refuse(all, "'ef' keeps what a chain loses, and this chain loses nothing");
   if (!codec.quantizer_) codec.quantizer_ = make_float32();

@@ -23,7 +23,6 @@ size_t argument_bytes(Argument kind) {
     case Argument::kNone:
       return 0;
     case Argument::kBlock:
-      return 1;
     case Argument::kBits:
       return 1;
     case Argument::kRate:

@@ -300,9 +300,9 @@ std::vector<BadInput> bad_inputs() {
        "a "
        "share of the values (topk, randk), but compression.up is \"rotate:1024 | randk:0.25 | "
        "eden:1\""},
-      {good(16, "down = \"ef | ternary\"\nerror_feedback.warmup_down = \"0.25:3\""),
+      {good(16, "down = \"ef | sign\"\nerror_feedback.warmup_down = \"0.25:3\""),
        "x.toml:17: compression.error_feedback.warmup_down: needs a chain that starts with ef and "
-       "keeps a share of the values (topk, randk), but compression.down is \"ef | ternary\""},
+       "keeps a share of the values (topk, randk), but compression.down is \"ef | sign\""},
   };
 }
 

@@ -36,6 +36,15 @@ TEST(Codec, ErrorFeedbackNeedsALoss) {
   EXPECT_THAT(message_of("ef | float32"), HasSubstr("this chain loses nothing"));
 }
 
+TEST(Codec, ErrorFeedbackRefusesChainsThatLoseMoreThanTheyKeep) {
+  for (const char* spec : {"ef | ternary", "ef | int:2", "ef | rotate | ternary",
+                           "ef | rotate | int:2", "ef | randk:0.25 | ternary"})
+    EXPECT_THAT(message_of(spec), HasSubstr("three levels at random lose more than they keep"));
+  for (const char* spec :
+       {"ef | int:3", "ef | topk:0.1 | ternary", "ef | topk:0.1 | int:2", "ternary"})
+    EXPECT_EQ(message_of(spec), "accepted") << spec;
+}
+
 TEST(Codec, FamiliesComeInOrderAndOnce) {
   EXPECT_THAT(message_of("ternary | topk:0.1"),
               HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is ef, "
@@ -132,7 +141,7 @@ TEST(Codec, TakesAnotherRateForAWarmUp) {
 }
 
 TEST(Codec, RefusesValuesThatAreNotFiniteOrTooLarge) {
-  const float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   CodecScratch scratch;
   for (const char* spec : {"float32", "rotate | eden:1", "ef | topk:0.01 | ternary | rice"})
     for (const float bad :

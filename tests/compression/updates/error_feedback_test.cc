@@ -112,8 +112,26 @@ TEST_F(ErrorFeedback, KnowsTheResidualsNorm) {
   EXPECT_EQ(Residual().norm(), 0);
 }
 
+TEST_F(ErrorFeedback, KeepsTheResidualBoundedUnderEveryChain) {
+  // A chain that lost more than it keeps would grow it by a factor each round.
+  for (const Budget& budget : kBudgets) {
+    const Codec codec = codec_of(budget.spec);
+    if (!codec.error_feedback()) continue;
+    constexpr size_t kElements = 3000;
+    constexpr uint32_t kRounds = 200;
+    const double of_update = std::sqrt(squared_norm(make_input(Input::kGaussian, kElements)));
+    Residual residual;
+    for (uint32_t round = 0; round < kRounds; ++round)
+      residual.commit(encode_update(codec, meta_with_seed(round),
+                                    make_input(Input::kGaussian, kElements, round), residual,
+                                    scratch_)
+                          .value());
+    EXPECT_LT(residual.norm(), 6 * of_update) << budget.spec;
+  }
+}
+
 TEST_F(ErrorFeedback, ConvergesToTheMeanUpdate) {
-  // A constant update through 1 % sparse ternary: what has arrived after T rounds is T times the
+  // A constant update through 5 % sparse ternary: what has arrived after T rounds is T times the
   // update less a residual that stays bounded.
   const Codec codec = codec_of("ef | topk:0.05 | ternary | rice");
   const std::vector<float> update = make_input(Input::kGaussian, 2000);

@@ -14,7 +14,7 @@ namespace tern {
 
 using Bytes = std::vector<std::byte>;
 
-/// A body from numbers: forge<uint16_t>({1, 2}) + ... by append.
+/// Puts a number's bytes, little-endian, at the end.
 template <typename T>
 void append(Bytes& to, T value) {
   const auto* from = reinterpret_cast<const std::byte*>(&value);

@@ -360,7 +360,7 @@ TEST(Frame, HostileFramesWithRightChecksumsAreCorrupt) {
 }
 
 TEST(Frame, WhatIsNearTheHostileFramesIsAccepted) {
-  const auto accepted = [](ForgedFrame frame) {
+  const auto accepted = [](const ForgedFrame& frame) {
     const Status status = verdict(frame.bytes(), limits_for(frame.elements));
     EXPECT_TRUE(status.ok()) << status.message();
   };
@@ -414,14 +414,14 @@ TEST(ApplyDelta, AChainGivesTheSameBitsInAnyOrder) {
   constexpr int kGrid = 12;
   constexpr size_t kElements = 2000;
   CodecScratch scratch;
-  std::vector<Bytes> frames;
+  std::vector<Bytes> frames(6);
   for (uint32_t round = 0; round < 6; ++round)
-    frames.push_back(encode_frame(
+    frames[round] = encode_frame(
         codec_of(round % 2 == 0 ? "ef | topk:0.1 | ternary | rice" : "rotate | eden:2"),
-        meta_with_seed(round), make_input(Input::kGaussian, kElements, round), scratch));
+        meta_with_seed(round), make_input(Input::kGaussian, kElements, round), scratch);
   std::vector<float> start = make_input(Input::kGaussian, kElements, 100);
   for (float& v : start) v = std::nearbyint(v * 4096) / 4096;
-  const auto apply_all = [&](std::vector<size_t> order) {
+  const auto apply_all = [&](const std::vector<size_t>& order) {
     std::vector<float> model = start;
     for (const size_t i : order) {
       const CheckedFrame checked = inspect(frames[i], limits_for(kElements), scratch).value();
