@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "config/load.h"
+#include "config/vocabulary.h"
 #include "learning/blas.h"
 #include "simulations/cli/commands.h"
 #include "simulations/cli/output.h"
@@ -26,6 +27,7 @@ struct Arguments {
   uint32_t checkpoint_every = 25;
   bool json = false;
   bool check = false;
+  bool keys = false;
 };
 
 Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& set) {
@@ -66,7 +68,24 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
       human_bytes(cost["memory_bytes"].get<double>()));
 }
 
+void print_keys() {
+  std::string_view table = "-";
+  for (const Key& key : vocabulary()) {
+    if (table_of(key.name) != table) {
+      table = table_of(key.name);
+      fmt::print("{}", table.empty() ? "" : fmt::format("\n[{}]\n", table));
+    }
+    const size_t leaf = table.empty() ? 0 : table.size() + 1;
+    fmt::print("  {:<22} {}{}\n  {:<22} {}\n", key.name.substr(leaf), key.meaning,
+               key.required ? " (required)" : "", "", expectation(key));
+  }
+}
+
 int simulate(const Arguments& arguments) {
+  if (arguments.keys) {
+    print_keys();
+    return kOk;
+  }
   const std::string file =
       arguments.resume.empty() ? arguments.file : arguments.resume + "/scenario.toml";
   const Result<std::vector<Override>> overrides = parse_overrides(arguments.set);
@@ -164,6 +183,7 @@ void add_simulate(CLI::App& program, int& exit_status) {
       ->capture_default_str();
   command->add_flag("--check", arguments->check,
                     "Print the resolved scenario and what it would cost, and stop");
+  command->add_flag("--keys", arguments->keys, "List every key of a scenario, and stop");
   command->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
   command->footer(
       "Ctrl-C ends the run after the current round with the results so far; --resume goes on from "
