@@ -526,12 +526,11 @@ accuracy = 0.84
 /// Every field, also those that are not printed.
 std::vector<std::string> fields(const Scenario& scenario) {
   std::vector<std::string> result;
-  Scenario copy = scenario;
   for (const Key& key : vocabulary()) {
     Key plain = key;
     plain.applies = {};
     plain.zero_is_none = false;
-    result.push_back(fmt::format("{} = {}", key.name, print_value(plain, copy).value_or("none")));
+    result.push_back(fmt::format("{} = {}", key.name, print_value(plain, scenario).value_or("none")));
   }
   return result;
 }
