@@ -18,6 +18,11 @@ struct Event {
   std::string_view name;  ///< snake_case, such as "update_counted"; docs/architecture.md lists them
   std::vector<std::pair<std::string_view, EventValue>> fields;
 
+  bool has(std::string_view field) const {
+    for (const auto& [key, value] : fields)
+      if (key == field) return true;
+    return false;
+  }
   /// The number in `field`, 0 if there is none.
   double number(std::string_view field) const {
     for (const auto& [key, value] : fields) {

@@ -27,6 +27,7 @@ enum class Purpose : uint32_t {
   kScale = 10,     ///< stochastic rounding of scales; index = chunk
   kDropout = 11,
   kTest = 12,
+  kTies = 13,  ///< order of answers that come at one virtual time
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

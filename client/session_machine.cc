@@ -54,7 +54,6 @@ SessionMachine::Actions SessionMachine::handle(const TrainingDone& event) {
                  .base_version = plan_.version,
                  .round = plan_.round,
                  .seed = Rng(plan_.run_seed, Purpose::kFrameSeed, plan_.round, client_).next64()};
-  encode.rounds_without_task = last_task_round_ == 0 ? 0 : plan_.round - last_task_round_;
   encode.stale_after = plan_.stale_after;
   return {std::move(encode)};
 }

@@ -60,7 +60,6 @@ struct TrainLocally {
 struct EncodeAndStore {
   Codec codec;
   FrameMeta meta;
-  uint32_t rounds_without_task = 0;
   uint32_t stale_after = 0;
 };
 struct SendUpdate {

@@ -83,7 +83,7 @@ constexpr Key kVocabulary[] = {
      .range = at_least(1), .zero_is_none = true},
     {.name = "fleet.deadline", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::deadline_seconds>,
      .meaning = "when a round closes at the latest; default: never",
-     .range = above(0)},
+     .range = {.low = 0, .high = 1e9, .open_low = true}},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",

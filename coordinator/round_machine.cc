@@ -94,9 +94,9 @@ RoundMachine::Actions RoundMachine::handle(const TimerFired&, TimePoint now) {
 RoundMachine::Actions RoundMachine::handle(const RoundEnded&, TimePoint) {
   if (state_ != State::kEnding) return {};
   state_ = State::kBetweenRounds;
-  const bool last = stop_ || round_ == rules_.rounds;
-  if (last || (rules_.evaluate_every > 0 && round_ % rules_.evaluate_every == 0))
-    return {EvaluateModel{round_}};
+  const bool scheduled =
+      round_ == rules_.rounds || (rules_.evaluate_every > 0 && round_ % rules_.evaluate_every == 0);
+  if (scheduled || stop_) return {EvaluateModel{round_, scheduled}};
   return {};
 }
 

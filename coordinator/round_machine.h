@@ -86,6 +86,7 @@ struct VoidRound {
 };
 struct EvaluateModel {
   uint32_t round = 0;
+  bool scheduled = true;  ///< false: only because the run was stopped here
 };
 struct FinishRun {
   bool stopped = false;  ///< by StopRequested, before the last round

@@ -21,6 +21,18 @@ const Codec& lossless() {
 
 }  // namespace
 
+Status round_to_grid(std::span<float> parameters) {
+  const float limit = std::ldexp(1.0f, 24 - kGridBits);
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    if (!(std::fabs(parameters[i]) < limit))
+      return error(Code::kOutOfRange, "parameter {} is {}, published models stay within +-{}", i,
+                   parameters[i], limit);
+    const double scaled = std::nearbyint(std::ldexp(double{parameters[i]}, kGridBits));
+    parameters[i] = static_cast<float>(std::ldexp(scaled, -kGridBits)) + 0.0f;
+  }
+  return {};
+}
+
 VersionedModel::VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero,
                                uint64_t seed)
     : schema_hash_(schema.hash()),
@@ -40,6 +52,12 @@ Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const C
   std::vector<float> owed(step.begin(), step.end());
   if (keeps_remainder)
     for (size_t i = 0; i < residual_.size(); ++i) owed[i] += residual_[i];
+  const float largest = kernels().max_abs(owed.data(), n);
+  if (!(largest <= std::ldexp(1.0f, 25 - kGridBits)))
+    return error(Code::kOutOfRange,
+                 "version {} would move a parameter by {}: training diverges; lower the learning "
+                 "rates",
+                 version_ + 1, largest);
   const FrameMeta meta{.schema_hash = schema_hash_,
                        .base_version = version_,
                        .round = round,

@@ -23,6 +23,10 @@ namespace tern {
 /// Grid of published models: multiples of 2^-20, parameters below 16.
 inline constexpr int kGridBits = 20;
 
+/// Rounds parameters to the grid, ties to even; zero is always +0, as a sum of deltas would give
+/// it. Errors: kOutOfRange for a value that isn't finite or isn't below 2^(24 - kGridBits).
+Status round_to_grid(std::span<float> parameters);
+
 /// Frames are shared by all clients that download them.
 using SharedFrame = std::shared_ptr<const Bytes>;
 

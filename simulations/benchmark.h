@@ -17,12 +17,14 @@ struct SimulationBenchmark {
   size_t repeats = 5;               ///< interleaved; the best of each counts
 };
 
-/// {"results":[{"model","batch","plain_samples_per_s","step_samples_per_s","end_to_end_samples_per_s"}],
-///  "workers":{"1":..,"2":..}}: samples a second of one worker for the plain loop, for the
-///  simulator's
-/// trainer alone, and for whole rounds (training, coding, aggregation, one evaluation at the end);
-/// `workers` are whole rounds of the first model. Errors: those of prepare and run_scenario,
-/// kCancelled.
+/// Samples a second of one worker, as a JSON object:
+///
+/// - results: an array with model, batch, plain_samples_per_s (the plain loop), step_samples_per_s
+///   (the simulator's trainer alone) and end_to_end_samples_per_s (whole rounds: training, coding,
+///   aggregation, one evaluation at the end);
+/// - workers: whole rounds of the first model with "1" and "2" workers.
+///
+/// Errors: those of prepare and run_scenario, kCancelled.
 Result<nlohmann::ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
                                                     const std::atomic<bool>& stop);
 

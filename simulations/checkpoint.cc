@@ -15,22 +15,6 @@ namespace {
 constexpr std::string_view kMagic = "TRNCKPT1";
 constexpr size_t kJsonAt = 16;  // after magic and length
 
-/// Appends arrays to the file's tail; the JSON keeps their lengths.
-class Tail {
- public:
-  size_t add(std::span<const std::byte> bytes) {
-    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-    return bytes.size();
-  }
-  size_t add(const std::vector<float>& values) {
-    return add(std::as_bytes(std::span(values))) / sizeof(float);
-  }
-  const Bytes& bytes() const { return bytes_; }
-
- private:
-  Bytes bytes_;
-};
-
 Result<std::vector<float>> take_floats(ByteReader& reader, size_t count) {
   if (count > reader.left() / sizeof(float))
     return error(Code::kCorrupt, "the checkpoint ends early");
@@ -45,7 +29,9 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
       reinterpret_cast<const char*>(file.data()) + kJsonAt,
       reinterpret_cast<const char*>(file.data()) + kJsonAt + load<uint64_t>(file.data() + 8));
   ByteReader reader(file.subspan(kJsonAt + load<uint64_t>(file.data() + 8)));
-  Checkpoint checkpoint{.config_sha256 = json.at("config_sha256"),
+  Checkpoint checkpoint{.identity = {.config_sha256 = json.at("config_sha256"),
+                                     .input_sha256 = json.at("input_sha256"),
+                                     .environment = json.at("environment")},
                         .fleet = {},
                         .totals = totals_from_json(json.at("totals")),
                         .rows = json.at("rows"),
@@ -65,6 +51,7 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
     TERN_TRY(std::vector<float> residual, take_floats(reader, client.at(3)));
     checkpoint.fleet.clients[client.at(0)] = {.held_version = client.at(1),
                                               .last_task_round = client.at(2),
+                                              .residual_round = client.at(4),
                                               .residual = Residual(std::move(residual))};
   }
   if (!reader.ok() || reader.left() != 0)
@@ -75,33 +62,48 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
 }  // namespace
 
 Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
-  Tail tail;
   const FleetState& fleet = checkpoint.fleet;
-  ordered_json json{{"config_sha256", checkpoint.config_sha256},
+  // Views of the arrays, in the order in which they follow the JSON.
+  std::vector<std::span<const std::byte>> arrays;
+  size_t array_bytes = 0;
+  const auto add = [&](std::span<const std::byte> bytes) {
+    arrays.push_back(bytes);
+    array_bytes += bytes.size();
+    return bytes.size();
+  };
+  const auto add_floats = [&](std::span<const float> values) {
+    return add(std::as_bytes(values)) / sizeof(float);
+  };
+  ordered_json json{{"config_sha256", checkpoint.identity.config_sha256},
+                    {"input_sha256", checkpoint.identity.input_sha256},
+                    {"environment", checkpoint.identity.environment},
                     {"totals", to_json(checkpoint.totals)},
                     {"rows", checkpoint.rows},
                     {"seconds", checkpoint.seconds},
                     {"wall_seconds", checkpoint.wall_seconds},
                     {"round", fleet.round},
-                    {"version", fleet.model.version},
-                    {"parameters", tail.add(fleet.model.parameters)},
-                    {"residual", tail.add(fleet.model.residual)},
-                    {"momentum", tail.add(fleet.optimizer.momentum)},
-                    {"deltas", ordered_json::array()},
-                    {"clients", ordered_json::array()}};
-  for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(tail.add(*delta));
+                    {"version", fleet.model.version}};
+  json["parameters"] = add_floats(fleet.model.parameters);
+  json["residual"] = add_floats(fleet.model.residual);
+  json["momentum"] = add_floats(fleet.optimizer.momentum);
+  json["deltas"] = ordered_json::array();
+  for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(add(*delta));
+  json["clients"] = ordered_json::array();
   for (const auto& [client, state] : fleet.clients)
     json["clients"].push_back({client, state.held_version, state.last_task_round,
-                               tail.add(std::as_bytes(state.residual.values())) / sizeof(float)});
+                               add_floats(state.residual.values()), state.residual_round});
   const std::string text = json.dump();
-  Bytes file(kJsonAt);
+  Bytes file;
+  file.reserve(kJsonAt + text.size() + array_bytes + sizeof(Digest));
+  file.resize(kJsonAt);
   std::memcpy(file.data(), kMagic.data(), kMagic.size());
   store(file.data() + 8, uint64_t{text.size()});
-  const auto head = std::as_bytes(std::span(text));
-  file.insert(file.end(), head.begin(), head.end());
-  file.insert(file.end(), tail.bytes().begin(), tail.bytes().end());
-  const Digest digest = sha256(std::span<const std::byte>(file));
-  file.insert(file.end(), digest.begin(), digest.end());
+  const auto append = [&](std::span<const std::byte> bytes) {
+    file.insert(file.end(), bytes.begin(), bytes.end());
+  };
+  append(std::as_bytes(std::span(text)));
+  for (const auto& bytes : arrays) append(bytes);
+  append(sha256(std::span<const std::byte>(file)));
   return write_durably(path, std::span<const std::byte>(file));
 }
 

@@ -13,8 +13,15 @@
 
 namespace tern {
 
-struct Checkpoint {
+/// What a run must have in common with the one that it goes on with.
+struct RunIdentity {
   std::string config_sha256;
+  std::string input_sha256;
+  std::string environment;  ///< versions of what decides the bits of training
+};
+
+struct Checkpoint {
+  RunIdentity identity;
   FleetState fleet;
   RunTotals totals;
   std::vector<nlohmann::ordered_json> rows;  ///< of metrics.jsonl
@@ -22,8 +29,8 @@ struct Checkpoint {
   double wall_seconds = 0;
 };
 
-/// Errors: kNoSpace, kIo. Size: the model, the server's residual, the kept deltas and every
-/// client's residual.
+/// Errors: kNoSpace, kIo. Size and extra memory: the model, the server's residual, the kept deltas
+/// and every client's residual.
 Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint);
 /// Errors: kNotFound, kIo, kCorrupt (damaged or another format).
 Result<Checkpoint> read_checkpoint(const std::string& path);

@@ -8,9 +8,7 @@
 #include <optional>
 
 #include "base/clock.h"
-#include "base/durable_file.h"
 #include "base/rng.h"
-#include "base/safetensors.h"
 #include "base/thread_pool.h"
 #include "client/replica.h"
 #include "client/session_machine.h"
@@ -18,6 +16,7 @@
 #include "compression/updates/frame.h"
 #include "config/model_card.h"
 #include "coordinator/round_machine.h"
+#include "coordinator/update_check.h"
 #include "learning/torch_evaluator.h"
 #include "learning/torch_trainer.h"
 
@@ -60,31 +59,36 @@ struct TaskSlot {
   Status failure;  // when there is no message
   Bytes received;  // the transfer as the coordinator put it together
   Status check;    // the coordinator's dry decode
-  std::optional<CheckedFrame> frame;
+  std::optional<CheckedUpdate> update;
   bool done = false;
 };
 
 class InProcessFleet : public Fleet {
  public:
-  InProcessFleet(const Scenario& scenario, std::shared_ptr<const LearningData> data,
-                 std::vector<std::vector<uint32_t>> test_clients, Codec up, Codec down,
+  InProcessFleet(const PreparedScenario& prepared, Codec up, Codec down,
                  std::vector<float> version_zero, std::vector<std::unique_ptr<Worker>> workers,
                  EventSink& sink)
-      : scenario_(scenario),
-        data_(std::move(data)),
-        test_clients_(std::move(test_clients)),
+      : scenario_(prepared.scenario),
+        data_(prepared.data),
+        test_clients_(prepared.test_clients),
+        largest_examples_(prepared.largest_examples),
         up_(std::move(up)),
         down_(std::move(down)),
-        model_(data_->schema, version_zero, scenario.seed),
+        model_(data_->schema, version_zero, prepared.scenario.seed),
         replica_(data_->schema.hash(), std::move(version_zero)),
         workers_(std::move(workers)),
         clock_(workers_.size()),
         sink_(sink),
-        pool_(workers_.size()) {
-    size_t largest = 1;
-    for (const auto& client : data_->clients) largest = std::max(largest, client.size());
-    largest_examples_ = static_cast<uint32_t>(largest);
-    weight_shift_ = fedavg_weight_shift(largest_examples_);
+        pool_(workers_.size()) {}
+
+  /// A model from a file isn't known to clients as one from the seed is: it is published as version
+  /// 1, so that each client downloads it, and is charged for it, before its first task.
+  Status publish_initial(const std::vector<float>& initial) {
+    std::vector<float> step(initial.size());
+    for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
+    TERN_TRY(const Codec lossless, Codec::parse("float32"));
+    TERN_TRY(const SharedFrame frame, model_.publish(step, lossless, 0, main_scratch_));
+    return apply_to_replica(*frame, main_scratch_);
   }
 
   Status restore(FleetState state) override {
@@ -110,17 +114,6 @@ class InProcessFleet : public Fleet {
   const ParameterSchema& schema() const override { return data_->schema; }
   FleetState state() const override { return {round_, model_.state(), optimizer_, store_.all()}; }
   WorkSeconds seconds() const override { return clock_.totals(); }
-
-  Status make_accumulators() {
-    const AccumulatorBounds bounds{
-        .norm_bound = scenario_.strategy.norm_bound,
-        .largest_weights =
-            uint64_t{scenario_.fleet.cohort} * fedavg_weight(largest_examples_, weight_shift_)};
-    for (const auto& worker : workers_) {
-      TERN_TRY(worker->sum, FixedPointAccumulator::make(data_->schema.elements(), bounds));
-    }
-    return {};
-  }
 
  private:
   RoundRules rules() const {
@@ -149,24 +142,21 @@ class InProcessFleet : public Fleet {
         return finish->stopped;
       TERN_CHECK_OK(send_tasks(machine.round(), begun));
       TERN_TRY(const bool counted, collect(machine, clock));
-      wait_for_jobs();
       if (counted) TERN_CHECK_OK(publish(machine.round()));
       round_ = machine.round();
       if (stop) (void)machine.on(StopRequested{}, clock.now());
       std::optional<Evaluation> evaluation;
       for (const RoundAction& action : machine.on(RoundEnded{}, clock.now()))
-        if (std::holds_alternative<EvaluateModel>(action)) {
-          TERN_TRY(evaluation, evaluate());
+        if (const auto* asked = std::get_if<EvaluateModel>(&action)) {
+          TERN_TRY(evaluation, evaluate(asked->scheduled));
         }
       TERN_CHECK_OK(after_round(round_, evaluation ? &*evaluation : nullptr));
     }
   }
 
-  /// Makes plans and downloads, and puts the clients' work in the queue in the order of client
-  /// numbers.
+  /// Makes plans and downloads, and puts the clients' work in the queue.
   Status send_tasks(uint32_t round, const std::vector<RoundAction>& actions) {
-    TERN_TRY(const Codec up,
-             codec_of_round(up_, scenario_.compression.error_feedback.warmup, round));
+    TERN_TRY(Codec up, codec_of_round(up_, scenario_.compression.error_feedback.warmup, round));
     const RoundPlan plan{.round = round,
                          .version = model_.version(),
                          .model_sha256 = model_.sha256(),
@@ -176,7 +166,14 @@ class InProcessFleet : public Fleet {
                          .training = scenario_.training,
                          .grid_bits = kGridBits,
                          .stale_after = scenario_.compression.error_feedback.stale_after};
-    wait_for_jobs();
+    round_rules_.emplace(UpdateRules{.codec = std::move(up),
+                                     .schema_hash = data_->schema.hash(),
+                                     .elements = data_->schema.elements(),
+                                     .round = round,
+                                     .base_version = model_.version(),
+                                     .norm_bound = scenario_.strategy.norm_bound,
+                                     .largest_examples = largest_examples_,
+                                     .weight_shift = fedavg_weight_shift(largest_examples_)});
     slots_.clear();
     for (const RoundAction& action : actions) {
       const auto* send = std::get_if<SendTask>(&action);
@@ -196,6 +193,10 @@ class InProcessFleet : public Fleet {
                    {"dense_bytes", static_cast<int64_t>(4 * data_->schema.elements())}}});
       slots_.push_back(std::move(slot));
     }
+    // All answers come at one virtual time. Ties are broken by a draw: in the order of client
+    // numbers over-selection would always drop the same clients.
+    Rng ties(scenario_.seed, Purpose::kTies, round);
+    ties.shuffle(std::span(slots_));
     for (const auto& slot : slots_)
       submit(WorkStage::kOther,
              [this, task = slot.get()](size_t worker) { do_task(worker, *task); });
@@ -255,8 +256,9 @@ class InProcessFleet : public Fleet {
                                        TaskSlot& slot) {
     Residual residual;
     if (action.codec.error_feedback()) {
+      // A copy: what is aged for this task stays as it is if the task is rolled back.
       residual = slot.state.residual;
-      residual.age(action.rounds_without_task, action.stale_after);
+      residual.age(action.meta.round - slot.state.residual_round, action.stale_after);
     }
     Result<PendingUpdate> pending =
         encode_update(action.codec, action.meta, worker.update, residual, worker.scratch);
@@ -290,23 +292,13 @@ class InProcessFleet : public Fleet {
   /// The coordinator's side of an upload: put together, dry decode.
   void receive(Worker& worker, TaskSlot& slot) {
     slot.check = [&]() -> Status {
-      const size_t n = data_->schema.elements();
       PartAssembler assembler(TransferKind::kUpdate, slot.message->task,
-                              up_.max_encoded_bytes(n) + 4 * n);
+                              max_update_bytes(*round_rules_));
       for (const Bytes& part : slot.upload) TERN_CHECK_OK(assembler.add(part));
       if (!assembler.complete()) return error(Code::kCorrupt, "the update is not whole");
       slot.received = std::move(assembler).take();
-      const DecodeLimits limits{.schema_hash = data_->schema.hash(),
-                                .elements = n,
-                                .norm_bound = scenario_.strategy.norm_bound};
-      TERN_TRY(CheckedFrame frame, inspect(slot.received, limits, worker.scratch));
-      if (frame.codec().spec() != slot.plan.plan.codec)
-        return error(Code::kInvalidArgument, "the update is coded as '{}', the plan says '{}'",
-                     frame.codec().spec(), slot.plan.plan.codec);
-      if (frame.meta().base_version != slot.plan.plan.version)
-        return error(Code::kInvalidArgument, "the update is relative to version {}, the plan to {}",
-                     frame.meta().base_version, slot.plan.plan.version);
-      slot.frame = std::move(frame);
+      TERN_TRY(slot.update,
+               check_update(*round_rules_, *slot.message, slot.received, worker.scratch));
       return {};
     }();
   }
@@ -319,7 +311,7 @@ class InProcessFleet : public Fleet {
 
   // ---- On the thread that owns the protocol state
 
-  /// Hands the answers to the machine in the order of client numbers. Gives whether the round
+  /// Hands the answers to the machine in the order of slots_. Gives whether the round
   /// counts.
   Result<bool> collect(RoundMachine& machine, const Clock& clock) {
     bool closed = false;
@@ -330,14 +322,15 @@ class InProcessFleet : public Fleet {
       }
       std::vector<RoundAction> actions;
       if (slot->message) {
-        sink_.on({"update_sent",
-                  {{"round", int64_t{machine.round()}},
-                   {"client", int64_t{slot->message->client}},
-                   {"bytes", static_cast<int64_t>(total_bytes(slot->upload))},
-                   {"dense_bytes", static_cast<int64_t>(4 * data_->schema.elements())},
-                   {"loss", slot->message->report.mean_loss},
-                   {"norm", slot->frame ? slot->frame->norm() : 0.0},
-                   {"samples", static_cast<int64_t>(slot->message->report.samples_trained)}}});
+        Event sent{"update_sent",
+                   {{"round", int64_t{machine.round()}},
+                    {"client", int64_t{slot->message->client}},
+                    {"bytes", static_cast<int64_t>(total_bytes(slot->upload))},
+                    {"dense_bytes", static_cast<int64_t>(4 * data_->schema.elements())},
+                    {"loss", slot->message->report.mean_loss},
+                    {"samples", static_cast<int64_t>(slot->message->report.samples_trained)}}};
+        if (slot->update) sent.fields.emplace_back("norm", slot->update->frame.norm());
+        sink_.on(sent);
         actions = machine.on(UpdateArrived{*slot->message, slot->check}, clock.now());
       } else {
         if (slot->failure.code() == Code::kOutOfRange || slot->failure.code() == Code::kInternal)
@@ -360,7 +353,7 @@ class InProcessFleet : public Fleet {
         }
       }
     }
-    wait_for_jobs();
+    wait_for_jobs();  // also so that slots_ may go
     const std::lock_guard lock(mutex_);
     if (!job_failure_.ok()) return std::exchange(job_failure_, Status());
     return closed;
@@ -374,7 +367,10 @@ class InProcessFleet : public Fleet {
   }
 
   Status put_back(TaskSlot& slot, bool commit) {
-    if (commit) slot.state.residual.commit(std::move(slot.pending));
+    if (commit) {
+      slot.state.residual.commit(std::move(slot.pending));
+      slot.state.residual_round = slot.plan.plan.round;
+    }
     slot.state.held_version = slot.plan.plan.version;
     slot.state.last_task_round = slot.session.last_task_round();
     return store_.save(slot.plan.task.client, std::move(slot.state));
@@ -382,8 +378,8 @@ class InProcessFleet : public Fleet {
 
   void accumulate(size_t index, TaskSlot& slot) {
     Worker& worker = *workers_[index];
-    const uint32_t weight = fedavg_weight(slot.message->report.examples, weight_shift_);
-    Status status = decode_accumulate(*slot.frame, weight, 1.0, worker.scratch, worker.sum);
+    Status status =
+        decode_accumulate(slot.update->frame, slot.update->weight, 1.0, worker.scratch, worker.sum);
     clock_.book(index, WorkStage::kAggregate);
     if (status.ok()) return;
     const std::lock_guard lock(mutex_);
@@ -420,15 +416,21 @@ class InProcessFleet : public Fleet {
     TERN_TRY(const SharedFrame delta, model_.publish(step, down, round, worker.scratch));
     last_delta_bytes_ = delta->size();
     clock_.book(index, WorkStage::kEncode);
-    const RoundPlan plan{
-        .version = model_.version(), .model_sha256 = model_.sha256(), .grid_bits = kGridBits};
-    Status applied = replica_.apply(plan, DownloadKind::kDeltas, *delta, worker.scratch);
+    Status applied = apply_to_replica(*delta, worker.scratch);
     clock_.book(index, WorkStage::kDecode);
     return applied;
   }
 
-  Result<Evaluation> evaluate() {
+  /// The clients' side of a publication: their code, the coordinator's frame, the hash compared.
+  Status apply_to_replica(const Bytes& delta, CodecScratch& scratch) {
+    const RoundPlan plan{
+        .version = model_.version(), .model_sha256 = model_.sha256(), .grid_bits = kGridBits};
+    return replica_.apply(plan, DownloadKind::kDeltas, delta, scratch);
+  }
+
+  Result<std::optional<Evaluation>> evaluate(bool scheduled) {
     std::vector<EvaluationPart> parts(workers_.front()->evaluator->part_count());
+    if (parts.empty()) return std::optional<Evaluation>();  // no test data, no figures
     std::vector<Status> statuses(parts.size());
     for (size_t part = 0; part < parts.size(); ++part)
       submit(WorkStage::kOther, [&, part](size_t index) {
@@ -447,9 +449,10 @@ class InProcessFleet : public Fleet {
                              static_cast<uint32_t>(data_->data.shape.classes), test_clients_);
     sink_.on({"model_evaluated",
               {{"round", int64_t{round_}},
+               {"scheduled", int64_t{scheduled}},
                {"accuracy", evaluation.accuracy},
                {"loss", evaluation.loss}}});
-    return evaluation;
+    return std::optional(std::move(evaluation));
   }
 
   void submit(WorkStage rest, ThreadPool::Job job) {
@@ -474,16 +477,15 @@ class InProcessFleet : public Fleet {
   const Scenario scenario_;
   const std::shared_ptr<const LearningData> data_;
   const std::vector<std::vector<uint32_t>> test_clients_;
+  const uint32_t largest_examples_;
   const Codec up_;
   const Codec down_;
-  uint32_t largest_examples_ = 1;
-  int weight_shift_ = 0;
   // Protocol state: the main thread's, or a single job's while the main thread waits for it.
   VersionedModel model_;
   Replica replica_;
   ServerOptimizerState optimizer_;
-  std::vector<std::unique_ptr<TaskSlot>>
-      slots_;  // of the round at hand; jobs read them until wait_for_jobs()
+  std::optional<UpdateRules> round_rules_;        // of the round at hand
+  std::vector<std::unique_ptr<TaskSlot>> slots_;  // of the round at hand; jobs read them
   MemoryClientStore store_;
   CodecScratch main_scratch_;
   uint32_t round_ = 0;
@@ -499,42 +501,28 @@ class InProcessFleet : public Fleet {
   ThreadPool pool_;  // last: joins before anything it uses goes
 };
 
-Result<std::vector<float>> first_version(const Scenario& scenario, const ParameterSchema& schema) {
-  std::vector<float> parameters(schema.elements());
-  if (scenario.model.initial.empty()) {
-    initialize_parameters(schema, scenario.seed, kGridBits, parameters);
-    return parameters;
-  }
-  TERN_TRY(const std::vector<std::byte> file, read_file(scenario.model.initial));
-  if (Status status = from_safetensors(file, schema, parameters); !status.ok())
-    return std::move(status).at({.file = scenario.model.initial, .key = "model.initial"});
-  const double to_grid = std::ldexp(1.0, kGridBits), from_grid = std::ldexp(1.0, -kGridBits);
-  for (float& value : parameters)
-    value = static_cast<float>(std::nearbyint(value * to_grid) * from_grid);
-  return parameters;
-}
-
 }  // namespace
 
-Result<std::unique_ptr<Fleet>> Fleet::make(const Scenario& scenario,
-                                           std::shared_ptr<const LearningData> data,
-                                           std::vector<std::vector<uint32_t>> test_clients,
-                                           size_t workers, EventSink& sink) {
+Result<std::unique_ptr<Fleet>> Fleet::make(const PreparedScenario& prepared, size_t workers,
+                                           EventSink& sink) {
+  const Scenario& scenario = prepared.scenario;
+  const ParameterSchema& schema = prepared.data->schema;
   TERN_TRY(Codec up, Codec::parse(scenario.compression.up));
   TERN_TRY(Codec down, Codec::parse(scenario.compression.down));
-  TERN_TRY(std::vector<float> version_zero, first_version(scenario, data->schema));
+  std::vector<float> version_zero(schema.elements());
+  initialize_parameters(schema, scenario.seed, kGridBits, version_zero);
   std::vector<std::unique_ptr<Worker>> made;
   for (size_t i = 0; i < workers; ++i) {
     auto worker = std::make_unique<Worker>();
-    TERN_TRY(worker->trainer, make_trainer(data));
-    TERN_TRY(worker->evaluator, make_evaluator(data));
-    worker->update.resize(data->schema.elements());
+    TERN_TRY(worker->trainer, make_trainer(prepared.data));
+    TERN_TRY(worker->evaluator, make_evaluator(prepared.data));
+    TERN_TRY(worker->sum, FixedPointAccumulator::make(schema.elements(), prepared.bounds));
+    worker->update.resize(schema.elements());
     made.push_back(std::move(worker));
   }
-  auto fleet = std::make_unique<InProcessFleet>(scenario, std::move(data), std::move(test_clients),
-                                                std::move(up), std::move(down),
+  auto fleet = std::make_unique<InProcessFleet>(prepared, std::move(up), std::move(down),
                                                 std::move(version_zero), std::move(made), sink);
-  TERN_CHECK_OK(fleet->make_accumulators());
+  if (!prepared.initial.empty()) TERN_CHECK_OK(fleet->publish_initial(prepared.initial));
   return std::unique_ptr<Fleet>(std::move(fleet));
 }
 

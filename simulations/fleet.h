@@ -1,7 +1,7 @@
 /// A coordinator and its clients in one process. The protocol is that of the daemons: the same
 /// RoundMachine, the same SessionMachine, every update and delta through real frames and parts.
 /// What the fleet adds is the driver: it carries out the machines' actions on a worker pool and
-/// hands the answers back in the order of client numbers, so that the result doesn't depend on
+/// hands the answers back in an order that the seed decides, so that the result doesn't depend on
 /// which worker was faster.
 ///
 /// One copy of each version is decoded, by the client's code from the coordinator's frames, and
@@ -19,11 +19,10 @@
 #include "base/event.h"
 #include "base/status.h"
 #include "client/client_store.h"
-#include "config/scenario.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
-#include "learning/learning_data.h"
 #include "simulations/evaluation.h"
+#include "simulations/prepare.h"
 #include "simulations/work_clock.h"
 
 namespace tern {
@@ -41,12 +40,9 @@ class Fleet {
   /// Called at the end of each round, after its evaluation if there was one; an error ends the run.
   using RoundHook = std::function<Status(uint32_t round, const Evaluation*)>;
 
-  /// `test_clients`: test examples of each client, for per-client figures. `sink` outlives the
-  /// fleet. Errors: those of the model, its initial file and the codecs.
-  static Result<std::unique_ptr<Fleet>> make(const Scenario& scenario,
-                                             std::shared_ptr<const LearningData> data,
-                                             std::vector<std::vector<uint32_t>> test_clients,
-                                             size_t workers, EventSink& sink);
+  /// `sink` outlives the fleet. Errors: those of the model and the codecs.
+  static Result<std::unique_ptr<Fleet>> make(const PreparedScenario& prepared, size_t workers,
+                                             EventSink& sink);
   virtual ~Fleet() = default;
 
   /// Goes on from a saved state. Errors: kCorrupt.

@@ -46,7 +46,7 @@ void MetricsView::on(const Event& event) {
   if (event.name == "round_started") {
     row_ = {{"round", whole("round")}, {"cohort", whole("asked")}};
     loss_sum_ = norm_sum_ = 0;
-    updates_ = round_up_ = round_down_ = 0;
+    norms_ = updates_ = round_up_ = round_down_ = 0;
     counted_ = refused_ = failed_ = 0;
   } else if (event.name == "download_sent") {
     round_down_ += whole("bytes");
@@ -55,7 +55,10 @@ void MetricsView::on(const Event& event) {
   } else if (event.name == "update_sent") {
     ++updates_;
     loss_sum_ += event.number("loss");
-    norm_sum_ += event.number("norm");
+    if (event.has("norm")) {
+      norm_sum_ += event.number("norm");
+      ++norms_;
+    }
     round_up_ += whole("bytes");
     totals_.bytes_up += whole("bytes");
     totals_.dense_up += whole("dense_bytes");
@@ -74,7 +77,8 @@ void MetricsView::on(const Event& event) {
     row_["version"] = whole("version");
     row_["delta_bytes"] = whole("delta_bytes");
     row_["residual_norm"] = event.number("residual_norm");
-  } else if (event.name == "model_evaluated") {
+  } else if (event.name == "model_evaluated" && whole("scheduled") == 1) {
+    // An evaluation that only an interruption caused must not count: a resumed run has none.
     const auto round = static_cast<uint32_t>(whole("round"));
     const double accuracy = event.number("accuracy"), loss = event.number("loss");
     row_["accuracy"] = accuracy;
@@ -86,8 +90,8 @@ void MetricsView::on(const Event& event) {
 }
 
 const ordered_json& MetricsView::finish_round(double wall_seconds) {
-  const auto mean = [this](double sum) {
-    return updates_ > 0 ? ordered_json(sum / static_cast<double>(updates_)) : ordered_json(nullptr);
+  const auto mean = [](double sum, uint64_t count) {
+    return count > 0 ? ordered_json(sum / static_cast<double>(count)) : ordered_json(nullptr);
   };
   const auto known = [this](const char* key, ordered_json otherwise) {
     return row_.contains(key) ? row_[key] : std::move(otherwise);
@@ -102,8 +106,8 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"bytes_up", round_up_},
                    {"bytes_down", round_down_},
                    {"delta_bytes", known("delta_bytes", nullptr)},
-                   {"train_loss", mean(loss_sum_)},
-                   {"update_norm", mean(norm_sum_)},
+                   {"train_loss", mean(loss_sum_, updates_)},
+                   {"update_norm", mean(norm_sum_, norms_)},
                    {"residual_norm", known("residual_norm", nullptr)},
                    {"accuracy", known("accuracy", nullptr)},
                    {"loss", known("loss", nullptr)},

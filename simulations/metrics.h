@@ -65,6 +65,7 @@ class MetricsView : public EventSink {
   double loss_sum_ = 0;
   double norm_sum_ = 0;
   uint64_t updates_ = 0;
+  uint64_t norms_ = 0;  // updates whose norm is known: those that passed the check
   uint64_t round_up_ = 0;
   uint64_t round_down_ = 0;
   uint32_t counted_ = 0;

@@ -32,13 +32,16 @@ std::string human_seconds(double seconds) {
   return fmt::format("{}:{:02}", whole / 60, whole % 60);
 }
 
-ProgressView::ProgressView(std::FILE* out, std::string title, uint32_t first_round, uint32_t rounds)
+ProgressView::ProgressView(std::FILE* out, std::string title, uint32_t first_round, uint32_t rounds,
+                           uint64_t bytes_up, uint64_t bytes_down)
     : out_(out),
       terminal_(isatty(fileno(out)) == 1),
       title_(std::move(title)),
       first_round_(first_round),
       rounds_(rounds),
-      done_(first_round - 1) {
+      done_(first_round - 1),
+      bytes_up_(static_cast<double>(bytes_up)),
+      bytes_down_(static_cast<double>(bytes_down)) {
   if (!terminal_) drawn_ = Time::now();  // the first line after a while, not at once
 }
 

@@ -15,8 +15,9 @@ namespace tern {
 /// where that is a terminal, else prints a line every 15 s. Threads: one.
 class ProgressView : public EventSink {
  public:
-  /// `first_round`: the rounds before it were done by an earlier run, for the ETA.
-  ProgressView(std::FILE* out, std::string title, uint32_t first_round, uint32_t rounds);
+  /// The rounds before `first_round` were done by an earlier run, which sent so many bytes.
+  ProgressView(std::FILE* out, std::string title, uint32_t first_round, uint32_t rounds,
+               uint64_t bytes_up, uint64_t bytes_down);
   ~ProgressView() override;
   ProgressView(const ProgressView&) = delete;
   ProgressView& operator=(const ProgressView&) = delete;
@@ -34,8 +35,8 @@ class ProgressView : public EventSink {
   uint32_t rounds_;
   uint32_t done_;
   std::optional<double> accuracy_;
-  double bytes_up_ = 0;
-  double bytes_down_ = 0;
+  double bytes_up_;
+  double bytes_down_;
   Time::time_point start_ = Time::now();
   Time::time_point drawn_{};
 };

@@ -37,32 +37,27 @@ namespace {
 
 constexpr size_t kLateEvaluations = 10;
 
+bool exists(const std::string& folder, const char* file) {
+  std::error_code ignored;
+  return std::filesystem::exists(std::filesystem::path(folder) / file, ignored);
+}
+
 /// The folder of a run: who may write there, and the rows that appear while it runs.
 class RunFolder {
  public:
   /// Errors: kInUse, kIo, kNotFound (nothing to resume).
   static Result<RunFolder> open(const std::string& path, bool resume) {
-    namespace fs = std::filesystem;
-    std::error_code failed;
-    fs::create_directories(
-        fs::path(path).parent_path().empty() ? "." : fs::path(path).parent_path(), failed);
-    if (resume && !fs::exists(fs::path(path) / "checkpoint.bin", failed))
-      return Status(Code::kNotFound,
-                    fs::exists(fs::path(path) / "summary.json", failed)
-                        ? "this run is finished; its results are in summary.json"
-                        : "there is no checkpoint.bin to resume from",
-                    {.file = path});
+    if (resume) {
+      if (!exists(path, "checkpoint.bin"))
+        return Status(Code::kNotFound,
+                      exists(path, "summary.json")
+                          ? "this run is finished; its results are in summary.json"
+                          : "there is no checkpoint.bin to resume from",
+                      {.file = path});
+    } else {
+      TERN_CHECK_OK(check_folder_is_free(path));
+    }
     TERN_TRY(FolderLock lock, FolderLock::acquire(path));
-    if (!resume)
-      for (const char* file : {"summary.json", "checkpoint.bin"})
-        if (fs::exists(fs::path(path) / file, failed))
-          return Status(
-              Code::kInUse,
-              fmt::format(
-                  "the folder already holds a run ({}); choose another --out, or go on with it by "
-                  "--resume {}",
-                  file, path),
-              {.file = path});
     return RunFolder(path, std::move(lock));
   }
   RunFolder(RunFolder&& other) noexcept
@@ -83,7 +78,7 @@ class RunFolder {
     for (const ordered_json& row : rows) text += row.dump() + "\n";
     TERN_CHECK_OK(write_durably(file("metrics.jsonl"), std::string_view(text)));
     metrics_ = ::open(file("metrics.jsonl").c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
-    if (metrics_ < 0) return io_error();
+    if (metrics_ < 0) return io_error(errno, "cannot write", file("metrics.jsonl"));
     return {};
   }
 
@@ -94,7 +89,7 @@ class RunFolder {
     const ssize_t written = ::write(metrics_, line.data(), line.size());
     if (written == static_cast<ssize_t>(line.size())) return {};
     if (written >= 0) errno = ENOSPC;
-    Status status = io_error();
+    Status status = io_error(errno, "cannot write", file("metrics.jsonl"));
     if (::ftruncate(metrics_, before) != 0)
       return std::move(status).within("a half-written row remains");
     return status;
@@ -102,11 +97,6 @@ class RunFolder {
 
  private:
   RunFolder(std::string path, FolderLock lock) : path_(std::move(path)), lock_(std::move(lock)) {}
-
-  Status io_error() const {
-    return Status(errno == ENOSPC ? Code::kNoSpace : Code::kIo, std::strerror(errno),
-                  {.file = file("metrics.jsonl")});
-  }
 
   std::string path_;
   FolderLock lock_;
@@ -231,7 +221,9 @@ Status write_results(const RunFolder& folder, const PreparedScenario& prepared, 
   if (evaluation)
     TERN_CHECK_OK(write_durably(
         folder.file("evaluation.json"),
-        std::string_view(evaluation_json(*evaluation, prepared.data->data).dump(2) + "\n")));
+        std::string_view(evaluation_json(*evaluation, prepared.data->data)
+                             .dump(2, ' ', false, ordered_json::error_handler_t::replace) +
+                         "\n")));
   TERN_CHECK_OK(
       write_durably(folder.file("report.html"),
                     std::string_view(render_report(nlohmann::json(summary), for_report, config))));
@@ -240,93 +232,17 @@ Status write_results(const RunFolder& folder, const PreparedScenario& prepared, 
 
 }  // namespace
 
-Result<PreparedScenario> prepare(const Scenario& original) {
-  PreparedScenario prepared{.scenario = original, .data = nullptr, .test_clients = {}};
-  Scenario& scenario = prepared.scenario;
-  TERN_TRY(const PartitionRule rule, parse_partition(scenario.data.partition));
-  TERN_TRY(DataBundle data, load_data(scenario.data, scenario.seed));
-  const auto natural = static_cast<uint32_t>(data.client_names.size());
-  const bool by_nature = rule.kind == PartitionRule::Kind::kNatural;
-  if (by_nature && scenario.fleet.clients != 0 && scenario.fleet.clients != natural)
-    return Status(Code::kInvalidArgument,
-                  fmt::format("{} clients, but the data have {} natural ones; leave it out",
-                              scenario.fleet.clients, natural),
-                  {.key = "fleet.clients"});
-  if (by_nature) scenario.fleet.clients = natural;
-  const FleetConfig& fleet = scenario.fleet;
-  const uint64_t asked = clients_asked(fleet);
-  if (asked > fleet.clients)
-    return Status(
-        Code::kInvalidArgument,
-        fmt::format("a round asks {} clients (cohort {} x over_select {}), the fleet has {}", asked,
-                    fleet.cohort, fleet.over_select, fleet.clients),
-        {.key = "fleet.cohort"});
-  PartitionRequest request{.labels = data.train.labels,
-                           .natural_client = data.train.client,
-                           .classes = static_cast<uint32_t>(data.shape.classes),
-                           .clients = fleet.clients,
-                           .seed = scenario.seed};
-  Result<std::vector<std::vector<uint32_t>>> clients = partition(rule, request);
-  if (!clients) return std::move(clients).error().at({.key = "data.partition"});
-  request.labels = data.test.labels;
-  request.natural_client = data.test.client;
-  request.for_test = true;
-  // Test data of natural clients may come without a client column: then there are no per-client
-  // figures.
-  if (!by_nature || !data.test.client.empty()) {
-    TERN_TRY(prepared.test_clients, partition(rule, request));
-  }
-  Result<std::shared_ptr<const LearningData>> made =
-      make_learning_data(scenario.model.name, std::move(data), *std::move(clients));
-  if (!made) return std::move(made).error().at({.key = "model.name"});
-  prepared.data = *std::move(made);
-  return prepared;
-}
-
-Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers) {
-  const Scenario& scenario = prepared.scenario;
-  const size_t n = prepared.data->schema.elements();
-  TERN_TRY(const Codec up, Codec::parse(scenario.compression.up));
-  TERN_TRY(const Codec down, Codec::parse(scenario.compression.down));
-  CodecScratch scratch;
-  std::vector<float> sample(n);
-  Rng rng(scenario.seed, Purpose::kTest);
-  for (float& value : sample) value = static_cast<float>(rng.normal());
-  const auto part_bytes = [&](const Codec& codec) -> Result<size_t> {
-    TERN_TRY(const PendingUpdate pending, encode_update(codec, {}, sample, Residual(), scratch));
-    const std::span<const std::byte> frame(pending.frame);
-    return total_bytes(split_into_parts(TransferKind::kUpdate, 0, {&frame, 1}));
-  };
-  TERN_TRY(const size_t up_bytes, part_bytes(up));
-  TERN_TRY(const size_t down_bytes, part_bytes(down));
-  const auto asked = static_cast<double>(clients_asked(scenario.fleet));
-  const double missed =
-      scenario.fleet.clients / asked;  // versions between two tasks of a client, on average
-  const double download =
-      std::min(missed * static_cast<double>(down_bytes), 4.0 * static_cast<double>(n));
-  double examples = 0;
-  for (const auto& client : prepared.data->clients) examples += static_cast<double>(client.size());
-  examples /= static_cast<double>(prepared.data->clients.size());
-  const double samples =
-      scenario.training.local_steps > 0
-          ? double{1} * scenario.training.local_steps * scenario.training.batch_size
-          : examples * scenario.training.local_epochs;
-  const double rounds = scenario.rounds;
-  // Model, replica, version 0, residual, step; per worker update, accumulator, trainer's copies;
-  // residuals of clients.
-  const double residuals = up.error_feedback() ? scenario.fleet.clients : 0.0;
-  const double memory =
-      4.0 * static_cast<double>(n) * (6 + 6 * static_cast<double>(workers) + residuals) +
-      4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
-                                prepared.data->data.test.inputs.size());
-  return ordered_json{{"parameters", n},
-                      {"clients", scenario.fleet.clients},
-                      {"update_bytes", up_bytes},
-                      {"delta_bytes", down_bytes},
-                      {"bytes_up", rounds * asked * static_cast<double>(up_bytes)},
-                      {"bytes_down", rounds * asked * download},
-                      {"samples", rounds * asked * samples},
-                      {"memory_bytes", memory}};
+Status check_folder_is_free(const std::string& path) {
+  if (exists(path, "summary.json"))
+    return Status(Code::kInUse, "the folder already holds a finished run; choose another --out",
+                  {.file = path});
+  if (exists(path, "checkpoint.bin"))
+    return Status(Code::kInUse,
+                  fmt::format("the folder already holds an interrupted run; go on with it by "
+                              "--resume {}, or choose another --out",
+                              path),
+                  {.file = path});
+  return {};
 }
 
 Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOptions& options,
@@ -339,21 +255,34 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     if (!opened) return std::move(opened).error();
     folder.emplace(*std::move(opened));
   }
+  const RunIdentity identity{.config_sha256 = config_sha256(scenario),
+                             .input_sha256 = folder ? input_sha256(prepared) : "",
+                             .environment = fmt::format("tern {}, {}, LibTorch {}", kVersion,
+                                                        blas_description(), libtorch_version())};
   MetricsView metrics(scenario.target);
   uint32_t first_round = 1;
+  std::string warning;
   if (options.resume) {
     TERN_TRY(earlier, read_checkpoint(folder->file("checkpoint.bin")));
-    if (earlier->config_sha256 != config_sha256(scenario))
+    if (earlier->identity.config_sha256 != identity.config_sha256)
       return Status(Code::kInvalidArgument, "the checkpoint is of another scenario",
                     {.file = options.out});
+    if (earlier->identity.input_sha256 != identity.input_sha256)
+      return Status(Code::kInvalidArgument,
+                    "the data or the initial model have changed since the run was interrupted",
+                    {.file = options.out});
+    if (earlier->identity.environment != identity.environment)
+      warning = fmt::format(
+          "the run began with {} and goes on with {}: its model will differ in bits from that of a "
+          "run that was not interrupted",
+          earlier->identity.environment, identity.environment);
     metrics.restore(earlier->totals, earlier->rows);
     first_round = earlier->fleet.round + 1;
   }
   EventFan events;
   events.add(metrics);
   std::optional<ProgressView> progress;
-  TERN_TRY(const std::unique_ptr<Fleet> fleet,
-           Fleet::make(scenario, prepared.data, prepared.test_clients, options.workers, events));
+  TERN_TRY(const std::unique_ptr<Fleet> fleet, Fleet::make(prepared, options.workers, events));
   WorkSeconds seconds_before{};
   double wall_before = 0;
   if (earlier) {
@@ -367,7 +296,8 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     TERN_CHECK_OK(folder->begin_metrics(metrics.rows()));
   }
   if (options.show_progress)
-    events.add(progress.emplace(stderr, options.title, first_round, scenario.rounds));
+    events.add(progress.emplace(stderr, options.title, first_round, scenario.rounds,
+                                metrics.totals().bytes_up, metrics.totals().bytes_down));
 
   const SteadyClock clock;
   const auto wall = [&] { return wall_before + seconds(clock.now()); };
@@ -377,13 +307,12 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     return total;
   };
   const auto save = [&] {
-    return write_checkpoint(folder->file("checkpoint.bin"),
-                            {.config_sha256 = config_sha256(scenario),
-                             .fleet = fleet->state(),
-                             .totals = metrics.totals(),
-                             .rows = metrics.rows(),
-                             .seconds = worked(),
-                             .wall_seconds = wall()});
+    return write_checkpoint(folder->file("checkpoint.bin"), {.identity = identity,
+                                                             .fleet = fleet->state(),
+                                                             .totals = metrics.totals(),
+                                                             .rows = metrics.rows(),
+                                                             .seconds = worked(),
+                                                             .wall_seconds = wall()});
   };
   std::optional<Evaluation> last_evaluation;
   const auto after_round = [&](uint32_t round, const Evaluation* evaluation) -> Status {
@@ -400,13 +329,13 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   const Evaluation* evaluation = last_evaluation ? &*last_evaluation : nullptr;
   RunResult result{.summary = make_summary(prepared, options, *fleet, metrics.totals(), evaluation,
                                            worked(), wall()),
-                   .interrupted = *stopped};
+                   .interrupted = *stopped,
+                   .warning = std::move(warning)};
   if (!folder) return result;
   if (result.interrupted) TERN_CHECK_OK(save());
   TERN_CHECK_OK(write_results(*folder, prepared, *fleet, metrics, evaluation, result.summary));
   if (!result.interrupted) {
-    std::error_code
-        ignored;  // a checkpoint left over is harmless: the next start begins with its own error
+    std::error_code ignored;  // one left over is harmless: summary.json says that the run is over
     std::filesystem::remove(folder->file("checkpoint.bin"), ignored);
   }
   return result;
@@ -435,7 +364,8 @@ ordered_json combine_summaries(const std::vector<ordered_json>& summaries) {
     if (!spread) return mean;
     for (const ordered_json* one : all)
       squares += (one->get<double>() - mean) * (one->get<double>() - mean);
-    return all.size() > 1 ? std::sqrt(squares / static_cast<double>(all.size() - 1)) : 0.0;
+    if (all.size() == 1) return nullptr;  // one run says nothing about the spread
+    return std::sqrt(squares / static_cast<double>(all.size() - 1));
   };
   std::vector<const ordered_json*> all;
   for (const ordered_json& summary : summaries) all.push_back(&summary);

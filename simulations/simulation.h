@@ -10,25 +10,9 @@
 #include <vector>
 
 #include "base/status.h"
-#include "config/scenario.h"
-#include "learning/learning_data.h"
+#include "simulations/prepare.h"
 
 namespace tern {
-
-/// A scenario with its data in memory: everything that can be wrong with the input has been found.
-struct PreparedScenario {
-  Scenario scenario;
-  std::shared_ptr<const LearningData> data;
-  std::vector<std::vector<uint32_t>> test_clients;
-};
-
-/// Loads and partitions the data and checks the scenario against them.
-/// Errors: those of load_data, partition and the model.
-Result<PreparedScenario> prepare(const Scenario& scenario);
-
-/// What a run would cost, without training: parameters, real lengths of an update and a delta on
-/// Gaussian values, bytes and samples of the whole run, memory.
-Result<nlohmann::ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers);
 
 struct RunOptions {
   size_t workers = 1;
@@ -42,7 +26,11 @@ struct RunOptions {
 struct RunResult {
   nlohmann::ordered_json summary;  ///< the object of summary.json
   bool interrupted = false;
+  std::string warning;  ///< for the user; empty when there is none
 };
+
+/// Errors: kInUse when the folder holds a finished or an interrupted run.
+Status check_folder_is_free(const std::string& path);
 
 /// Runs to the end, or to the end of the round in which `stop` becomes true; then writes
 /// summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml and report.html,

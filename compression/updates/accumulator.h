@@ -16,11 +16,14 @@ struct AccumulatorBounds {
   uint64_t largest_weights = 1;  ///< the sum of the weights of all updates that may be added
 };
 
-/// acc[i] += m * llrint(x[i] * factor * 2^s) with weights m in 1..65535, s = 62 -
-/// ceil(log2(norm_bound * largest_weights)). Overflow is impossible while every update keeps the
-/// bounds; admit() refuses one that does not. The mean's error against exact arithmetic is at most
-/// 2^-(s+1), that is norm_bound * largest_weights * 2^-62 at most. A mergeable value (accumulate,
-/// merge, report). Threads: one at a time; merge the accumulators of several threads.
+/// acc[i] += m * llrint(x[i] * factor * 2^s) with weights m in 1..65535 and
+/// s = 62 - ceil(log2(norm_bound * largest_weights)). Overflow is impossible while every update
+/// keeps the bounds; admit() refuses one that does not. The sum is off by at most 2^-(s+1) of the
+/// total weight, which is at most norm_bound * largest_weights * 2^-62 in the mean; mean() adds the
+/// rounding of a double and of the float32 that it gives. A mergeable value (accumulate, merge,
+/// report).
+///
+/// Threads: one at a time; merge the accumulators of several threads.
 class FixedPointAccumulator {
  public:
   FixedPointAccumulator() = default;
@@ -42,7 +45,7 @@ class FixedPointAccumulator {
   /// Adds another accumulator of the same bounds. Errors: kInvalidArgument for others; kOutOfRange
   /// beyond the weights.
   Status merge(const FixedPointAccumulator& other);
-  /// out[i] = acc[i] * 2^-s / total_weight, rounded once to float32; zeros when nothing was added.
+  /// out[i] = acc[i] * 2^-s / total_weight in double, then float32; zeros when nothing was added.
   void mean(std::span<float> out) const;
   /// Back to an empty sum with the same bounds.
   void clear();

@@ -71,7 +71,7 @@ class CheckedFrame {
 
 /// The dry decode. Errors: kCorrupt (not a frame, damaged, malformed), kUnsupported (newer format),
 /// kInvalidArgument (another schema, too long), kOutOfRange (not finite, or norm above the bound).
-/// Cost: O(bytes + elements); allocates nothing but the stage list.
+/// Cost: O(bytes + elements); allocates the stage list and a few small objects for the chain.
 Result<CheckedFrame> inspect(std::span<const std::byte> frame, const DecodeLimits& limits,
                              CodecScratch& scratch);
 

@@ -50,6 +50,7 @@ void add_bench(CLI::App& program, int& exit_status) {
       ->add_option("--models", arguments->benchmark.models,
                    "Built-in models; the first one also with two workers")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->capture_default_str();
   simulation
       ->add_option("--repeats", arguments->benchmark.repeats,

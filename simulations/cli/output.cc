@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 
 #include "simulations/progress.h"
 
@@ -12,7 +14,7 @@ namespace tern::cli {
 
 using nlohmann::ordered_json;
 
-int fail(const Status& status, bool json) {
+int fail(const Status& status, bool json, int exit_status) {
   const Where& where = status.where();
   if (json) {
     const auto text = [](const std::string& value) {
@@ -28,15 +30,27 @@ int fail(const Status& status, bool json) {
   } else {
     fmt::print(stderr, "tern: {}\n", status.describe());
   }
+  return exit_status;
+}
+
+int fail(const Status& status, bool json) {
   switch (status.code()) {
+    case Code::kCancelled:
+      return fail(status, json, kInterrupted);
     case Code::kIo:
     case Code::kNoSpace:
     case Code::kInternal:
     case Code::kOutOfRange:
-      return kRunFailed;
+      return fail(status, json, kRunFailed);
     default:
-      return kBadInput;
+      return fail(status, json, kBadInput);
   }
+}
+
+int finish_output(int exit_status) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_status;
+  fmt::print(stderr, "tern: cannot write to stdout: {}\n", std::strerror(errno));
+  return kRunFailed;
 }
 
 namespace {
@@ -57,7 +71,9 @@ std::string bytes_line(const ordered_json& bytes, const char* direction) {
 std::string summary_table(const ordered_json& summary) {
   const auto& bytes = summary["bytes"];
   const auto& seconds = summary["seconds"];
-  const double busy_and_idle = seconds["wall"].get<double>() * summary["workers"].get<double>();
+  double busy_and_idle = 0;
+  for (const auto& [stage, spent] : seconds.items())
+    if (stage != "wall") busy_and_idle += spent.get<double>();
   std::string text = fmt::format(
       "{}, {} parameters, {} rounds, seed {}\n", summary["model"]["name"].get<std::string>(),
       summary["model"]["parameters"].get<uint64_t>(), summary["rounds"].get<uint64_t>(),

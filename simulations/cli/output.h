@@ -15,10 +15,13 @@ inline constexpr int kRunFailed = 1;
 inline constexpr int kBadInput = 2;
 inline constexpr int kInterrupted = 130;
 
-/// Says the error: one paragraph on stderr, or under --json {"error":{...}} on stdout. Gives the
-/// exit status: 1 when the machine failed (disk full, diverging training), 2 when the input is
-/// wrong.
+/// Says the error: one paragraph on stderr, or under --json {"error":{...}} on stdout. Gives
+/// `exit_status`, or what the code of the error stands for.
+int fail(const Status& status, bool json, int exit_status);
 int fail(const Status& status, bool json);
+
+/// Writes out what is left for stdout. Gives exit_status, or 1 after an error if that fails.
+int finish_output(int exit_status);
 
 /// The results of a run as a table, such as a person wants them.
 std::string summary_table(const nlohmann::ordered_json& summary);

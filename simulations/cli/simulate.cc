@@ -1,6 +1,8 @@
 #include <fmt/format.h>
 
+#include <cstdint>
 #include <memory>
+#include <set>
 #include <thread>
 
 #include "config/load.h"
@@ -53,6 +55,25 @@ Result<Scenario> load(const Arguments& arguments, const std::string& file,
   return load_scenario(file, overrides);
 }
 
+std::string seed_folder(const std::string& out, uint64_t seed) {
+  return fmt::format("{}/seed-{}", out, seed);
+}
+
+/// What would stop a later one of several runs is said before the first one begins.
+Status check_seeds(const Arguments& arguments) {
+  std::set<uint64_t> seen;
+  for (const uint64_t seed : arguments.seeds) {
+    if (seed > INT64_MAX)
+      return error(Code::kInvalidArgument,
+                   "--seeds: {} is above 2^63 - 1, the largest in a TOML file", seed);
+    if (!seen.insert(seed).second)
+      return error(Code::kInvalidArgument, "--seeds: {} stands there twice", seed);
+    if (!arguments.out.empty())
+      TERN_CHECK_OK(check_folder_is_free(seed_folder(arguments.out, seed)));
+  }
+  return {};
+}
+
 void print_check(const Scenario& scenario, const ordered_json& cost, bool json) {
   if (json) {
     fmt::print("{}\n", ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}}.dump(2));
@@ -91,15 +112,18 @@ int simulate(const Arguments& arguments) {
   const Result<std::vector<Override>> overrides = parse_overrides(arguments.set);
   if (!overrides) return fail(overrides.error(), arguments.json);
   // Errors found after loading know their key alone.
-  const auto failed = [&](Status status) {
-    if (status.where().file.empty() && !status.where().key.empty()) {
-      Where where = locate_key(file, *overrides, status.where().key);
-      status = std::move(status).at(std::move(where));
-    }
-    return fail(status, arguments.json);
+  const auto located = [&](Status status) {
+    if (!status.where().file.empty() || status.where().key.empty()) return status;
+    Where where = locate_key(file, *overrides, status.where().key);
+    return std::move(status).at(std::move(where));
+  };
+  // Whatever is wrong before a run begins is wrong with the input.
+  const auto bad_input = [&](Status status) {
+    return fail(located(std::move(status)), arguments.json, kBadInput);
   };
   Result<Scenario> scenario = load(arguments, file, *overrides);
-  if (!scenario) return failed(std::move(scenario).error());
+  if (!scenario) return bad_input(std::move(scenario).error());
+  if (Status status = check_seeds(arguments); !status.ok()) return bad_input(std::move(status));
   RunOptions options{.workers = arguments.workers > 0
                                     ? arguments.workers
                                     : std::max(1u, std::thread::hardware_concurrency()),
@@ -118,19 +142,20 @@ int simulate(const Arguments& arguments) {
   for (const uint64_t seed : several ? arguments.seeds : std::vector<uint64_t>{scenario->seed}) {
     scenario->seed = seed;
     Result<PreparedScenario> prepared = prepare(*scenario);
-    if (!prepared) return failed(std::move(prepared).error());
+    if (!prepared) return bad_input(std::move(prepared).error());
     if (arguments.check) {
       Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
-      if (!cost) return failed(std::move(cost).error());
+      if (!cost) return bad_input(std::move(cost).error());
       print_check(prepared->scenario, *cost, arguments.json);
       return kOk;
     }
     if (several) {
       options.title = fmt::format("seed {}", seed);
-      if (!arguments.out.empty()) options.out = fmt::format("{}/seed-{}", arguments.out, seed);
+      if (!arguments.out.empty()) options.out = seed_folder(arguments.out, seed);
     }
     Result<RunResult> run = run_scenario(*prepared, options, stop);
-    if (!run) return failed(std::move(run).error());
+    if (!run) return fail(located(std::move(run).error()), arguments.json);
+    if (!run->warning.empty()) fmt::print(stderr, "tern: {}\n", run->warning);
     if (!arguments.json) fmt::print("{}", summary_table(run->summary));
     summaries.push_back(std::move(run->summary));
     interrupted = run->interrupted;
@@ -172,6 +197,7 @@ void add_simulate(CLI::App& program, int& exit_status) {
       ->allow_extra_args(false);
   command->add_option("--seeds", arguments->seeds, "Run once for each seed; prints mean and spread")
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->type_name("N,N,...");
   command
       ->add_option("--workers", arguments->workers,

@@ -85,15 +85,6 @@ TEST(SessionMachine, IgnoresAVerdictOnAnotherTaskAndASecondOne) {
   EXPECT_TRUE(session.on(VerdictArrived{{.task = 105, .counted = true}}).empty());
 }
 
-TEST(SessionMachine, KnowsHowLongItHadNoTask) {
-  SessionMachine session(3, kSchema, 5);
-  (void)session.on(plan_of_round(120));
-  (void)session.on(ReplicaUpdated{});
-  const auto actions = session.on(TrainingDone{TrainReport{}});
-  EXPECT_EQ(sole<EncodeAndStore>(actions)->rounds_without_task, 115u);
-  EXPECT_EQ(sole<EncodeAndStore>(actions)->stale_after, 50u);
-}
-
 TEST(SessionMachine, RefusesPlansThatAreNotForItNow) {
   PlanArrived old = plan_of_round(5), foreign = plan_of_round(9), schema = plan_of_round(9),
               codec = plan_of_round(9);

@@ -245,12 +245,10 @@ std::vector<BadInput> bad_inputs() {
        "quantity:ALPHA (ALPHA above 0), natural, not \"shards:0\""},
       {good(8, "cohort = 10\ndeadline = \"0s\""),
        "x.toml:9: fleet.deadline: must be a duration such as \"60s\" (units: ms, s, m, h), above "
-       "0, "
-       "not \"0s\""},
+       "0 and at most 1000000000, not \"0s\""},
       {good(8, "cohort = 10\ndeadline = 60"),
        "x.toml:9: fleet.deadline: must be a duration such as \"60s\" (units: ms, s, m, h), above "
-       "0, "
-       "not 60"},
+       "0 and at most 1000000000, not 60"},
       {std::string(kGood) + "[compression.error_feedback]\nwarmup_down = \"25:3\"\n",
        "x.toml:20: compression.error_feedback.warmup_down: must be a list of rate:rounds such as "
        "\"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds at least 1), not \"25:3\""},

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "base/rng.h"
 #include "compression/updates/frame.h"
@@ -128,14 +129,33 @@ TEST_F(Versions, SendsTheShorterOfChainAndSnapshot) {
   EXPECT_FALSE(model.download(13, scratch_)) << "a version that was never published";
 }
 
+TEST(RoundToGrid, GivesMultiplesWithoutMinusZeroAndRefusesTheRest) {
+  std::vector<float> values{-0.0f, -1e-9f, 0.1f, 15.5f};
+  ASSERT_TRUE(round_to_grid(values).ok());
+  EXPECT_FALSE(std::signbit(values[0]));
+  EXPECT_FALSE(std::signbit(values[1]));
+  EXPECT_EQ(values[2], static_cast<float>(std::ldexp(104858, -20)));
+  EXPECT_EQ(values[3], 15.5f);
+  for (const float bad : {16.0f, -16.0f, std::numeric_limits<float>::infinity(),
+                          std::numeric_limits<float>::quiet_NaN()}) {
+    std::vector<float> one{0, bad};
+    const Status status = round_to_grid(one);
+    EXPECT_EQ(status.code(), Code::kOutOfRange);
+    EXPECT_THAT(status.message(), testing::HasSubstr("parameter 1 is"));
+  }
+}
+
 TEST_F(Versions, ADivergingModelIsNotPublished) {
   VersionedModel model(schema_, zero(), 5);
-  std::vector<float> huge(kElements, 0.0f);
-  huge[123] = 40.0f;
-  const auto published = model.publish(huge, *Codec::parse("float32"), 1, scratch_);
-  ASSERT_FALSE(published);
-  EXPECT_EQ(published.error().code(), Code::kOutOfRange);
-  EXPECT_THAT(published.error().message(), testing::HasSubstr("parameter 123 of version 1"));
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const float value : {17.0f, 40.0f, 1e30f, nan}) {
+    std::vector<float> step(kElements, 0.0f);
+    step[123] = value;
+    const auto published = model.publish(step, *Codec::parse("float32"), 1, scratch_);
+    ASSERT_FALSE(published) << value;
+    EXPECT_EQ(published.error().code(), Code::kOutOfRange);
+    EXPECT_THAT(published.error().message(), testing::HasSubstr("training diverges"));
+  }
   EXPECT_EQ(model.version(), 0u);
 }
 

@@ -7,6 +7,7 @@
 #include "base/durable_file.h"
 #include "base/safetensors.h"
 #include "base/sha256.h"
+#include "simulations/fleet.h"
 #include "tests/simulations/small_scenario.h"
 
 namespace tern {
@@ -187,11 +188,131 @@ TEST(Simulation, RefusesAFolderThatHoldsARun) {
   const auto again = run_scenario(prepared, {.out = out, .show_progress = false}, kGoOn);
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code(), Code::kInUse);
-  EXPECT_THAT(again.error().describe(), testing::HasSubstr("already holds a run"));
+  EXPECT_THAT(again.error().describe(), testing::HasSubstr("already holds a finished run"));
   const auto resumed =
       run_scenario(prepared, {.out = out, .resume = true, .show_progress = false}, kGoOn);
   ASSERT_FALSE(resumed);
   EXPECT_THAT(resumed.error().describe(), testing::HasSubstr("this run is finished"));
+}
+
+TEST(Simulation, AWarmUpMayNeedLongerUpdatesThanTheSpec) {
+  // Plain indices and float32 values at rate 1: half as long again as a dense update.
+  const ordered_json summary = run(small_scenario({{"compression.up", "ef | topk:0.1"},
+                                                   {"compression.error_feedback.warmup", "1:3"}}))
+                                   .summary;
+  EXPECT_EQ(summary["void_rounds"], 0);
+}
+
+TEST(Simulation, AnInterruptionLeavesNoTraceInTheFiguresOfTheWholeRun) {
+  // Evaluated in rounds 4 and 6; the interruption in round 1 evaluates too, for its own summary.
+  const PreparedScenario prepared =
+      small_scenario({{"evaluation.every", "4"}, {"target.accuracy", "0.01"}});
+  const RunResult through = run(prepared);
+  RunOptions options{.out = fresh_folder("out")};
+  const RunResult part = run(prepared, options, kStopAtOnce);
+  EXPECT_TRUE(part.summary["final"]["accuracy"].is_number());
+  EXPECT_TRUE(part.summary["late"]["accuracy"].is_null()) << "no evaluation was due yet";
+  options.resume = true;
+  const RunResult whole = run(prepared, options);
+  for (const char* key : {"late", "best", "target", "final"})
+    EXPECT_EQ(whole.summary[key], through.summary[key]) << key;
+}
+
+TEST(Simulation, RefusesToResumeWithOtherData) {
+  const PreparedScenario prepared = small_scenario();
+  const RunOptions options{.out = fresh_folder("out"), .show_progress = false};
+  (void)run(prepared, options, kStopAtOnce);
+  PreparedScenario changed = prepared;
+  auto data = std::make_shared<LearningData>(*prepared.data);
+  data->data.train.inputs[5] += 1;
+  changed.data = data;
+  RunOptions resume = options;
+  resume.resume = true;
+  const auto result = run_scenario(changed, resume, kGoOn);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().describe(),
+              testing::HasSubstr("data or the initial model have changed"));
+}
+
+TEST(Simulation, OverSelectionDropsNobodyForGood) {
+  const std::string out = fresh_folder("out");
+  const PreparedScenario prepared = small_scenario({{"rounds", "60"},
+                                                    {"fleet.cohort", "2"},
+                                                    {"fleet.over_select", "2"},
+                                                    {"evaluation.every", "100"}});
+  class Counted : public EventSink {
+   public:
+    void on(const Event& event) override {
+      if (event.name == "update_counted") ++times[static_cast<uint32_t>(event.number("client"))];
+    }
+    std::map<uint32_t, int> times;
+  } counted;
+  const auto fleet = Fleet::make(prepared, 2, counted);
+  ASSERT_TRUE(fleet);
+  ASSERT_TRUE((*fleet)->run(kGoOn, [](uint32_t, const Evaluation*) { return Status(); }));
+  // 60 rounds x 2 counted over 8 clients: 15 each on average; none below 4 with a fixed seed.
+  for (uint32_t client = 0; client < 8; ++client) EXPECT_GE(counted.times[client], 4) << client;
+}
+
+class InitialModel : public testing::Test {
+ protected:
+  std::string file(float value, size_t count = 26) {
+    const ParameterSchema schema = small_scenario().data->schema;
+    std::vector<float> parameters(schema.elements(), value);
+    parameters[3] = -0.0f;
+    parameters.resize(count);
+    const std::string path = fresh_folder("initial") + ".safetensors";
+    EXPECT_TRUE(
+        write_durably(path, std::span<const std::byte>(to_safetensors(schema, parameters))).ok());
+    return path;
+  }
+};
+
+TEST_F(InitialModel, IsDownloadedAndChargedOnce) {
+  const std::string path = file(0.25f);
+  const PreparedScenario prepared = small_scenario(
+      {{"model.initial", path}, {"fleet.clients", "4"}, {"training.learning_rate", "1e-12"}});
+  const RunResult result = run(prepared);
+  // Nothing is learned, so every client still has 0.25 everywhere but in one parameter.
+  std::vector<float> expected(26, 0.25f);
+  expected[3] = 0.0f;
+  EXPECT_EQ(hash_of(result), to_hex(sha256(std::span<const float>(expected))));
+  EXPECT_GE(result.summary["bytes"]["down"].get<uint64_t>(), 4u * 4 * 26);
+  EXPECT_EQ(result.summary["bytes"]["dense_down"].get<uint64_t>(), 6u * 4 * 4 * 26)
+      << "rounds x clients: in the first one the model itself";
+}
+
+TEST_F(InitialModel, IsCheckedBeforeTheRun) {
+  const auto failure = [&](const std::string& path) {
+    std::vector<Override> all = small_overrides();
+    all.push_back({"model.initial", path});
+    const auto prepared = prepare(*parse_scenario("", "/small.toml", all));
+    EXPECT_FALSE(prepared);
+    EXPECT_EQ(prepared.error().where().key, "model.initial");
+    return prepared.error().message();
+  };
+  EXPECT_THAT(failure(file(16.0f)), testing::HasSubstr("within +-16"));
+  EXPECT_THAT(failure(file(std::numeric_limits<float>::quiet_NaN())), testing::HasSubstr("is nan"));
+  EXPECT_THAT(failure("/nowhere.safetensors"), testing::HasSubstr("/nowhere.safetensors"));
+}
+
+TEST(Simulation, LabelsThatAreNotUtf8DoNotStopTheResults) {
+  const std::string path = fresh_folder("latin1") + ".csv";
+  {
+    std::ofstream file(path);
+    file << "x,label\n";
+    for (int i = 0; i < 40; ++i) file << i % 7 << (i % 2 ? ",caf\xe9\n" : ",tea\n");
+  }
+  const std::string out = fresh_folder("out");
+  (void)run(small_scenario({{"data.path", path}}), {.out = out});
+  EXPECT_TRUE(std::filesystem::exists(out + "/summary.json"));
+}
+
+TEST(Simulation, WithoutTestDataThereAreNoFigures) {
+  const ordered_json summary = run(small_scenario({{"data.test_fraction", "0.0001"}})).summary;
+  for (const char* key : {"accuracy", "loss", "macro_f1", "worst_decile_client_accuracy"})
+    EXPECT_TRUE(summary["final"][key].is_null()) << key;
+  EXPECT_TRUE(summary["late"]["accuracy"].is_null());
 }
 
 TEST(Simulation, RefusesADamagedOrForeignCheckpoint) {
@@ -242,6 +363,7 @@ TEST(Simulation, CombinesSummariesByMeanAndDeviation) {
   EXPECT_TRUE(combined["mean"]["n"].is_null());
   EXPECT_FALSE(combined["mean"].contains("name"));
   EXPECT_FALSE(combined["mean"].contains("seed"));
+  EXPECT_TRUE(combine_summaries({a})["spread"]["x"].is_null()) << "one run has no spread";
 }
 
 TEST(Prepare, NamesTheKeyOfWhatDoesNotFitTheData) {

@@ -6,9 +6,7 @@
 /// - Layout: all scales, then b bits a value, q + 2^(b-1) - 1.
 /// - Paper: Alistarh et al. 2017, arXiv:1610.02132 (stochastic rounding), with the maximum in place
 ///   of the norm.
-#include "compression/updates/kernels/kernels.h"
-#include "compression/updates/stages/scale.h"
-#include "compression/updates/stages/stage.h"
+#include "compression/updates/stages/int_groups.h"
 
 namespace tern {
 
@@ -24,18 +22,8 @@ class Int : public Quantizer {
 
   void encode(const float* values, Groups groups, bool, const ChunkContext& context,
               uint16_t* symbols, std::byte* out) const override {
-    size_t begin = 0;
-    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
-      const float* x = values + begin;
-      const size_t n = groups[g] - begin;
-      const float largest = kernels().max_abs(x, n);
-      const bool zero = largest < kSmallestScaled;
-      const uint16_t scale = zero ? 0 : scale_up(largest / static_cast<float>(limit_));
-      store(out + g * kScaleBytes, scale);
-      kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), limit_,
-                             rounding_key(context.seed, context.chunk, g), symbols + begin);
-    }
-    kernels().pack(symbols, begin, bits_,
+    round_groups(values, groups, limit_, context, symbols, out);
+    kernels().pack(symbols, groups.empty() ? 0 : groups.back(), bits_,
                    reinterpret_cast<uint8_t*>(out + groups.size() * kScaleBytes));
   }
 
@@ -44,12 +32,7 @@ class Int : public Quantizer {
     const size_t k = groups.empty() ? 0 : groups.back();
     kernels().unpack(reinterpret_cast<const uint8_t*>(in + groups.size() * kScaleBytes), k, bits_,
                      symbols);
-    size_t begin = 0;
-    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
-      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
-      kernels().dequantize_int(symbols + begin, groups[g] - begin, limit_, scale, values + begin);
-    }
-    return {};
+    return expand_groups(in, symbols, groups, limit_, values);
   }
 
  private:

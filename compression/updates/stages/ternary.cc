@@ -6,10 +6,10 @@
 /// - On dense or seeded values: +-max of the group with probability |x|/max, else 0; unbiased,
 ///   variance max * ||x||_1 - ||x||^2; five values to a byte. Paper: Wen et al. 2017,
 ///   arXiv:1705.07878 (TernGrad), without clipping.
-#include "compression/updates/kernels/kernels.h"
-#include "compression/updates/stages/scale.h"
+#include <algorithm>
+
+#include "compression/updates/stages/int_groups.h"
 #include "compression/updates/stages/sign_bits.h"
-#include "compression/updates/stages/stage.h"
 
 namespace tern {
 
@@ -27,21 +27,12 @@ class Ternary : public Quantizer {
   void encode(const float* values, Groups groups, bool indexed, const ChunkContext& context,
               uint16_t* symbols, std::byte* out) const override {
     if (indexed) return encode_signs(values, groups, symbols, out);
-    size_t begin = 0;
-    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
-      const float* x = values + begin;
-      const size_t n = groups[g] - begin;
-      const float largest = kernels().max_abs(x, n);
-      const bool zero = largest < kSmallestScaled;
-      const uint16_t scale = zero ? 0 : scale_up(largest);
-      store(out + g * kScaleBytes, scale);
-      kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), kLimit,
-                             rounding_key(context.seed, context.chunk, g), symbols + begin);
-    }
+    round_groups(values, groups, kLimit, context, symbols, out);
+    const size_t k = groups.empty() ? 0 : groups.back();
     std::byte* to = out + groups.size() * kScaleBytes;
-    for (size_t i = 0; i < begin; i += kPerByte) {
+    for (size_t i = 0; i < k; i += kPerByte) {
       unsigned packed = 0;
-      for (size_t j = std::min(i + kPerByte, begin); j-- > i;) packed = packed * 3 + symbols[j];
+      for (size_t j = std::min(i + kPerByte, k); j-- > i;) packed = packed * 3 + symbols[j];
       *to++ = static_cast<std::byte>(packed);
     }
   }
@@ -57,12 +48,7 @@ class Ternary : public Quantizer {
         symbols[j] = static_cast<uint16_t>(packed % 3);
       if (packed != 0) return error(Code::kCorrupt, "a byte holds no five ternary values");
     }
-    size_t begin = 0;
-    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
-      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
-      kernels().dequantize_int(symbols + begin, groups[g] - begin, kLimit, scale, values + begin);
-    }
-    return {};
+    return expand_groups(in, symbols, groups, kLimit, values);
   }
 };
 

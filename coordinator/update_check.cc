@@ -1,0 +1,33 @@
+#include "coordinator/update_check.h"
+
+#include "coordinator/strategies/fedavg.h"
+
+namespace tern {
+
+size_t max_update_bytes(const UpdateRules& rules) {
+  return rules.codec.max_encoded_bytes(rules.elements);
+}
+
+Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage& message,
+                                   std::span<const std::byte> transfer, CodecScratch& scratch) {
+  const DecodeLimits limits{.schema_hash = rules.schema_hash,
+                            .elements = rules.elements,
+                            .max_bytes = max_update_bytes(rules),
+                            .norm_bound = rules.norm_bound};
+  TERN_TRY(CheckedFrame frame, inspect(transfer, limits, scratch));
+  if (frame.codec().stages() != rules.codec.stages())
+    return error(Code::kInvalidArgument, "the update is coded as '{}', the plan says '{}'",
+                 frame.codec().spec(), rules.codec.spec());
+  if (frame.meta().round != rules.round || frame.meta().base_version != rules.base_version)
+    return error(Code::kInvalidArgument,
+                 "the update is of round {} from version {}, the plan of round {} from version {}",
+                 frame.meta().round, frame.meta().base_version, rules.round, rules.base_version);
+  const uint32_t examples = message.report.examples;
+  if (examples == 0 || examples > rules.largest_examples)
+    return error(Code::kInvalidArgument,
+                 "the client says that it holds {} examples; clients hold 1 to {}", examples,
+                 rules.largest_examples);
+  return CheckedUpdate{std::move(frame), fedavg_weight(examples, rules.weight_shift)};
+}
+
+}  // namespace tern

@@ -1,0 +1,42 @@
+/// The coordinator's receipt of an update: is this the answer to the plan, may it be counted, and
+/// what does it weigh?
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/status.h"
+#include "compression/updates/frame.h"
+#include "proto/messages.h"
+#include "proto/parts.h"
+
+namespace tern {
+
+/// What a round expects of every update.
+struct UpdateRules {
+  Codec codec;  ///< of this round: a warm-up changes its rate
+  uint64_t schema_hash = 0;
+  size_t elements = 0;
+  uint32_t round = 0;
+  uint32_t base_version = 0;
+  double norm_bound = 0;
+  uint32_t largest_examples = 0;  ///< that a client of this fleet can hold
+  int weight_shift = 0;           ///< see fedavg_weight
+};
+
+struct CheckedUpdate {
+  CheckedFrame frame;  ///< a view of the transfer's bytes
+  uint32_t weight = 0;
+};
+
+/// Longest transfer that an update of these rules can have.
+size_t max_update_bytes(const UpdateRules& rules);
+
+/// The dry decode of a transfer, and whether it is what the plan asked for.
+/// Errors: those of inspect; kInvalidArgument for another codec, round, base version, or a number
+/// of examples that no client of the fleet holds. Cost: O(bytes + elements). Threads: safe, each
+/// with its own scratch.
+Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage& message,
+                                   std::span<const std::byte> transfer, CodecScratch& scratch);
+
+}  // namespace tern

@@ -1,0 +1,161 @@
+#include "simulations/prepare.h"
+
+#include <algorithm>
+
+#include "base/durable_file.h"
+#include "base/rng.h"
+#include "base/safetensors.h"
+#include "base/sha256.h"
+#include "compression/updates/error_feedback.h"
+#include "coordinator/strategies/fedavg.h"
+#include "coordinator/versions.h"
+#include "learning/dataset.h"
+#include "learning/partition.h"
+#include "proto/parts.h"
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+/// A value of the file that doesn't fit the data, or what else is wrong with a key.
+Status at_key(Status status, const char* key) {
+  Where where = status.where();
+  where.key = key;
+  return std::move(status).at(std::move(where));
+}
+
+Result<std::vector<float>> read_initial(const std::string& path, const ParameterSchema& schema) {
+  std::vector<float> parameters(schema.elements());
+  const auto failed = [&](Status status) {
+    return Status(status.code() == Code::kOutOfRange ? Code::kInvalidArgument : status.code(),
+                  fmt::format("{}: {}", path, status.message()), {.key = "model.initial"});
+  };
+  Result<std::vector<std::byte>> file = read_file(path);
+  if (!file) return failed(std::move(file).error());
+  if (Status status = from_safetensors(*file, schema, parameters); !status.ok())
+    return failed(std::move(status));
+  if (Status status = round_to_grid(parameters); !status.ok()) return failed(std::move(status));
+  return parameters;
+}
+
+}  // namespace
+
+Result<PreparedScenario> prepare(const Scenario& original) {
+  PreparedScenario prepared{.scenario = original};
+  Scenario& scenario = prepared.scenario;
+  FleetConfig& fleet = scenario.fleet;
+  const Result<PartitionRule> rule = parse_partition(scenario.data.partition);
+  if (!rule) return at_key(rule.error(), "data.partition");
+  TERN_TRY(DataBundle data, load_data(scenario.data, scenario.seed));
+  if (rule->kind == PartitionRule::Kind::kNatural) {
+    const auto natural = static_cast<uint32_t>(data.client_names.size());
+    if (fleet.clients != 0 && fleet.clients != natural)
+      return Status(Code::kInvalidArgument,
+                    fmt::format("is {}, but the data have {} natural clients; leave it out",
+                                fleet.clients, natural),
+                    {.key = "fleet.clients"});
+    fleet.clients = natural;
+  }
+  if (clients_asked(fleet) > fleet.clients)
+    return Status(
+        Code::kInvalidArgument,
+        fmt::format("a round asks {} clients (cohort {} x over_select {}), the fleet has {}",
+                    clients_asked(fleet), fleet.cohort, fleet.over_select, fleet.clients),
+        {.key = "fleet.cohort"});
+  PartitionRequest request{.labels = data.train.labels,
+                           .natural_client = data.train.client,
+                           .classes = static_cast<uint32_t>(data.shape.classes),
+                           .clients = fleet.clients,
+                           .seed = scenario.seed};
+  Result<std::vector<std::vector<uint32_t>>> clients = partition(*rule, request);
+  if (!clients) return at_key(std::move(clients).error(), "data.partition");
+  request.labels = data.test.labels;
+  request.natural_client = data.test.client;
+  request.for_test = true;
+  Result<std::vector<std::vector<uint32_t>>> test_clients = partition(*rule, request);
+  if (!test_clients) return at_key(std::move(test_clients).error(), "data.partition");
+  prepared.test_clients = *std::move(test_clients);
+
+  for (const auto& client : *clients)
+    prepared.largest_examples =
+        std::max(prepared.largest_examples, static_cast<uint32_t>(client.size()));
+  const uint32_t largest_weight =
+      fedavg_weight(prepared.largest_examples, fedavg_weight_shift(prepared.largest_examples));
+  prepared.bounds = {.norm_bound = scenario.strategy.norm_bound,
+                     .largest_weights = uint64_t{fleet.cohort} * largest_weight};
+  if (const auto fits = FixedPointAccumulator::make(0, prepared.bounds); !fits)
+    return at_key(fits.error(), "strategy.norm_bound");
+
+  Result<std::shared_ptr<const LearningData>> made =
+      make_learning_data(scenario.model.name, std::move(data), *std::move(clients));
+  if (!made) return at_key(std::move(made).error(), "model.name");
+  prepared.data = *std::move(made);
+  if (!scenario.model.initial.empty()) {
+    TERN_TRY(prepared.initial, read_initial(scenario.model.initial, prepared.data->schema));
+  }
+  return prepared;
+}
+
+std::string input_sha256(const PreparedScenario& prepared) {
+  std::string digests;
+  const auto add = [&](auto values) {
+    digests += to_hex(sha256(std::as_bytes(std::span(values))));
+  };
+  for (const Dataset* part : {&prepared.data->data.train, &prepared.data->data.test}) {
+    add(std::span<const float>(part->inputs));
+    add(std::span<const uint32_t>(part->labels));
+  }
+  for (const auto& client : prepared.data->clients) add(std::span<const uint32_t>(client));
+  add(std::span<const float>(prepared.initial));
+  return to_hex(sha256(std::string_view(digests)));
+}
+
+Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers) {
+  const Scenario& scenario = prepared.scenario;
+  const size_t n = prepared.data->schema.elements();
+  TERN_TRY(const Codec up, Codec::parse(scenario.compression.up));
+  TERN_TRY(const Codec down, Codec::parse(scenario.compression.down));
+  CodecScratch scratch;
+  std::vector<float> sample(n);
+  Rng rng(scenario.seed, Purpose::kTest);
+  for (float& value : sample) value = static_cast<float>(rng.normal());
+  const auto part_bytes = [&](const Codec& codec) -> Result<size_t> {
+    TERN_TRY(const PendingUpdate pending, encode_update(codec, {}, sample, Residual(), scratch));
+    const std::span<const std::byte> frame(pending.frame);
+    return total_bytes(split_into_parts(TransferKind::kUpdate, 0, {&frame, 1}));
+  };
+  TERN_TRY(const size_t up_bytes, part_bytes(up));
+  TERN_TRY(const size_t down_bytes, part_bytes(down));
+  const auto asked = static_cast<double>(clients_asked(scenario.fleet));
+  // Versions between two tasks of a client, on average.
+  const double missed = scenario.fleet.clients / asked;
+  const double download =
+      std::min(missed * static_cast<double>(down_bytes), 4.0 * static_cast<double>(n));
+  double examples = 0;
+  for (const auto& client : prepared.data->clients) examples += static_cast<double>(client.size());
+  examples /= static_cast<double>(prepared.data->clients.size());
+  const double samples =
+      scenario.training.local_steps > 0
+          ? double{1} * scenario.training.local_steps * scenario.training.batch_size
+          : examples * scenario.training.local_epochs;
+  const double rounds = scenario.rounds;
+  // Model, replica, version 0, residual, step; for each worker update, accumulator and what the
+  // trainer keeps; the residuals of clients; the examples.
+  const double residuals = up.error_feedback() ? scenario.fleet.clients : 0.0;
+  const double memory =
+      4.0 * static_cast<double>(n) * (6 + 6 * static_cast<double>(workers) + residuals) +
+      4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
+                                prepared.data->data.test.inputs.size());
+  return ordered_json{{"parameters", n},
+                      {"clients", scenario.fleet.clients},
+                      {"update_bytes", up_bytes},
+                      {"delta_bytes", down_bytes},
+                      {"bytes_up", rounds * asked * static_cast<double>(up_bytes)},
+                      {"bytes_down", rounds * asked * download},
+                      {"samples", rounds * asked * samples},
+                      {"memory_bytes", memory}};
+}
+
+}  // namespace tern
