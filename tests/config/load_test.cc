@@ -528,7 +528,8 @@ std::vector<std::string> fields(const Scenario& scenario) {
     Key plain = key;
     plain.applies = {};
     plain.zero_is_none = false;
-    result.push_back(fmt::format("{} = {}", key.name, print_value(plain, scenario).value_or("none")));
+    result.push_back(
+        fmt::format("{} = {}", key.name, print_value(plain, scenario).value_or("none")));
   }
   return result;
 }
