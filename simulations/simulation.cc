@@ -54,10 +54,10 @@ class RunFolder {
                           ? "this run is finished; its results are in summary.json"
                           : "there is no checkpoint.bin to resume from",
                       {.file = path});
-    } else {
-      TERN_CHECK_OK(check_folder_is_free(path));
     }
+    // First the lock: a run that is under way may have a checkpoint already.
     TERN_TRY(FolderLock lock, FolderLock::acquire(path));
+    if (!resume) TERN_CHECK_OK(check_folder_is_free(path));
     return RunFolder(path, std::move(lock));
   }
   RunFolder(RunFolder&& other) noexcept

@@ -315,6 +315,15 @@ TEST(Simulation, WithoutTestDataThereAreNoFigures) {
   EXPECT_TRUE(summary["late"]["accuracy"].is_null());
 }
 
+TEST(Simulation, RefusesAFolderThatAnotherRunUses) {
+  const std::string out = fresh_folder("out");
+  const auto lock = FolderLock::acquire(out);
+  ASSERT_TRUE(lock);
+  const auto second = run_scenario(small_scenario(), {.out = out, .show_progress = false}, kGoOn);
+  ASSERT_FALSE(second);
+  EXPECT_THAT(second.error().describe(), testing::HasSubstr("in use"));
+}
+
 TEST(Simulation, RefusesADamagedOrForeignCheckpoint) {
   const PreparedScenario prepared = small_scenario();
   const std::string out = fresh_folder("out");
