@@ -17,20 +17,11 @@
 #include "config/model_card.h"
 #include "coordinator/round_machine.h"
 #include "coordinator/update_check.h"
+#include "coordinator/warm_up.h"
 #include "learning/torch_evaluator.h"
 #include "learning/torch_trainer.h"
 
 namespace tern {
-
-Result<Codec> codec_of_round(const Codec& codec, const std::vector<WarmUpStep>& warmup,
-                             uint32_t round) {
-  uint64_t last = 0;
-  for (const WarmUpStep& step : warmup) {
-    last += step.rounds;
-    if (round <= last) return codec.with_rate(step.rate);
-  }
-  return codec;
-}
 
 namespace {
 

@@ -62,9 +62,4 @@ class Fleet {
   virtual WorkSeconds seconds() const = 0;
 };
 
-/// The chain of a round: the spec with its rate replaced while the warm-up lasts. `round` counts
-/// from 1.
-Result<Codec> codec_of_round(const Codec& codec, const std::vector<WarmUpStep>& warmup,
-                             uint32_t round);
-
 }  // namespace tern
