@@ -20,8 +20,8 @@ namespace {
 class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor(Descriptor&& other) noexcept : fd_(other.release()) {}
+  Descriptor& operator=(Descriptor&&) = delete;
   ~Descriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
@@ -36,12 +36,15 @@ class Descriptor {
 class TemporaryFile {
  public:
   explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
-  TemporaryFile(const TemporaryFile&) = delete;
-  TemporaryFile& operator=(const TemporaryFile&) = delete;
-  ~TemporaryFile() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-  }
+  TemporaryFile(TemporaryFile&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  TemporaryFile& operator=(TemporaryFile&&) = delete;
+  ~TemporaryFile() { remove(); }
+  const char* path() const { return path_.c_str(); }
   void keep() { path_.clear(); }
+  void remove() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+    path_.clear();
+  }
 
  private:
   std::string path_;
@@ -67,25 +70,24 @@ std::string folder_of(const std::string& path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-}  // namespace
-
-Status io_error(int error_number, std::string_view action, std::string_view path) {
-  const Code code = error_number == ENOSPC || error_number == EDQUOT ? Code::kNoSpace : Code::kIo;
-  return error(code, "{} {}: {}", action, path, std::generic_category().message(error_number));
-}
-
-Status write_durably(const std::string& path, std::span<const std::byte> content) {
+/// A file beside `path` that holds `content`, fsynced and closed.
+Result<TemporaryFile> write_temporary(const std::string& path, std::span<const std::byte> content,
+                                      Access access) {
   // Not mkstemp: its files are for the owner alone, whatever the umask says.
   static std::atomic<unsigned> count{0};
+  const mode_t mode = access == Access::kOwnerAlone ? 0600 : 0666;
   std::string temporary_path;
   int fd;
   do {
     temporary_path = fmt::format("{}.tmp-{}-{}", path, ::getpid(), count++);
-    fd = open_retrying(temporary_path.c_str(), O_WRONLY | O_CREAT | O_EXCL, 0666);
+    fd = open_retrying(temporary_path.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
   } while (fd < 0 && errno == EEXIST);
   if (fd < 0) return io_error(errno, "cannot write", path);
   Descriptor file(fd);
-  TemporaryFile temporary(temporary_path);
+  TemporaryFile temporary(std::move(temporary_path));
+  // A umask can take rights from the owner, too.
+  if (access == Access::kOwnerAlone && ::fchmod(fd, mode) != 0)
+    return io_error(errno, "cannot write", path);
 
   for (size_t done = 0; done < content.size();) {
     const ssize_t count_written = ::write(fd, content.data() + done, content.size() - done);
@@ -98,14 +100,12 @@ Status write_durably(const std::string& path, std::span<const std::byte> content
   if (fsync_retrying(fd) != 0) return io_error(errno, "cannot write", path);
   // Network file systems may report a full disk only here.
   if (::close(file.release()) != 0 && errno != EINTR) return io_error(errno, "cannot write", path);
+  return temporary;
+}
 
-  if (::rename(temporary_path.c_str(), path.c_str()) != 0)
-    return io_error(errno, "cannot write", path);
-  temporary.keep();
-
-  // The new name is durable only once the folder is.
-  const std::string folder = folder_of(path);
-  Descriptor directory(open_retrying(folder.c_str(), O_RDONLY | O_DIRECTORY));
+/// A new name is durable only once its folder is.
+Status sync_folder_of(const std::string& path) {
+  Descriptor directory(open_retrying(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY));
   if (directory.get() < 0) return io_error(errno, "cannot sync the folder of", path);
   // EINVAL: a file system that has no such call for folders and orders its renames itself.
   if (fsync_retrying(directory.get()) != 0 && errno != EINVAL)
@@ -113,22 +113,18 @@ Status write_durably(const std::string& path, std::span<const std::byte> content
   return {};
 }
 
-Status write_durably(const std::string& path, std::string_view content) {
-  return write_durably(path, std::as_bytes(std::span(content.data(), content.size())));
+Result<Descriptor> open_to_read(const std::string& path, int flags = 0) {
+  const int fd = open_retrying(path.c_str(), O_RDONLY | flags);
+  if (fd >= 0) return Descriptor(fd);
+  if (errno == ENOENT || errno == ENOTDIR) return error(Code::kNotFound, "{} does not exist", path);
+  return io_error(errno, "cannot read", path);
 }
 
-Result<std::vector<std::byte>> read_file(const std::string& path, size_t max_bytes) {
+Result<std::vector<std::byte>> read_all(const Descriptor& file, const struct stat& info,
+                                        const std::string& path, size_t max_bytes) {
   const auto too_long = [&] {
     return error(Code::kOutOfRange, "{} is longer than {} bytes", path, max_bytes);
   };
-  Descriptor file(open_retrying(path.c_str(), O_RDONLY));
-  if (file.get() < 0) {
-    if (errno == ENOENT || errno == ENOTDIR)
-      return error(Code::kNotFound, "{} does not exist", path);
-    return io_error(errno, "cannot read", path);
-  }
-  struct stat info {};
-  if (::fstat(file.get(), &info) != 0) return io_error(errno, "cannot read", path);
   const size_t expected = S_ISREG(info.st_mode) ? static_cast<size_t>(info.st_size) : 0;
   if (expected > max_bytes) return too_long();
 
@@ -149,6 +145,64 @@ Result<std::vector<std::byte>> read_file(const std::string& path, size_t max_byt
   }
   content.resize(length);
   return content;
+}
+
+}  // namespace
+
+Status io_error(int error_number, std::string_view action, std::string_view path) {
+  const Code code = error_number == ENOSPC || error_number == EDQUOT ? Code::kNoSpace : Code::kIo;
+  return error(code, "{} {}: {}", action, path, std::generic_category().message(error_number));
+}
+
+Status write_durably(const std::string& path, std::span<const std::byte> content, Access access) {
+  TERN_TRY(TemporaryFile temporary, write_temporary(path, content, access));
+  if (::rename(temporary.path(), path.c_str()) != 0) return io_error(errno, "cannot write", path);
+  temporary.keep();
+  return sync_folder_of(path);
+}
+
+Status write_durably(const std::string& path, std::string_view content) {
+  return write_durably(path, std::as_bytes(std::span(content.data(), content.size())));
+}
+
+Status write_new_secret(const std::string& path, std::string_view content) {
+  const auto bytes = std::as_bytes(std::span(content.data(), content.size()));
+  TERN_TRY(TemporaryFile temporary, write_temporary(path, bytes, Access::kOwnerAlone));
+  if (::link(temporary.path(), path.c_str()) != 0) {
+    if (errno == EEXIST)
+      return error(Code::kInUse,
+                   "{} already exists; a secret is never overwritten: choose another name", path);
+    return io_error(errno, "cannot write", path);
+  }
+  temporary.remove();
+  Status status = sync_folder_of(path);
+  if (!status.ok()) ::unlink(path.c_str());
+  return status;
+}
+
+Result<std::vector<std::byte>> read_file(const std::string& path, size_t max_bytes) {
+  TERN_TRY(const Descriptor file, open_to_read(path));
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return io_error(errno, "cannot read", path);
+  return read_all(file, info, path, max_bytes);
+}
+
+Result<std::vector<std::byte>> read_secret(const std::string& path, size_t max_bytes) {
+  // Without O_NONBLOCK a pipe would be waited for.
+  TERN_TRY(const Descriptor file, open_to_read(path, O_NONBLOCK | O_NOCTTY));
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return io_error(errno, "cannot read", path);
+  if (!S_ISREG(info.st_mode)) return error(Code::kInvalidArgument, "{} is not a file", path);
+  if (info.st_uid != 0 && info.st_uid != ::geteuid())
+    return error(Code::kInvalidArgument,
+                 "{} belongs to user {}, but this program runs as user {}: a secret has to be its "
+                 "user's own, or root's",
+                 path, info.st_uid, ::geteuid());
+  if ((info.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0)
+    return error(Code::kInvalidArgument, "{} is {} by others (mode {:04o}); chmod 600 it", path,
+                 (info.st_mode & (S_IRGRP | S_IROTH)) != 0 ? "readable" : "writable",
+                 info.st_mode & 07777);
+  return read_all(file, info, path, max_bytes);
 }
 
 Result<FolderLock> FolderLock::acquire(const std::string& folder) {

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -160,6 +161,114 @@ TEST_F(DurableFile, ReadingStopsAtTheLimit) {
 TEST_F(DurableFile, ReadsFilesThatDoNotTellTheirSize) {
   if (!fs::exists("/proc/self/status")) GTEST_SKIP() << "no /proc";
   EXPECT_GT(read_file("/proc/self/status").value().size(), 0u);
+}
+
+TEST_F(DurableFile, ASecretIsForItsOwnerAloneWhateverTheUmask) {
+  for (const mode_t mask : {0, 022, 0777}) {
+    const mode_t old = ::umask(mask);
+    const Status status = write_new_secret(path(fmt::format("s{:o}", mask)), "hush");
+    ::umask(old);
+    ASSERT_TRUE(status.ok()) << status.describe();
+    EXPECT_EQ(fs::status(path(fmt::format("s{:o}", mask))).permissions(),
+              static_cast<fs::perms>(0600));
+  }
+  EXPECT_EQ(text_of(path("s22")), "hush");
+  EXPECT_EQ(files(), 3u);
+}
+
+TEST_F(DurableFile, ASecretNeverOverwrites) {
+  ASSERT_TRUE(write_new_secret(path("s"), "first").ok());
+  fs::create_directory(path("folder"));
+  fs::create_symlink(path("nowhere"), path("link"));
+  for (const char* name : {"s", "folder", "link"}) {
+    const Status status = write_new_secret(path(name), "second");
+    EXPECT_EQ(status.code(), Code::kInUse);
+    EXPECT_THAT(status.message(), HasSubstr(path(name) + " already exists; "));
+  }
+  EXPECT_EQ(text_of(path("s")), "first");
+  EXPECT_FALSE(fs::exists(path("nowhere")));
+  EXPECT_EQ(files(), 3u);
+}
+
+TEST_F(DurableFile, ASecretThatCannotBeWrittenLeavesNothing) {
+  EXPECT_EQ(write_new_secret(path("none/s"), "x").code(), Code::kIo);
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
+  rlimit small = before;
+  small.rlim_cur = 1000;
+  const auto old_handler = std::signal(SIGXFSZ, SIG_IGN);
+  ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &small), 0);
+  const Status status = write_new_secret(path("s"), std::string(5000, 'x'));
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, old_handler);
+  EXPECT_EQ(status.code(), Code::kIo);
+  EXPECT_EQ(files(), 0u);
+}
+
+TEST_F(DurableFile, OfSeveralWritersOfASecretOneSucceeds) {
+  std::atomic<int> written{0}, taken{0};
+  std::vector<std::thread> writers;
+  for (char c : {'a', 'b', 'c', 'd'})
+    writers.emplace_back([&, c] {
+      const Status status = write_new_secret(path("s"), std::string(3000, c));
+      if (status.ok()) ++written;
+      if (status.code() == Code::kInUse) ++taken;
+    });
+  for (std::thread& writer : writers) writer.join();
+  EXPECT_EQ(written, 1);
+  EXPECT_EQ(taken, 3);
+  EXPECT_EQ(text_of(path("s")), std::string(3000, text_of(path("s")).at(0)));
+  EXPECT_EQ(files(), 1u);
+}
+
+TEST_F(DurableFile, ASecretIsReadOnlyWhereNobodyElseCanReadOrWriteIt) {
+  ASSERT_TRUE(write_new_secret(path("s"), "hush").ok());
+  EXPECT_EQ(read_secret(path("s"), 4).value(), read_file(path("s")).value());
+  EXPECT_EQ(read_secret(path("s"), 3).error().code(), Code::kOutOfRange);
+  for (const unsigned mode : {0644u, 0640u, 0620u, 0604u, 0602u, 0660u, 0666u, 04777u}) {
+    fs::permissions(path("s"), static_cast<fs::perms>(mode));
+    const auto secret = read_secret(path("s"), 100);
+    ASSERT_FALSE(secret) << mode;
+    EXPECT_EQ(secret.error().code(), Code::kInvalidArgument);
+    EXPECT_THAT(secret.error().message(),
+                HasSubstr(fmt::format("{} by others (mode {:04o}); chmod 600 it",
+                                      (mode & 044) != 0 ? "readable" : "writable", mode)));
+  }
+  for (const unsigned mode : {0600u, 0400u, 0700u, 0711u}) {
+    fs::permissions(path("s"), static_cast<fs::perms>(mode));
+    EXPECT_TRUE(read_secret(path("s"), 100)) << mode;
+  }
+}
+
+TEST_F(DurableFile, ASecretBehindALinkIsJudgedByTheFile) {
+  ASSERT_TRUE(write_new_secret(path("s"), "hush").ok());
+  fs::create_symlink(path("s"), path("link"));
+  EXPECT_TRUE(read_secret(path("link"), 100));
+  fs::permissions(path("s"), static_cast<fs::perms>(0644));
+  EXPECT_EQ(read_secret(path("link"), 100).error().code(), Code::kInvalidArgument);
+}
+
+TEST_F(DurableFile, OnlyARegularFileHoldsASecret) {
+  EXPECT_EQ(read_secret(path("none"), 100).error().code(), Code::kNotFound);
+  ASSERT_EQ(::mkfifo(path("pipe").c_str(), 0600), 0);
+  fs::create_directory(path("folder"));
+  fs::permissions(path("folder"), static_cast<fs::perms>(0700));
+  for (const std::string& file : {path("pipe"), path("folder"), std::string("/dev/null")}) {
+    const auto secret = read_secret(file, 100);  // a pipe isn't waited for
+    ASSERT_FALSE(secret) << file;
+    EXPECT_EQ(secret.error().code(), Code::kInvalidArgument);
+    EXPECT_THAT(secret.error().message(), HasSubstr("is not a file"));
+  }
+}
+
+TEST_F(DurableFile, AnotherUsersFileHoldsNoSecretOfOurs) {
+  ASSERT_TRUE(write_new_secret(path("s"), "hush").ok());
+  if (::chown(path("s").c_str(), 12345, static_cast<gid_t>(-1)) != 0)
+    GTEST_SKIP() << "may not give a file away";
+  const auto secret = read_secret(path("s"), 100);
+  ASSERT_FALSE(secret);
+  EXPECT_EQ(secret.error().code(), Code::kInvalidArgument);
+  EXPECT_THAT(secret.error().message(), HasSubstr("belongs to user 12345"));
 }
 
 TEST_F(DurableFile, AFolderCanBeLockedOnce) {
