@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/bytes.h"
-#include "base/rng.h"
 
 namespace tern {
 
@@ -17,45 +16,58 @@ constexpr size_t kOffsetAt = 32, kBytesAt = 40, kHeaderEnd = 44;
 
 }  // namespace
 
-TaskId task_id(uint64_t run_seed, uint32_t round, uint32_t client) {
-  return mix(run_seed, uint64_t{round} << 32 | client);
+PartCutter::PartCutter(TransferKind kind, TaskId task,
+                       std::vector<std::span<const std::byte>> frames)
+    : kind_(kind), task_(task), frames_(std::move(frames)) {
+  for (const auto& frame : frames_) bytes_ += frame.size();
+  count_ = static_cast<uint32_t>((bytes_ + kPartBytes - 1) / kPartBytes);
+}
+
+Bytes PartCutter::next() {
+  const uint64_t offset = uint64_t{index_} * kPartBytes;
+  const size_t length = next_bytes() - kPartHeaderBytes;
+  frame_before_ = frame_;
+  at_before_ = at_;
+  Bytes part;
+  part.reserve(kPartHeaderBytes + length);
+  part.resize(kPartHeaderBytes);
+  store(part.data(), kMagic);
+  store(part.data() + kMajorAt, kMajor);
+  store(part.data() + kMinorAt, kMinor);
+  store(part.data() + kKindAt, kind_);
+  store(part.data() + kTaskAt, task_);
+  store(part.data() + kIndexAt, index_);
+  store(part.data() + kCountAt, count_);
+  store(part.data() + kTransferAt, bytes_);
+  store(part.data() + kOffsetAt, offset);
+  store(part.data() + kBytesAt, static_cast<uint32_t>(length));
+  while (part.size() < kPartHeaderBytes + length) {
+    const size_t take =
+        std::min(frames_[frame_].size() - at_, kPartHeaderBytes + length - part.size());
+    const auto from = frames_[frame_].subspan(at_, take);
+    part.insert(part.end(), from.begin(), from.end());
+    at_ += take;
+    if (at_ == frames_[frame_].size()) {
+      ++frame_;
+      at_ = 0;
+    }
+  }
+  ++index_;
+  return part;
+}
+
+void PartCutter::undo() {
+  --index_;
+  frame_ = frame_before_;
+  at_ = at_before_;
 }
 
 std::vector<Bytes> split_into_parts(TransferKind kind, TaskId task,
                                     std::span<const std::span<const std::byte>> frames) {
-  size_t total = 0;
-  for (const auto& frame : frames) total += frame.size();
-  const size_t count = (total + kPartBytes - 1) / kPartBytes;
-  std::vector<Bytes> parts(count);
-  size_t frame = 0, at = 0;  // what comes next
-  for (size_t index = 0; index < count; ++index) {
-    const size_t offset = index * kPartBytes;
-    const size_t length = std::min(kPartBytes, total - offset);
-    Bytes& part = parts[index];
-    part.reserve(kPartHeaderBytes + length);
-    part.resize(kPartHeaderBytes);
-    store(part.data(), kMagic);
-    store(part.data() + kMajorAt, kMajor);
-    store(part.data() + kMinorAt, kMinor);
-    store(part.data() + kKindAt, kind);
-    store(part.data() + kTaskAt, task);
-    store(part.data() + kIndexAt, static_cast<uint32_t>(index));
-    store(part.data() + kCountAt, static_cast<uint32_t>(count));
-    store(part.data() + kTransferAt, uint64_t{total});
-    store(part.data() + kOffsetAt, uint64_t{offset});
-    store(part.data() + kBytesAt, static_cast<uint32_t>(length));
-    while (part.size() < kPartHeaderBytes + length) {
-      const size_t take =
-          std::min(frames[frame].size() - at, kPartHeaderBytes + length - part.size());
-      const auto from = frames[frame].subspan(at, take);
-      part.insert(part.end(), from.begin(), from.end());
-      at += take;
-      if (at == frames[frame].size()) {
-        ++frame;
-        at = 0;
-      }
-    }
-  }
+  PartCutter cutter(kind, task, {frames.begin(), frames.end()});
+  std::vector<Bytes> parts;
+  parts.reserve(cutter.count());
+  while (!cutter.done()) parts.push_back(cutter.next());
   return parts;
 }
 
@@ -63,6 +75,11 @@ size_t total_bytes(const std::vector<Bytes>& parts) {
   size_t total = 0;
   for (const Bytes& part : parts) total += part.size();
   return total;
+}
+
+std::optional<PartLabel> label_of(std::span<const std::byte> part) {
+  if (part.size() < kPartHeaderBytes) return std::nullopt;
+  return PartLabel{load<TransferKind>(part.data() + kKindAt), load<TaskId>(part.data() + kTaskAt)};
 }
 
 Status PartAssembler::add(std::span<const std::byte> part) {
@@ -92,17 +109,29 @@ Status PartAssembler::add(std::span<const std::byte> part) {
   if (index != next_ || (next_ > 0 && (count != count_ || transfer != transfer_bytes_)))
     return error(Code::kInvalidArgument, "part {} of {} where part {} was due", index, count,
                  next_);
-  if (transfer == 0 || count != (transfer + kPartBytes - 1) / kPartBytes ||
-      offset != bytes_.size() || length != std::min<uint64_t>(kPartBytes, transfer - offset) ||
+  if (transfer == 0 || count != (transfer - 1) / kPartBytes + 1 || index >= count ||
+      offset != held_ || length != std::min<uint64_t>(kPartBytes, transfer - offset) ||
       part.size() != kPartHeaderBytes + length)
     return error(Code::kCorrupt, "part {} of {}: {} bytes at {} of {}", index, count, length,
                  offset, transfer);
   count_ = count;
   transfer_bytes_ = transfer;
   const auto payload = part.subspan(kPartHeaderBytes);
-  bytes_.insert(bytes_.end(), payload.begin(), payload.end());
+  parts_.emplace_back(payload.begin(), payload.end());
+  held_ += payload.size();
   ++next_;
   return {};
+}
+
+Bytes PartAssembler::take() && {
+  if (parts_.size() == 1) return std::move(parts_.front());
+  Bytes whole;
+  whole.reserve(held_);
+  for (Bytes& part : parts_) {
+    whole.insert(whole.end(), part.begin(), part.end());
+    part = Bytes();
+  }
+  return whole;
 }
 
 }  // namespace tern

@@ -93,11 +93,47 @@ TEST(Parts, BoundsATransferByWhatTheReceiverAllows) {
   EXPECT_THAT(status.message(), testing::HasSubstr("at most 999"));
 }
 
-TEST(TaskId, DiffersBetweenRunsRoundsAndClients) {
-  EXPECT_NE(task_id(1, 1, 1), task_id(2, 1, 1));
-  EXPECT_NE(task_id(1, 1, 1), task_id(1, 2, 1));
-  EXPECT_NE(task_id(1, 1, 1), task_id(1, 1, 2));
-  EXPECT_EQ(task_id(1, 2, 3), task_id(1, 2, 3));
+/// A header with the numbers that it is told, and as much payload as it says.
+Bytes forged(uint32_t index, uint32_t count, uint64_t transfer, uint64_t offset, uint32_t length) {
+  Bytes part = split({random_bytes(1)}).at(0);
+  store(part.data() + 16, index);
+  store(part.data() + 20, count);
+  store(part.data() + 24, transfer);
+  store(part.data() + 32, offset);
+  store(part.data() + 40, length);
+  part.resize(kPartHeaderBytes + length);
+  return part;
+}
+
+TEST(Parts, RefusesMoreThanAWholeTransfer) {
+  PartAssembler assembler(TransferKind::kUpdate, 42, 1 << 20);
+  ASSERT_TRUE(assembler.add(split({random_bytes(100)}).at(0)).ok());
+  ASSERT_TRUE(assembler.complete());
+  EXPECT_FALSE(assembler.add(forged(1, 1, 100, 100, 0)).ok()) << "a part of nothing";
+  EXPECT_TRUE(assembler.complete());
+  EXPECT_EQ(std::move(assembler).take(), random_bytes(100));
+}
+
+TEST(Parts, RefusesNumbersThatContradictEachOther) {
+  constexpr uint64_t kMost = UINT64_MAX;
+  const Bytes cases[] = {
+      forged(0, 0, 0, 0, 0),
+      forged(0, 1, 0, 0, 0),
+      forged(0, 0, 100, 0, 100),
+      forged(0, 2, 100, 0, 100),
+      forged(0, 1, 100, 0, 99),
+      forged(0, 1, 100, 1, 99),
+      forged(0, 1, 100, 100, 0),
+      forged(0, 0, kMost, 0, kPartBytes),
+      forged(0, 1, kMost, kMost, 100),
+      forged(0, UINT32_MAX, kMost, 0, kPartBytes),
+      forged(0, 2, kPartBytes + 1, 0, kPartBytes - 1),
+  };
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    PartAssembler assembler(TransferKind::kUpdate, 42, kMost);  // a receiver that takes all
+    EXPECT_FALSE(assembler.add(cases[i]).ok()) << i;
+    EXPECT_FALSE(assembler.complete()) << i;
+  }
 }
 
 }  // namespace

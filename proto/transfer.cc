@@ -1,0 +1,37 @@
+#include "proto/transfer.h"
+
+namespace tern {
+
+namespace {
+
+std::vector<std::span<const std::byte>> views(const std::vector<SharedFrame>& frames) {
+  std::vector<std::span<const std::byte>> spans;
+  spans.reserve(frames.size());
+  for (const SharedFrame& frame : frames) spans.emplace_back(*frame);
+  return spans;
+}
+
+}  // namespace
+
+OutgoingTransfer::OutgoingTransfer(TransferKind kind, TaskId task, std::vector<SharedFrame> frames)
+    : task_(task), frames_(std::move(frames)), cutter_(kind, task, views(frames_)) {}
+
+Status OutgoingTransfer::pump(const std::function<Status(Bytes)>& send) {
+  while (!done() && sent_ + cutter_.next_bytes() <= credit_) {
+    const size_t bytes = cutter_.next_bytes();
+    if (Status status = send(cutter_.next()); !status.ok()) {
+      cutter_.undo();
+      return status;
+    }
+    sent_ += bytes;
+  }
+  return {};
+}
+
+std::optional<Credit> IncomingTransfer::credit_due() {
+  if (complete() || assembler_.received() + kCreditWindow / 2 < credit_) return std::nullopt;
+  credit_ = assembler_.received() + kCreditWindow;
+  return Credit{task_, credit_};
+}
+
+}  // namespace tern
