@@ -5,7 +5,7 @@
 
 namespace tern {
 
-ThreadPool::ThreadPool(size_t workers) {
+ThreadPool::ThreadPool(size_t workers, Hooks hooks) : hooks_(std::move(hooks)) {
   workers = std::max<size_t>(1, workers);
   threads_.reserve(workers);
   for (size_t worker = 0; worker < workers; ++worker)
@@ -39,11 +39,20 @@ void ThreadPool::run(size_t worker) {
       // may submit.
       const Job job = std::move(queue_.front());
       queue_.pop_front();
+      ++busy_;
       lock.unlock();
+      if (hooks_.job_begins) hooks_.job_begins(worker);
       job(worker);
     }
+    if (hooks_.job_ended) hooks_.job_ended(worker);
     lock.lock();
+    if (--busy_ == 0 && queue_.empty()) idle_.notify_all();
   }
+}
+
+void ThreadPool::wait_until_idle() {
+  std::unique_lock lock(mutex_);
+  idle_.wait(lock, [this] { return busy_ == 0 && queue_.empty(); });
 }
 
 }  // namespace tern
