@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <optional>
 #include <system_error>
 
 #include "base/durable_file.h"
+#include "base/sha256.h"
 #include "compression/updates/codec.h"
 #include "config/vocabulary.h"
 
@@ -130,6 +132,7 @@ class Checker {
     TERN_CHECK_OK(applicable());
     TERN_CHECK_OK(data());
     TERN_CHECK_OK(fleet());
+    TERN_CHECK_OK(server());
     TERN_CHECK_OK(training());
     const ErrorFeedbackConfig& feedback = s_.compression.error_feedback;
     TERN_CHECK_OK(chain("compression.up", s_.compression.up, "compression.error_feedback.warmup",
@@ -198,6 +201,21 @@ class Checker {
     if (fleet.min_updates > fleet.cohort)
       return refuse("fleet.min_updates", "is {}, but fleet.cohort is only {}", fleet.min_updates,
                     fleet.cohort);
+    return {};
+  }
+
+  Status server() {
+    const bool table = std::any_of(places_.begin(), places_.end(), [](const auto& place) {
+      return table_of(place.first) == "server";
+    });
+    uint32_t& start_when = s_.server.start_when;
+    if (table && start_when == 0) {
+      constexpr uint64_t kMost = std::numeric_limits<uint32_t>::max();
+      start_when = static_cast<uint32_t>(std::min(clients_asked(s_.fleet), kMost));
+    }
+    if (s_.fleet.clients != 0 && start_when > s_.fleet.clients)
+      return refuse("server.start_when", "is {}, but fleet.clients is only {}", start_when,
+                    s_.fleet.clients);
     return {};
   }
 
@@ -313,16 +331,26 @@ Where locate_key(const std::string& file, const std::vector<Override>& overrides
     const toml::table table = toml::parse_file(file);
     if (const auto node = table.at_path(key))
       return {file, static_cast<int>(node.node()->source().begin.line), key};
-  } catch (
-      const toml::parse_error&) {  // it was loaded before; if it changed since, there is no line
+    return {file, 0, key};
+  } catch (const toml::parse_error&) {
+    // It was loaded before; if it changed since, there is no line.
+    return {file, 0, key};
   }
-  return {file, 0, key};
 }
 
-std::string print_scenario(const Scenario& scenario) {
+std::string print_scenario(const Scenario& scenario, Tables tables) {
+  const auto given = [&](std::string_view table) {
+    static const Scenario nothing;
+    return std::ranges::any_of(vocabulary(), [&](const Key& key) {
+      return table_of(key.name) == table && print_value(key, scenario) != print_value(key, nothing);
+    });
+  };
   std::string text;
   std::string_view table;
   for (const Key& key : vocabulary()) {
+    if (is_deployment_table(table_of(key.name)) &&
+        (tables == Tables::kRun || !given(table_of(key.name))))
+      continue;
     const std::optional<std::string> value = print_value(key, scenario);
     if (!value) continue;
     if (table_of(key.name) != table) {
@@ -334,6 +362,27 @@ std::string print_scenario(const Scenario& scenario) {
     text += fmt::format("{} = {}\n", leaf, *value);
   }
   return text;
+}
+
+std::string config_sha256(const Scenario& scenario) {
+  return to_hex(sha256(std::string_view(print_scenario(scenario, Tables::kRun))));
+}
+
+Status LoadedScenario::locate(Status status) const {
+  if (!status.where().file.empty() || status.where().key.empty()) return status;
+  Where where = locate_key(file, overrides, status.where().key);
+  return std::move(status).at(std::move(where));
+}
+
+Result<LoadedScenario> load_with_overrides(const std::string& file,
+                                           const std::vector<std::string>& overrides) {
+  LoadedScenario loaded{.scenario = {}, .file = file, .overrides = {}};
+  for (const std::string& text : overrides) {
+    TERN_TRY(Override parsed, parse_override(text));
+    loaded.overrides.push_back(std::move(parsed));
+  }
+  TERN_TRY(loaded.scenario, load_scenario(file, loaded.overrides));
+  return loaded;
 }
 
 }  // namespace tern

@@ -1,7 +1,9 @@
 #include "config/model_card.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
+#include <system_error>
 
 #include "base/rng.h"
 
@@ -49,6 +51,27 @@ int64_t TaskShape::features() const {
   int64_t product = 1;
   for (int64_t size : input) product *= size;
   return product;
+}
+
+std::optional<std::vector<int64_t>> parse_input_shape(std::string_view text) {
+  std::vector<int64_t> shape;
+  int64_t features = 1;
+  for (const char* at = text.data();; ++at) {
+    int64_t size = 0;
+    const auto [end, failure] = std::from_chars(at, text.data() + text.size(), size);
+    if (failure != std::errc() || size < 1 || size > kMaxFeatures / features) return std::nullopt;
+    features *= size;
+    shape.push_back(size);
+    at = end;
+    if (at == text.data() + text.size()) break;
+    if (*at != 'x' || shape.size() == 3) return std::nullopt;
+  }
+  if (shape.size() == 2) return std::nullopt;
+  return shape;
+}
+
+std::string input_shape_text(const std::vector<int64_t>& input) {
+  return fmt::format("{}", fmt::join(input, "x"));
 }
 
 std::vector<std::string> model_names() { return {kModelNames.begin(), kModelNames.end()}; }

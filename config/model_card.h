@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +14,9 @@
 
 namespace tern {
 
+/// Grid of published models: multiples of 2^-20, parameters below 16.
+inline constexpr int kGridBits = 20;
+
 /// Shape of one example and number of classes; both come from the data.
 struct TaskShape {
   std::vector<int64_t> input;  ///< {features} or {channels, height, width}
@@ -21,6 +25,12 @@ struct TaskShape {
   /// Inputs of one example: the product of `input`.
   int64_t features() const;
 };
+
+/// "1x28x28" or "784" as a shape; nothing when it is spelled otherwise: one dimension or three,
+/// each at least 1, at most 2^40 together.
+std::optional<std::vector<int64_t>> parse_input_shape(std::string_view text);
+/// The inverse.
+std::string input_shape_text(const std::vector<int64_t>& input);
 
 /// Names of the built-in models.
 inline constexpr std::array<std::string_view, 3> kModelNames = {"logistic", "mlp-2nn", "cnn"};

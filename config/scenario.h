@@ -30,6 +30,7 @@ struct FleetConfig {
   double over_select = 1.0;
   uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
+  uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
 };
 
 /// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for
@@ -40,8 +41,10 @@ inline uint64_t clients_asked(const FleetConfig& fleet) {
 }
 
 struct ModelConfig {
-  std::string name;     ///< logistic | mlp-2nn | cnn
-  std::string initial;  ///< a .safetensors file; empty: computed from the seed
+  std::string name;      ///< logistic | mlp-2nn | cnn
+  std::string initial;   ///< a .safetensors file; empty: computed from the seed
+  std::string input;     ///< shape of one example, such as 1x28x28; empty: the data tell
+  uint32_t classes = 0;  ///< 0: the data tell
 };
 
 struct StrategyConfig {
@@ -79,6 +82,29 @@ struct TargetConfig {
   std::optional<double> accuracy = {};
 };
 
+/// What only a coordinator reads. Not given, wherever the field is empty.
+struct ServerConfig {
+  std::string listen;       ///< endpoint
+  std::string state_dir;    ///< absolute after load, like all paths
+  std::string key;          ///< file of the secret key
+  std::string clients;      ///< file of the allow-list
+  uint32_t start_when = 0;  ///< clients to wait for; 0: not given; resolved to clients_asked when
+                            ///< any key of the table is given
+  std::string evaluate = "clients";  ///< clients | attached | none
+  double plan_lifetime_seconds = 600;
+};
+
+/// What only a client reads.
+struct ClientConfig {
+  std::string connect;     ///< endpoint
+  std::string server_key;  ///< the coordinator's public line, or a file that holds it
+  std::string key;
+  std::string state_dir;
+  std::string examples = "partition";  ///< partition | all
+  std::string data_path;               ///< takes the place of data.path
+  std::optional<double> give_up_after_seconds = {};
+};
+
 struct Scenario {
   uint64_t seed = 1;
   uint32_t rounds = 0;
@@ -91,6 +117,8 @@ struct Scenario {
   CompressionConfig compression;
   EvaluationConfig evaluation;
   TargetConfig target;
+  ServerConfig server;
+  ClientConfig client;
 };
 
 }  // namespace tern

@@ -24,12 +24,15 @@ constexpr Range at_least(double low) { return {.low = low}; }
 constexpr Range above(double low) { return {.low = low, .open_low = true}; }
 constexpr Range kShareOfOne = {.low = 0, .high = 1, .open_low = true};
 constexpr Range kBetweenZeroAndOne = {.low = 0, .high = 1, .open_low = true, .open_high = true};
+constexpr Range kPositiveTime = {.low = 0, .high = 1e9, .open_low = true};
 constexpr Range kMomentum = {.low = 0, .high = 1, .open_high = true};
 
 constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "csv"};
 constexpr std::string_view kOptimizers[] = {"sgd"};
 constexpr std::string_view kStrategies[] = {"fedavg"};
 constexpr std::string_view kErrorFeedbackKinds[] = {"ef14"};
+constexpr std::string_view kEvaluators[] = {"clients", "attached", "none"};
+constexpr std::string_view kExamples[] = {"partition", "all"};
 
 constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv"; },
                             "with data.source = \"csv\""};
@@ -83,13 +86,21 @@ constexpr Key kVocabulary[] = {
      .range = at_least(1), .zero_is_none = true},
     {.name = "fleet.deadline", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::deadline_seconds>,
      .meaning = "when a round closes at the latest; default: never",
-     .range = {.low = 0, .high = 1e9, .open_low = true}},
+     .range = kPositiveTime},
+    {.name = "fleet.max_examples", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::max_examples>,
+     .meaning = "an update that claims more examples is refused; default: what the largest client holds",
+     .range = at_least(1), .zero_is_none = true},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
      .choices = kModelNames, .required = true},
     {.name = "model.initial", .type = KeyType::kPath, .field = &at<&Scenario::model, &ModelConfig::initial>,
      .meaning = "a .safetensors file to start from; default: computed from the seed"},
+    {.name = "model.input", .type = KeyType::kShape, .field = &at<&Scenario::model, &ModelConfig::input>,
+     .meaning = "shape of one example; a coordinator needs it, elsewhere the data tell"},
+    {.name = "model.classes", .type = KeyType::kInteger, .field = &at<&Scenario::model, &ModelConfig::classes>,
+     .meaning = "classes to tell apart; a coordinator needs it, elsewhere the data tell",
+     .range = at_least(2), .zero_is_none = true},
 
     {.name = "training.optimizer", .type = KeyType::kChoice, .field = &at<&Scenario::optimizer>,
      .meaning = "what a client steps with",
@@ -156,6 +167,43 @@ constexpr Key kVocabulary[] = {
     {.name = "target.accuracy", .type = KeyType::kNumber, .field = &at<&Scenario::target, &TargetConfig::accuracy>,
      .meaning = "report when, and at how many bytes, it was first reached",
      .range = kShareOfOne},
+
+    {.name = "server.listen", .type = KeyType::kText, .field = &at<&Scenario::server, &ServerConfig::listen>,
+     .meaning = "where the coordinator listens, such as \"tcp://0.0.0.0:7700\""},
+    {.name = "server.state_dir", .type = KeyType::kPath, .field = &at<&Scenario::server, &ServerConfig::state_dir>,
+     .meaning = "folder of what the coordinator must not lose"},
+    {.name = "server.key", .type = KeyType::kPath, .field = &at<&Scenario::server, &ServerConfig::key>,
+     .meaning = "file of the coordinator's secret key"},
+    {.name = "server.clients", .type = KeyType::kPath, .field = &at<&Scenario::server, &ServerConfig::clients>,
+     .meaning = "file with the public keys of the clients that may join"},
+    {.name = "server.start_when", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::start_when>,
+     .meaning = "clients to wait for before the first round; default: those that a round asks",
+     .range = at_least(1), .zero_is_none = true},
+    {.name = "server.evaluate", .type = KeyType::kChoice, .field = &at<&Scenario::server, &ServerConfig::evaluate>,
+     .meaning = "who evaluates: the clients, a process attached for it, or nobody",
+     .choices = kEvaluators},
+    {.name = "server.plan_lifetime", .type = KeyType::kDuration,
+     .field = &at<&Scenario::server, &ServerConfig::plan_lifetime_seconds>,
+     .meaning = "how long after a plan is signed clients take it",
+     .range = kPositiveTime},
+
+    {.name = "client.connect", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::connect>,
+     .meaning = "where the coordinator is, such as \"tcp://coordinator.example:7700\""},
+    {.name = "client.server_key", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::server_key>,
+     .meaning = "the coordinator's public key, or a file that holds it"},
+    {.name = "client.key", .type = KeyType::kPath, .field = &at<&Scenario::client, &ClientConfig::key>,
+     .meaning = "file of this client's secret key"},
+    {.name = "client.state_dir", .type = KeyType::kPath, .field = &at<&Scenario::client, &ClientConfig::state_dir>,
+     .meaning = "folder of what this client must not lose"},
+    {.name = "client.examples", .type = KeyType::kChoice, .field = &at<&Scenario::client, &ClientConfig::examples>,
+     .meaning = "which of the examples are this client's: its share of data.partition, or all",
+     .choices = kExamples},
+    {.name = "client.data_path", .type = KeyType::kPath, .field = &at<&Scenario::client, &ClientConfig::data_path>,
+     .meaning = "takes the place of data.path on this client"},
+    {.name = "client.give_up_after", .type = KeyType::kDuration,
+     .field = &at<&Scenario::client, &ClientConfig::give_up_after_seconds>,
+     .meaning = "how long to look for the coordinator; default: for ever",
+     .range = kPositiveTime},
 };
 // clang-format on
 
@@ -342,6 +390,8 @@ bool is_table(std::string_view name) {
          });
 }
 
+bool is_deployment_table(std::string_view name) { return name == "server" || name == "client"; }
+
 std::string expectation(const Key& key) {
   const auto with_range = [&](std::string text) {
     const char* joint = ", ";
@@ -374,6 +424,8 @@ std::string expectation(const Key& key) {
              "0), natural";
     case KeyType::kCodec:
       return "a codec such as \"ef | topk:0.01 | ternary | rice\"";
+    case KeyType::kShape:
+      return "a shape such as \"1x28x28\" (channels, height, width) or \"784\" (features)";
     case KeyType::kDuration:
       return with_range("a duration such as \"60s\" (units: ms, s, m, h)");
     case KeyType::kSchedule:
@@ -406,13 +458,15 @@ std::string unknown_name_message(std::string_view name) {
 
   std::string message =
       name == whole ? "unknown name" : fmt::format("there is no table '{}'", name);
-  std::vector<std::string_view> all = keys;
-  all.insert(all.end(), tables.begin(), tables.end());
-  std::string_view near = nearest(leaf_of(name), all);
-  // A right key in a wrong table.
-  if (near.empty())
-    for (const Key& key : kVocabulary)
-      if (leaf_of(key.name) == leaf_of(name)) near = key.name;
+  std::string_view near = nearest(leaf_of(name), keys);
+  // A right key in a wrong table; of several the first, since deployments come last.
+  if (near.empty()) {
+    const auto elsewhere =
+        std::find_if(std::begin(kVocabulary), std::end(kVocabulary),
+                     [&](const Key& key) { return leaf_of(key.name) == leaf_of(name); });
+    if (elsewhere != std::end(kVocabulary)) near = elsewhere->name;
+  }
+  if (near.empty()) near = nearest(leaf_of(name), tables);
   if (!near.empty()) message += fmt::format("; did you mean {}?", near);
   message += message.back() == '?' ? " " : "; ";
   if (table.empty())
@@ -488,6 +542,11 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
   if (key.type == KeyType::kChoice)
     fits = std::find(key.choices.begin(), key.choices.end(), *text) != key.choices.end();
   if (key.type == KeyType::kPartition) fits = spelled_as_partition(*text);
+  if (key.type == KeyType::kShape) {
+    const std::optional<std::vector<int64_t>> shape = parse_input_shape(*text);
+    if (!shape) return refused(key, value);
+    return assign_as<std::string>(key, input_shape_text(*shape), scenario);
+  }
   if (!fits) return refused(key, value);
   return assign_as<std::string>(key, *text, scenario);
 }
@@ -502,20 +561,20 @@ std::optional<std::string> print_value(const Key& key, const Scenario& scenario)
       if (v == 0 && key.zero_is_none) return std::nullopt;
       return fmt::format("{}", v);
     }
-    Text operator()(double v) const { return toml_float(v); }
+    Text operator()(double v) const {
+      if (key.type == KeyType::kDuration) return toml_string(fmt::format("{}s", v));
+      return toml_float(v);
+    }
     Text operator()(bool v) const { return v ? "true" : "false"; }
     Text operator()(const std::string& v) const {
       if (v.empty()) return std::nullopt;
       return toml_string(v);
     }
-    Text operator()(const std::optional<double>& v) const {
-      if (!v) return std::nullopt;
-      if (key.type == KeyType::kDuration) return toml_string(fmt::format("{}s", *v));
-      return toml_float(*v);
-    }
+    Text operator()(const std::optional<double>& v) const { return v ? (*this)(*v) : std::nullopt; }
     Text operator()(const std::vector<WarmUpStep>& v) const {
       if (v.empty()) return std::nullopt;
       std::vector<std::string> steps;
+      steps.reserve(v.size());
       for (const WarmUpStep& step : v)
         steps.push_back(fmt::format("{}:{}", step.rate, step.rounds));
       return toml_string(fmt::format("{}", fmt::join(steps, " ")));

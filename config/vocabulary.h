@@ -25,6 +25,7 @@ enum class KeyType {
   kPath,       ///< made absolute when a scenario is loaded
   kPartition,  ///< only the spelling is checked here
   kCodec,      ///< becomes canonical
+  kShape,      ///< "1x28x28" or "784"
   kDuration,   ///< "500ms", "60s", "5m", "1h"; held in seconds
   kSchedule,   ///< "0.25:3 0.06:3"; an empty string is an empty schedule
 };
@@ -72,6 +73,8 @@ const Key* find_key(std::string_view name);
 std::string_view table_of(std::string_view name);
 /// Is there a table of this name, such as "compression.error_feedback"?
 bool is_table(std::string_view name);
+/// Does the table only say how one of the daemons runs, and not what is trained?
+bool is_deployment_table(std::string_view name);
 
 /// What a key takes, to go on after "must be": "an integer, at least 1".
 std::string expectation(const Key& key);

@@ -10,6 +10,7 @@
 
 #include "base/durable_file.h"
 #include "base/rng.h"
+#include "base/sha256.h"
 #include "config/vocabulary.h"
 
 namespace tern {
@@ -142,6 +143,36 @@ TEST(LoadScenario, PathsAreRelativeToTheFile) {
   EXPECT_EQ(here.model.initial, "");
 }
 
+TEST(LoadScenario, FillsInADeploymentOnlyWhereThereIsOne) {
+  const Scenario none = parse_scenario(kGood, "/runs/x.toml").value();
+  EXPECT_EQ(none.server.start_when, 0u);
+  const Scenario s = parse_scenario(kGood, "/runs/x.toml",
+                                    {{"server.listen", "tcp://*:7700"},
+                                     {"server.key", "keys/server"},
+                                     {"client.data_path", "../mine.csv"},
+                                     {"client.server_key", "server.pub"},
+                                     {"fleet.over_select", "1.3"}})
+                         .value();
+  EXPECT_EQ(s.server.start_when, 13u) << "as many as a round asks";
+  EXPECT_EQ(s.server.evaluate, "clients");
+  EXPECT_EQ(s.server.plan_lifetime_seconds, 600);
+  EXPECT_EQ(s.server.key, "/runs/keys/server");
+  EXPECT_EQ(s.client.data_path, "/mine.csv");
+  EXPECT_EQ(s.client.server_key, "server.pub") << "a key or a file: not for this folder to say";
+  EXPECT_EQ(s.client.examples, "partition");
+  EXPECT_FALSE(s.client.give_up_after_seconds);
+  EXPECT_EQ(parse_scenario(kGood, "x.toml", {{"server.start_when", "3"}}).value().server.start_when,
+            3u);
+}
+
+TEST(LoadScenario, ShapesBecomeCanonical) {
+  const auto shape = [](std::string text) {
+    return parse_scenario(kGood, "x.toml", {{"model.input", std::move(text)}}).value().model.input;
+  };
+  EXPECT_EQ(shape("784"), "784");
+  EXPECT_EQ(shape("3x032x32"), "3x32x32");
+}
+
 TEST(LoadScenario, NaturalPartitionsNeedNoFleetSize) {
   EXPECT_EQ(parse_scenario(kCsv, "x.toml").value().fleet.clients, 0u);
 }
@@ -182,8 +213,9 @@ std::vector<BadInput> bad_inputs() {
   const auto csv = [](int line, std::string_view text) { return with_line(kCsv, line, text); };
   const std::string top =
       "The top level has seed, rounds and the tables data, fleet, model, training, strategy, "
-      "compression, evaluation, target";
-  const std::string fleet = "[fleet] has clients, cohort, over_select, min_updates, deadline";
+      "compression, evaluation, target, server, client";
+  const std::string fleet =
+      "[fleet] has clients, cohort, over_select, min_updates, deadline, max_examples";
   return {
       // Unknown names.
       {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
@@ -193,6 +225,8 @@ std::vector<BadInput> bad_inputs() {
       {good(8, "learning_rate = 1"),
        "x.toml:8: fleet.learning_rate: unknown name; did you mean training.learning_rate? " +
            fleet},
+      {good(2, "clients = 100"),
+       "x.toml:2: clients: unknown name; did you mean fleet.clients? " + top},
       {good(6, "[fleets]"), "x.toml:6: fleets: unknown name; did you mean fleet? " + top},
       {good(14, "[compression]\nerror_feedbak.kind = \"ef14\""),
        "x.toml:15: compression.error_feedbak: unknown name; did you mean error_feedback? "
@@ -252,6 +286,21 @@ std::vector<BadInput> bad_inputs() {
       {std::string(kGood) + "[compression.error_feedback]\nwarmup_down = \"25:3\"\n",
        "x.toml:20: compression.error_feedback.warmup_down: must be a list of rate:rounds such as "
        "\"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds at least 1), not \"25:3\""},
+      {good(10, "name = \"cnn\"\ninput = \"28x28\""),
+       "x.toml:11: model.input: must be a shape such as \"1x28x28\" (channels, height, width) or "
+       "\"784\" (features), not \"28x28\""},
+      {good(10, "name = \"cnn\"\nclasses = 1"),
+       "x.toml:11: model.classes: must be an integer, at least 2, not 1"},
+      {good(18, "accuracy = 0.5\n[server]\nplan_lifetime = \"0s\""),
+       "x.toml:20: server.plan_lifetime: must be a duration such as \"60s\" (units: ms, s, m, h), "
+       "above 0 and at most 1000000000, not \"0s\""},
+      {good(18, "accuracy = 0.5\n[server]\nevaluate = \"client\""),
+       "x.toml:20: server.evaluate: must be one of clients, attached, none, not \"client\"; did "
+       "you "
+       "mean \"clients\"?"},
+      {good(18, "accuracy = 0.5\n[client]\nlisten = \"tcp://*:1\""),
+       "x.toml:20: client.listen: unknown name; did you mean server.listen? [client] has connect, "
+       "server_key, key, state_dir, examples, data_path, give_up_after"},
       // What is required.
       {good(2, ""), "x.toml: rounds: is required: an integer, at least 1"},
       {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, csv"},
@@ -285,6 +334,8 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:9: fleet.over_select: 1.26 x the cohort of 80 asks 101 clients, but fleet.clients "
        "is "
        "only 100"},
+      {good(18, "accuracy = 0.5\n[server]\nstart_when = 101"),
+       "x.toml:20: server.start_when: is 101, but fleet.clients is only 100"},
       {good(8, "cohort = 10\nmin_updates = 11"),
        "x.toml:9: fleet.min_updates: is 11, but fleet.cohort is only 10"},
       {good(13, "local_epochs = 1\nlocal_steps = 5"),
@@ -417,6 +468,8 @@ std::string sample(const Key& key) {
       return "dirichlet:0.5";
     case KeyType::kCodec:
       return "ef | topk:0.02 | ternary | rice";
+    case KeyType::kShape:
+      return "1x8x8";
     case KeyType::kDuration:
       return "90s";
     case KeyType::kSchedule:
@@ -521,6 +574,35 @@ accuracy = 0.84
 )");
 }
 
+TEST(PrintScenario, ATableOfADeploymentIsPrintedWholeOrNotAtAll) {
+  const std::string run = print_scenario(parse_scenario(kGood, "/x.toml").value());
+  const Scenario s = parse_scenario(kGood, "/x.toml",
+                                    {{"server.listen", "tcp://*:7700"},
+                                     {"server.clients", "clients.txt"},
+                                     {"client.examples", "partition"}})
+                         .value();
+  EXPECT_EQ(print_scenario(s), run + R"(
+[server]
+listen = "tcp://*:7700"
+clients = "/clients.txt"
+start_when = 10
+evaluate = "clients"
+plan_lifetime = "600s"
+)");
+  EXPECT_EQ(print_scenario(s, Tables::kRun), run);
+}
+
+TEST(ConfigSha256, DependsOnTheRunAlone) {
+  const auto of = [](const std::vector<Override>& overrides) {
+    return config_sha256(parse_scenario(kGood, "/x.toml", overrides).value());
+  };
+  EXPECT_EQ(of({}), to_hex(sha256(print_scenario(parse_scenario(kGood, "/x.toml").value()))));
+  EXPECT_EQ(of({{"server.listen", "tcp://*:1"}, {"server.evaluate", "none"}}), of({}));
+  EXPECT_EQ(of({{"client.connect", "tcp://a:1"}, {"client.examples", "all"}}), of({}));
+  EXPECT_NE(of({{"rounds", "301"}}), of({}));
+  EXPECT_NE(of({{"model.input", "784"}}), of({}));
+}
+
 /// Every field, also those that are not printed.
 std::vector<std::string> fields(const Scenario& scenario) {
   std::vector<std::string> result;
@@ -550,6 +632,13 @@ TEST(PrintScenario, RoundTripsEveryKindOfScenario) {
   expect_round_trip(parse_scenario(kGood, "x.toml",
                                    {{"fleet.deadline", "1ms"},
                                     {"seed", "9223372036854775807"},
+                                    {"model.input", "1x28x28"},
+                                    {"model.classes", "10"},
+                                    {"fleet.max_examples", "600"},
+                                    {"server.start_when", "7"},
+                                    {"server.plan_lifetime", "1.5m"},
+                                    {"client.give_up_after", "1h"},
+                                    {"client.data_path", "mine"},
                                     {"compression.up", "ef | topk:0.001 | ternary | rice"},
                                     {"compression.error_feedback.warmup", "0.333333333:1  1:2"},
                                     {"compression.error_feedback.warmup_down", "0.25:4294967295"}})
