@@ -10,6 +10,7 @@
 namespace tern {
 
 struct ClientState {
+  uint64_t run_id = 0;  ///< the run that the rest is of; 0: none yet
   uint32_t held_version =
       0;  ///< of the model; version 0 follows from the seed, so everybody holds it
   uint32_t last_task_round = 0;  ///< 0: never had a task

@@ -20,6 +20,7 @@ class Replica {
 
   uint32_t version() const { return version_; }
   std::span<const float> parameters() const { return parameters_; }
+  const Digest& sha256() const { return sha256_; }
 
   /// Applies a download (frames back to back, hostile bytes) that must lead to plan.version with
   /// plan.model_sha256. Errors: kCorrupt, kInvalidArgument, kOutOfRange; the replica then is as it

@@ -15,6 +15,19 @@ SessionMachine::Actions SessionMachine::handle(const PlanArrived& event) {
   const auto refuse = [&](Status reason) {
     return Actions{ReportFailure{task, std::move(reason)}};
   };
+  if (state_ != State::kIdle && task == task_.task) {
+    // Asked again after a broken connection: what was sent is sent once more, the rest goes on.
+    if (state_ == State::kAwaitingVerdict) return {SendUpdate{update()}};
+    return {};
+  }
+  if (state_ == State::kAwaitingVerdict && plan.round > plan_.round) {
+    // The coordinator has gone on without a word about the update.
+    state_ = State::kIdle;
+    last_task_round_ = plan_.round;
+    Actions actions{RollBackResidual{}};
+    for (SessionAction& action : handle(event)) actions.push_back(std::move(action));
+    return actions;
+  }
   if (state_ != State::kIdle)
     return refuse(error(Code::kInUse, "client {} is busy with another task", client_));
   if (event.task.client != client_)
@@ -62,7 +75,11 @@ SessionMachine::Actions SessionMachine::handle(const UpdateStored& event) {
   if (state_ != State::kEncoding) return {};
   if (!event.status.ok()) return fail(task_.task, event.status);
   state_ = State::kAwaitingVerdict;
-  return {SendUpdate{UpdateMessage{.task = task_.task, .client = client_, .report = report_}}};
+  return {SendUpdate{update()}};
+}
+
+UpdateMessage SessionMachine::update() const {
+  return {.task = task_.task, .client = client_, .report = report_};
 }
 
 SessionMachine::Actions SessionMachine::handle(const VerdictArrived& event) {

@@ -1,7 +1,8 @@
 /// A client's side of a task without any I/O: events in, actions out. Daemon, simulator and fault
 /// tests drive this same machine.
 ///
-/// - PlanArrived: UpdateReplica
+/// - PlanArrived: UpdateReplica; SendUpdate again for a task whose answer is out; RollBackResidual
+///   first when the last one never got its verdict
 /// - ReplicaUpdated: TrainLocally
 /// - TrainingDone: EncodeAndStore
 /// - UpdateStored: SendUpdate
@@ -96,6 +97,7 @@ class SessionMachine {
   Actions handle(const UpdateStored& event);
   Actions handle(const VerdictArrived& event);
   Actions fail(TaskId task, Status reason);
+  UpdateMessage update() const;
 
   uint32_t client_;
   uint64_t schema_hash_;

@@ -11,7 +11,7 @@ std::vector<RoundAction> RoundMachine::on(const RoundEvent& event, TimePoint now
   return std::visit([&](const auto& e) { return handle(e, now); }, event);
 }
 
-RoundMachine::Actions RoundMachine::handle(const BeginRound&, TimePoint now) {
+RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint now) {
   if (state_ != State::kBetweenRounds) return {};
   Actions actions;
   if (stop_ || round_ >= rules_.rounds) {
@@ -26,7 +26,9 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound&, TimePoint now) {
   tasks_.clear();
   counted_ = 0;
   const std::vector<uint32_t> asked =
-      select_uniform(rules_.clients, rules_.asked, rules_.seed, round_);
+      event.available
+          ? select_available(*event.available, rules_.clients, rules_.asked, rules_.seed, round_)
+          : select_uniform(rules_.clients, rules_.asked, rules_.seed, round_);
   open_ = static_cast<uint32_t>(asked.size());
   sink_.on({"round_started", {{"round", int64_t{round_}}, {"asked", int64_t{open_}}}});
   for (const uint32_t client : asked) {

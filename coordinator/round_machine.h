@@ -37,7 +37,10 @@ struct RoundRules {
 
 // ---- Events
 
-struct BeginRound {};
+struct BeginRound {
+  /// Clients that can be asked, in increasing order; without it all of them. At least one.
+  std::optional<std::vector<uint32_t>> available;
+};
 /// An update was received and checked (dry decode); `check` says whether its frame may be counted.
 struct UpdateArrived {
   UpdateMessage message;
@@ -115,7 +118,7 @@ class RoundMachine {
   };
   using Actions = std::vector<RoundAction>;
 
-  Actions handle(const BeginRound&, TimePoint now);
+  Actions handle(const BeginRound& event, TimePoint now);
   Actions handle(const UpdateArrived& event, TimePoint now);
   Actions handle(const TaskFailed& event, TimePoint now);
   Actions handle(const TimerFired&, TimePoint now);

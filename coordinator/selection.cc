@@ -1,6 +1,7 @@
 #include "coordinator/selection.h"
 
 #include <algorithm>
+#include <iterator>
 #include <unordered_set>
 
 #include "base/rng.h"
@@ -17,6 +18,19 @@ std::vector<uint32_t> select_uniform(uint32_t clients, uint32_t count, uint64_t 
     if (!chosen.insert(drawn).second) chosen.insert(top);
   }
   std::vector<uint32_t> cohort(chosen.begin(), chosen.end());
+  std::ranges::sort(cohort);
+  return cohort;
+}
+
+std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint32_t clients,
+                                       uint32_t count, uint64_t seed, uint32_t round) {
+  std::vector<uint32_t> cohort, others;
+  const std::vector<uint32_t> wanted = select_uniform(clients, count, seed, round);
+  std::ranges::set_intersection(wanted, available, std::back_inserter(cohort));
+  std::ranges::set_difference(available, cohort, std::back_inserter(others));
+  Rng(seed, Purpose::kSubstitute, round).shuffle(std::span(others));
+  others.resize(std::min(others.size(), count - cohort.size()));
+  cohort.insert(cohort.end(), others.begin(), others.end());
   std::ranges::sort(cohort);
   return cohort;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace tern {
@@ -11,5 +12,11 @@ namespace tern {
 /// clients. Depends on (seed, round) alone.
 std::vector<uint32_t> select_uniform(uint32_t clients, uint32_t count, uint64_t seed,
                                      uint32_t round);
+
+/// The same among the clients that are there (`available`, in increasing order): whoever of
+/// select_uniform's is missing is replaced by a draw from the others. Fewer than `count` when not
+/// enough are there. When all are, the two agree.
+std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint32_t clients,
+                                       uint32_t count, uint64_t seed, uint32_t round);
 
 }  // namespace tern

@@ -15,20 +15,16 @@
 #include "base/status.h"
 #include "compression/updates/codec.h"
 #include "compression/updates/scratch.h"
+#include "config/model_card.h"
 #include "proto/messages.h"
 #include "proto/parts.h"
+#include "proto/transfer.h"
 
 namespace tern {
-
-/// Grid of published models: multiples of 2^-20, parameters below 16.
-inline constexpr int kGridBits = 20;
 
 /// Rounds parameters to the grid, ties to even; zero is always +0, as a sum of deltas would give
 /// it. Errors: kOutOfRange for a value that isn't finite or isn't below 2^(24 - kGridBits).
 Status round_to_grid(std::span<float> parameters);
-
-/// Frames are shared by all clients that download them.
-using SharedFrame = std::shared_ptr<const Bytes>;
 
 /// What brings one client to the current version.
 struct Download {

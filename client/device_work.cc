@@ -1,0 +1,68 @@
+#include "client/device_work.h"
+
+#include "config/model_card.h"
+
+namespace tern {
+
+Status DeviceWork::keep_replica(std::vector<float> parameters) {
+  if (!parameters.empty() && parameters.size() != schema_.elements())
+    return error(Code::kCorrupt, "a saved replica of {} parameters, the model has {}",
+                 parameters.size(), schema_.elements());
+  kept_ = std::move(parameters);
+  return {};
+}
+
+std::span<const float> DeviceWork::parameters() const {
+  return replica_ ? replica_->parameters() : std::span<const float>(kept_);
+}
+
+Result<Ready> DeviceWork::prepare(size_t, const Welcome& welcome, uint32_t held_version) {
+  TERN_TRY(data_, load_(welcome));
+  std::vector<float> version_zero(schema_.elements());
+  initialize_parameters(schema_, welcome.seed, kGridBits, version_zero);
+  replica_.emplace(schema_.hash(), std::move(version_zero));
+  if (held_version > 0) TERN_CHECK_OK(replica_->restore(held_version, std::move(kept_)));
+  kept_.clear();
+  update_.resize(data_.trainer ? schema_.elements() : 0);
+  return Ready{
+      .examples = data_.examples,
+      .test_examples = data_.evaluator ? static_cast<uint32_t>(data_.test_labels.size()) : 0};
+}
+
+Status DeviceWork::update_replica(size_t, const RoundPlan& plan, const ClientTask& task, uint32_t,
+                                  std::span<const std::byte> transfer) {
+  return replica_->apply(plan, task.download, transfer, scratch_);
+}
+
+Result<TrainReport> DeviceWork::train(size_t, const TrainTask& task) {
+  if (!data_.trainer)
+    return error(Code::kInvalidArgument, "client {} has no examples to train on", task.client);
+  return data_.trainer->train(task, replica_->parameters(), update_);
+}
+
+Result<PendingUpdate> DeviceWork::encode(size_t, const Codec& codec, const FrameMeta& meta,
+                                         const Residual& residual) {
+  return encode_update(codec, meta, update_, residual, scratch_);
+}
+
+Result<EvaluationReport> DeviceWork::evaluate(size_t, uint32_t) {
+  if (!data_.evaluator)
+    return error(Code::kInvalidArgument, "this client has no examples to evaluate on");
+  EvaluationReport report{.examples = std::vector<uint32_t>(data_.classes),
+                          .predicted = std::vector<uint32_t>(data_.classes),
+                          .correct = std::vector<uint32_t>(data_.classes)};
+  size_t at = 0;
+  for (size_t part = 0; part < data_.evaluator->part_count(); ++part) {
+    TERN_TRY(const EvaluationPart found, data_.evaluator->evaluate(replica_->parameters(), part));
+    for (size_t i = 0; i < found.predicted.size(); ++i, ++at) {
+      const uint32_t label = data_.test_labels.at(at), predicted = found.predicted[i];
+      ++report.examples[label];
+      ++report.predicted[predicted];
+      report.correct[label] += label == predicted;
+      report.loss_sum += found.loss[i];
+    }
+  }
+  return report;
+}
+
+}  // namespace tern

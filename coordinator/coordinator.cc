@@ -1,0 +1,945 @@
+#include "coordinator/coordinator.h"
+
+#include <algorithm>
+#include <deque>
+#include <iterator>
+#include <map>
+#include <unordered_map>
+
+#include "base/rng.h"
+#include "compression/updates/accumulator.h"
+#include "compression/updates/frame.h"
+#include "config/model_card.h"
+#include "coordinator/round_machine.h"
+#include "coordinator/update_check.h"
+#include "coordinator/warm_up.h"
+#include "proto/messages.h"
+#include "proto/transfer.h"
+
+namespace tern {
+
+namespace {
+
+/// A part that finds the queue full is tried again after this.
+constexpr Duration kRetrySending = std::chrono::milliseconds(20);
+/// After rounds in which nothing could be counted: at first, and at most.
+constexpr Duration kVoidPause = std::chrono::seconds(1),
+                   kLongestVoidPause = std::chrono::minutes(1);
+/// For evaluations, when the fleet has no deadline.
+constexpr Duration kEvaluationTime = std::chrono::minutes(2);
+/// A client whose clock is off by more is named to the operator.
+constexpr int64_t kNoticedSkewSeconds = 60;
+
+/// What belongs to one worker thread alone.
+struct Worker {
+  CodecScratch scratch;
+  FixedPointAccumulator sum;
+};
+
+/// An update on its way from its first part to the sum. A job and the coordinator hand it to each
+/// other.
+struct Upload {
+  UpdateMessage message;
+  IncomingTransfer transfer;
+  std::optional<UpdateRules> rules;  // of its round
+  uint64_t received = 0;             // bytes, part headers included
+  Bytes bytes;                       // once complete
+  Status check;
+  std::optional<CheckedUpdate> update;
+  Digest sha256{};
+};
+using SharedUpload = std::shared_ptr<Upload>;
+
+/// One connected peer.
+struct Session {
+  Connection connection;
+  bool evaluator = false;
+  uint32_t number = 0;
+  uint32_t held_version = 0;
+  uint32_t examples = 0;
+  uint32_t test_examples = 0;
+  bool ready = false;
+  std::optional<OutgoingTransfer> download;
+  uint32_t download_round = 0;
+  bool retrying = false;
+  SharedUpload upload;
+};
+
+/// Updates that wait for workers. Each worker takes its share of what waits, so that under load a
+/// thread is woken for many updates and not for each. Threads: the loop's; `work` on workers.
+class UpdateQueue {
+ public:
+  UpdateQueue(Loop& loop, size_t workers, std::function<void(size_t worker, Upload&)> work,
+              std::function<void(const SharedUpload&)> done)
+      : loop_(loop), workers_(workers), work_(std::move(work)), done_(std::move(done)) {}
+
+  void add(SharedUpload upload) {
+    waiting_.push_back(std::move(upload));
+    start();
+  }
+
+ private:
+  void start() {
+    while (!waiting_.empty() && running_ < workers_) {
+      const size_t share = (waiting_.size() + workers_ - running_ - 1) / (workers_ - running_);
+      auto batch = std::make_shared<std::vector<SharedUpload>>(
+          std::move_iterator(waiting_.begin()),
+          std::move_iterator(waiting_.begin() + static_cast<ptrdiff_t>(share)));
+      waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(share));
+      ++running_;
+      loop_.run(
+          [this, batch](size_t worker) {
+            for (const SharedUpload& upload : *batch) work_(worker, *upload);
+          },
+          [this, batch] {
+            --running_;
+            for (const SharedUpload& upload : *batch) done_(upload);
+            start();
+          });
+    }
+  }
+
+  Loop& loop_;
+  const size_t workers_;
+  const std::function<void(size_t, Upload&)> work_;
+  const std::function<void(const SharedUpload&)> done_;
+  std::deque<SharedUpload> waiting_;
+  size_t running_ = 0;
+};
+
+struct TaskFate {
+  TaskId task = 0;
+  Fate fate = Fate::kOpen;
+};
+
+class Driver : public Coordinator {
+ public:
+  Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Codec up, Codec down,
+         std::vector<float> version_zero, Loop& loop, ServerTransport& transport,
+         const SecretKey& key, EventSink& sink)
+      : setup_(std::move(setup)),
+        scenario_(setup_.scenario),
+        hooks_(std::move(hooks)),
+        up_(std::move(up)),
+        down_(std::move(down)),
+        model_(setup_.schema, std::move(version_zero), scenario_.seed),
+        workers_(std::max<size_t>(setup_.workers, 1)),
+        loop_(loop),
+        transport_(transport),
+        key_(key),
+        sink_(sink),
+        checks_(
+            loop, workers_.size(), [this](size_t worker, Upload& upload) { check(worker, upload); },
+            [this](const SharedUpload& upload) { arrived(upload); }),
+        sums_(
+            loop, workers_.size(),
+            [this](size_t worker, Upload& upload) { accumulate(worker, upload); },
+            [this](const SharedUpload& upload) { summed(upload); }) {}
+
+  /// A model from a file isn't known to clients as one from the seed is: it is published as version
+  /// 1, so that each client downloads it, and is charged for it, before its first task.
+  Status publish_initial() {
+    const std::vector<float>& initial = setup_.initial;
+    if (initial.size() != model_.parameters().size())
+      return error(Code::kInvalidArgument, "the initial model has {} parameters, expected {}",
+                   initial.size(), model_.parameters().size());
+    std::vector<float> step(initial.size());
+    for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
+    TERN_TRY(const Codec lossless, Codec::parse("float32"));
+    TERN_TRY(const SharedFrame frame, model_.publish(step, lossless, 0, scratch_));
+    (void)frame;
+    version_ = model_.version();
+    return {};
+  }
+
+  Status restore(CoordinatorState state) override {
+    TERN_CHECK_OK(model_.restore(std::move(state.model)));
+    version_ = model_.version();
+    round_ = state.round;
+    optimizer_ = std::move(state.optimizer);
+    return {};
+  }
+
+  void start() override {
+    transport_.start(*this);
+    phase_ = Phase::kWaiting;
+    loop_.post([this] { begin_if_ready(); });
+  }
+
+  void stop() override {
+    if (phase_ == Phase::kFinished) return;
+    if (machine_) (void)machine_->on(StopRequested{}, loop_.now());
+    sink_.on({"run_finished", {{"round", int64_t{round_}}, {"stopped", int64_t{1}}}});
+    finish(true);
+  }
+
+  uint32_t round() const override { return round_; }
+  const VersionedModel& model() const override { return model_; }
+  CoordinatorState state() const override { return {round_, model_.state(), optimizer_}; }
+
+  // ---- What clients say
+
+  void on_packet(const Connection& from, std::span<const std::byte> packet) override {
+    const std::optional<Member> member = setup_.membership(from.key);
+    if (!member) return turn_away(from, "its key is not on the list, or was revoked");
+    if (phase_ == Phase::kFinished) return;
+    if (is_part(packet)) return on_part(from, *member, packet);
+    control_up_ += packet.size();
+    Result<Message> message = parse_message(packet);
+    if (!message) return turn_away(from, message.error());
+    std::visit([&](const auto& m) { receive(from, *member, m); }, *message);
+  }
+
+ private:
+  enum class Phase {
+    kIdle,        // before start()
+    kWaiting,     // for clients
+    kCollecting,  // a round is under way
+    kEnding,      // it is over: summing, publishing, evaluating
+    kPausing,     // after a void round
+    kFinished
+  };
+
+  Session* session_of(const Connection& from, const Member& member) {
+    const auto found = sessions_.find(member.number);
+    return found != sessions_.end() && found->second.connection == from ? &found->second : nullptr;
+  }
+
+  void turn_away(const Connection& from, Status reason) {
+    send(from, Refusal{reason});
+    turn_away(from, reason.describe());
+  }
+  void turn_away(const Connection& from, const std::string& reason) {
+    sink_.on({"peer_refused", {{"key", key_text(from.key)}, {"reason", reason}}});
+    transport_.drop(from);
+    for (auto it = sessions_.begin(); it != sessions_.end(); ++it)
+      if (it->second.connection == from) {
+        const uint32_t number = it->first;
+        close(it->second);
+        sessions_.erase(it);
+        return give_up(number, reason);
+      }
+  }
+  /// Nothing more is expected of a client in this round.
+  void give_up(uint32_t number, const std::string& reason) {
+    evaluation_tasks_.erase(number);
+    finish_evaluation_if_done();
+    const auto open = open_.find(number);
+    if (open == open_.end()) return;
+    const TaskId task = open->second;
+    open_.erase(open);
+    fates_[number] = {task, Fate::kRefused};
+    act(machine_->on(TaskFailed{task, Status(Code::kCancelled, reason)}, loop_.now()), nullptr);
+  }
+  static std::string key_text(const PeerKey& key) { return to_hex(key).substr(0, 16); }
+
+  void receive(const Connection& from, const Member& member, const Hello& hello) {
+    if (hello.protocol_low > kProtocolHigh || hello.protocol_high < kProtocolLow)
+      return turn_away(from,
+                       error(Code::kUnsupported,
+                             "the client speaks protocol {} to {}, this coordinator {} to {}",
+                             hello.protocol_low, hello.protocol_high, kProtocolLow, kProtocolHigh));
+    if (hello.schema_hash != setup_.schema.hash())
+      return turn_away(from, error(Code::kInvalidArgument,
+                                   "the client is set up for schema {:016x}, this run trains "
+                                   "'{}' with schema {:016x}",
+                                   hello.schema_hash, scenario_.model.name, setup_.schema.hash()));
+    const bool same_run = hello.run_id == setup_.run_id;
+    if (same_run && hello.held_version > version_)
+      return turn_away(from, error(Code::kInvalidArgument,
+                                   "the client holds version {} of this run, the coordinator is at "
+                                   "{}: was an older state restored?",
+                                   hello.held_version, version_));
+    Session& session = sessions_[member.number];
+    if (session.connection.number != 0) {
+      close(session);
+      if (session.connection != from) transport_.drop(session.connection);
+    }
+    session = {.connection = from,
+               .evaluator = member.evaluator,
+               .number = member.number,
+               .held_version = same_run ? hello.held_version : 0};
+    const int64_t skew = hello.unix_seconds - loop_.unix_seconds();
+    if (skew > kNoticedSkewSeconds || skew < -kNoticedSkewSeconds)
+      sink_.on({"clock_skew", {{"client", int64_t{member.number}}, {"seconds", skew}}});
+    sink_.on({"client_joined",
+              {{"client", int64_t{member.number}},
+               {"version", int64_t{session.held_version}},
+               {"software", hello.software}}});
+    const TaskFate last = fates_[member.number];
+    send(from, Welcome{.protocol = std::min(hello.protocol_high, kProtocolHigh),
+                       .run_id = setup_.run_id,
+                       .client = member.number,
+                       .clients = setup_.clients,
+                       .seed = scenario_.seed,
+                       .unix_seconds = loop_.unix_seconds(),
+                       .last_task = last.task,
+                       .last_fate = last.fate});
+  }
+
+  void receive(const Connection& from, const Member& member, const Ready& ready) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    session->examples = ready.examples;
+    session->test_examples = ready.test_examples;
+    session->ready = true;
+    if (!to_hand_out_.empty())
+      hand_out_all();
+    else if (const auto open = open_.find(member.number); open != open_.end())
+      hand_out(*session, open->second, train_plan_);
+    else if (const auto asked = evaluation_tasks_.find(member.number);
+             asked != evaluation_tasks_.end())
+      hand_out(*session, asked->second, evaluation_plan_);
+    if (phase_ == Phase::kWaiting) loop_.post([this] { begin_if_ready(); });
+  }
+
+  void receive(const Connection& from, const Member& member, const UpdateMessage& message) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    if (message.client != member.number)
+      return turn_away(from, error(Code::kInvalidArgument, "an update in the name of client {}",
+                                   message.client));
+    const auto open = open_.find(member.number);
+    if (open != open_.end() && open->second == message.task) {
+      session->held_version = std::max(session->held_version, rules_->base_version);
+      session->upload = std::make_shared<Upload>(
+          Upload{.message = message,
+                 .transfer = {TransferKind::kUpdate, message.task, max_update_bytes(*rules_)},
+                 .rules = rules_});
+      return;
+    }
+    // Answered before, of an older round, or nobody's.
+    const TaskFate& fate = fates_[member.number];
+    if (fate.task == message.task && fate.fate == Fate::kCounted) {
+      send(from, Verdict{.task = message.task, .counted = true, .reason = {}});
+      return;
+    }
+    if (machine_) act(machine_->on(UpdateArrived{message, {}}, loop_.now()), nullptr);
+  }
+
+  void on_part(const Connection& from, const Member& member, std::span<const std::byte> part) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    const SharedUpload upload = session->upload;
+    const std::optional<PartLabel> label = label_of(part);
+    if (!upload || !label || label->task != upload->message.task) {
+      // The rest of an update that was refused, or came too late.
+      sink_.on(
+          {"update_ignored",
+           {{"client", int64_t{member.number}}, {"bytes", static_cast<int64_t>(part.size())}}});
+      return;
+    }
+    upload->check = upload->transfer.add(part);
+    upload->received += part.size();
+    if (!upload->check.ok() || upload->transfer.complete()) {
+      session->upload.reset();
+      if (!upload->check.ok()) return arrived(upload);
+      return checks_.add(upload);
+    }
+    if (const std::optional<Credit> credit = upload->transfer.credit_due()) send(from, *credit);
+  }
+
+  void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    session->held_version = std::min(failure.held_version, version_);
+    if (const auto asked = evaluation_tasks_.find(member.number);
+        asked != evaluation_tasks_.end() && asked->second == failure.task) {
+      sink_.on({"task_failed",
+                {{"round", int64_t{round_}},
+                 {"client", int64_t{member.number}},
+                 {"reason", failure.reason.describe()}}});
+      evaluation_tasks_.erase(asked);
+      return finish_evaluation_if_done();
+    }
+    const auto open = open_.find(member.number);
+    if (open == open_.end() || open->second != failure.task) return;
+    open_.erase(open);
+    fates_[member.number] = {failure.task, Fate::kRefused};
+    const Code code = failure.reason.code();
+    if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
+      return fail(
+          Status(failure.reason)
+              .within(fmt::format("round {}, client {}", machine_->round(), member.number)));
+    act(machine_->on(TaskFailed{failure.task, failure.reason}, loop_.now()), nullptr);
+  }
+
+  void receive(const Connection& from, const Member& member, const Credit& credit) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    if (!session->download || session->download->task() != credit.task) return;
+    session->download->add_credit(credit.bytes);
+    pump(*session);
+  }
+
+  void receive(const Connection& from, const Member& member, const EvaluationReport& report) {
+    Session* session = session_of(from, member);
+    if (session == nullptr) return no_session(from);
+    const auto asked = evaluation_tasks_.find(member.number);
+    if (asked == evaluation_tasks_.end() || asked->second != report.task) return;
+    evaluation_tasks_.erase(asked);
+    session->held_version = version_;
+    const uint32_t test_examples = session->test_examples;
+    Status status = check_report(report, setup_.classes);
+    uint64_t examples = 0;
+    for (const uint32_t count : report.examples) examples += count;
+    if (status.ok() && examples != test_examples)
+      status = error(Code::kInvalidArgument, "a report on {} examples, the client announced {}",
+                     examples, test_examples);
+    if (status.ok())
+      reports_.emplace(member.number, report);
+    else
+      sink_.on({"task_failed",
+                {{"round", int64_t{round_}},
+                 {"client", int64_t{member.number}},
+                 {"reason", status.describe()}}});
+    finish_evaluation_if_done();
+  }
+
+  // What only a coordinator says.
+  template <typename Other>
+  void receive(const Connection& from, const Member&, const Other&) {
+    turn_away(from, error(Code::kInvalidArgument, "a message that only a coordinator sends"));
+  }
+
+  void no_session(const Connection& from) {
+    turn_away(from, error(Code::kInvalidArgument, "the session did not begin with a Hello"));
+  }
+
+  // ---- What clients are told
+
+  bool send(const Connection& to, const Message& message) {
+    Bytes packet = to_packet(message);
+    const size_t bytes = packet.size();
+    if (!transport_.send(to, std::move(packet)).ok()) {
+      // It reads too slowly or is gone: it will come back with a Hello, or it won't.
+      transport_.drop(to);
+      return false;
+    }
+    control_down_ += bytes;
+    return true;
+  }
+
+  /// A plan with its signatures, renewed when half of its life is over.
+  struct Plan {
+    RoundPlan content;
+    SignedBytes plan, manifest;
+  };
+
+  void renew(Plan& plan) {
+    const int64_t now = loop_.unix_seconds();
+    const int64_t lifetime =
+        std::chrono::duration_cast<std::chrono::seconds>(setup_.plan_lifetime).count();
+    if (plan.plan.expires != 0 && now < plan.plan.issued + lifetime / 2) return;
+    plan.plan = sign_bytes(key_, kPlanPurpose, to_bytes(plan.content), now, now + lifetime);
+    plan.manifest = sign_bytes(key_, kManifestPurpose,
+                               to_bytes(ModelManifest{.run_id = setup_.run_id,
+                                                      .version = model_.version(),
+                                                      .parent_sha256 = parent_sha256_,
+                                                      .sha256 = model_.sha256(),
+                                                      .schema_hash = setup_.schema.hash()}),
+                               now, now + lifetime);
+  }
+
+  /// Sends a connected client its plan and what it lacks of the model.
+  void hand_out(Session& session, TaskId task, Plan& plan) {
+    close(session);
+    Result<Download> download = model_.download(session.held_version, scratch_);
+    if (!download) return fail(std::move(download).error());
+    renew(plan);
+    PlanMessage message{.plan = plan.plan, .manifest = plan.manifest, .task = {}};
+    message.task = {.task = task, .client = session.number, .download = download->kind};
+    for (const SharedFrame& frame : download->frames) message.task.download_bytes += frame->size();
+    if (!send(session.connection, message)) return;
+    if (download->kind == DownloadKind::kNothing) return;
+    session.download.emplace(
+        download->kind == DownloadKind::kSnapshot ? TransferKind::kSnapshot : TransferKind::kDeltas,
+        task, std::move(download->frames));
+    session.download_round = plan.content.round;
+    pump(session);
+  }
+
+  void pump(Session& session) {
+    const Status status = session.download->pump(
+        [&](Bytes part) { return transport_.send(session.connection, std::move(part)); });
+    if (session.download->done()) return close(session);
+    if (status.code() == Code::kOutOfRange && !session.retrying) {
+      session.retrying = true;
+      loop_.call_at(loop_.now() + kRetrySending,
+                    [this, connection = session.connection, number = session.number] {
+                      const auto found = sessions_.find(number);
+                      if (found == sessions_.end() || found->second.connection != connection)
+                        return;
+                      found->second.retrying = false;
+                      if (found->second.download) pump(found->second);
+                    });
+    }
+  }
+
+  /// Accounts for a download, whole or broken off.
+  void close(Session& session) {
+    if (!session.download) return;
+    sink_.on({"download_sent",
+              {{"round", int64_t{session.download_round}},
+               {"client", int64_t{session.number}},
+               {"bytes", static_cast<int64_t>(session.download->sent_bytes())},
+               {"dense_bytes", static_cast<int64_t>(4 * setup_.schema.elements())}}});
+    session.download.reset();
+  }
+
+  // ---- A round
+
+  RoundRules round_rules() const {
+    std::optional<Duration> deadline;
+    if (scenario_.fleet.deadline_seconds)
+      deadline = std::chrono::duration_cast<Duration>(
+          std::chrono::duration<double>(*scenario_.fleet.deadline_seconds));
+    return {.seed = scenario_.seed,
+            .clients = setup_.clients,
+            .rounds = scenario_.rounds,
+            .cohort = scenario_.fleet.cohort,
+            .asked = static_cast<uint32_t>(clients_asked(scenario_.fleet)),
+            .min_updates = scenario_.fleet.min_updates,
+            .deadline = deadline,
+            .evaluate_every = scenario_.evaluation.every};
+  }
+
+  /// Connected clients with something to train on, in increasing order.
+  std::vector<uint32_t> available() const {
+    std::vector<uint32_t> numbers;
+    for (const auto& [number, session] : sessions_)
+      if (!session.evaluator && session.examples > 0) numbers.push_back(number);
+    std::ranges::sort(numbers);
+    return numbers;
+  }
+
+  void begin_if_ready() {
+    if (phase_ != Phase::kWaiting) return;
+    BeginRound begin;
+    if (!setup_.everyone_is_there && round_ < scenario_.rounds) {
+      begin.available = available();
+      const size_t wanted = std::max<size_t>(machine_ ? 0 : setup_.start_when,
+                                             std::max(1u, scenario_.fleet.min_updates));
+      if (begin.available->size() < wanted) {
+        if (!said_waiting_)
+          sink_.on({"waiting_for_clients",
+                    {{"connected", static_cast<int64_t>(begin.available->size())},
+                     {"wanted", static_cast<int64_t>(wanted)}}});
+        said_waiting_ = true;
+        return;
+      }
+      said_waiting_ = false;
+    }
+    if (!machine_)
+      if (Status status = settle_weights(); !status.ok()) return fail(std::move(status));
+    begin_round(begin);
+  }
+
+  /// Before the first round: what an update can weigh, and room for the sums.
+  Status settle_weights() {
+    if (setup_.largest_examples == 0)
+      for (const auto& [number, session] : sessions_)
+        if (!session.evaluator)
+          setup_.largest_examples = std::max(setup_.largest_examples, session.examples);
+    const int shift = fedavg_weight_shift(setup_.largest_examples);
+    const AccumulatorBounds bounds{
+        .norm_bound = scenario_.strategy.norm_bound,
+        .largest_weights =
+            uint64_t{scenario_.fleet.cohort} * fedavg_weight(setup_.largest_examples, shift)};
+    for (Worker& worker : workers_) {
+      TERN_TRY(worker.sum, FixedPointAccumulator::make(setup_.schema.elements(), bounds));
+    }
+    machine_.emplace(round_rules(), round_ + 1, sink_);
+    return {};
+  }
+
+  void begin_round(const BeginRound& begin) {
+    std::vector<RoundAction> actions = machine_->on(begin, loop_.now());
+    if (const auto* over = actions.empty() ? nullptr : std::get_if<FinishRun>(&actions.back()))
+      return finish(over->stopped);
+    phase_ = Phase::kCollecting;
+    const uint32_t round = machine_->round();
+    Result<Codec> up = codec_of_round(up_, scenario_.compression.error_feedback.warmup, round);
+    if (!up) return fail(std::move(up).error());
+    train_plan_ = {.content = make_plan(PlanKind::kTrain, round, up->spec())};
+    rules_ = UpdateRules{.codec = *std::move(up),
+                         .schema_hash = setup_.schema.hash(),
+                         .elements = setup_.schema.elements(),
+                         .round = round,
+                         .base_version = model_.version(),
+                         .norm_bound = scenario_.strategy.norm_bound,
+                         .largest_examples = setup_.largest_examples,
+                         .weight_shift = fedavg_weight_shift(setup_.largest_examples)};
+    // Where answers come at one virtual time, this order decides who is counted. It is drawn: in
+    // the order of client numbers over-selection would always drop the same clients.
+    std::vector<SendTask> tasks;
+    for (const RoundAction& action : actions)
+      if (const auto* task = std::get_if<SendTask>(&action)) tasks.push_back(*task);
+    Rng(scenario_.seed, Purpose::kTies, round).shuffle(std::span(tasks));
+    open_.clear();
+    for (const SendTask& task : tasks) open_[task.client] = task.task;
+    for (const SendTask& task : tasks) {
+      fates_[task.client] = {task.task, Fate::kOpen};
+      if (hooks_.wanted && !sessions_.contains(task.client)) hooks_.wanted(task.client);
+    }
+    to_hand_out_ = std::move(tasks);
+    hand_out_all();
+    act(actions, nullptr);
+  }
+
+  /// Where clients are woken for a task, nobody begins before all are awake: who was asked before
+  /// would always be faster than a newcomer.
+  void hand_out_all() {
+    const auto ready = [this](const SendTask& task) {
+      const auto found = sessions_.find(task.client);
+      return found != sessions_.end() && found->second.ready;
+    };
+    if (hooks_.wanted && !std::ranges::all_of(to_hand_out_, ready)) return;
+    for (const SendTask& task : std::exchange(to_hand_out_, {})) {
+      if (phase_ == Phase::kCollecting && ready(task))
+        hand_out(sessions_.find(task.client)->second, task.task, train_plan_);
+    }
+  }
+
+  RoundPlan make_plan(PlanKind kind, uint32_t round, std::string codec) const {
+    RoundPlan plan{.kind = kind,
+                   .run_id = setup_.run_id,
+                   .round = round,
+                   .version = model_.version(),
+                   .model_sha256 = model_.sha256(),
+                   .schema_hash = setup_.schema.hash(),
+                   .run_seed = scenario_.seed};
+    plan.cohort = scenario_.fleet.cohort;
+    plan.min_updates = scenario_.fleet.min_updates;
+    plan.codec = std::move(codec);
+    plan.training = scenario_.training;
+    plan.grid_bits = kGridBits;
+    plan.stale_after = scenario_.compression.error_feedback.stale_after;
+    return plan;
+  }
+
+  /// On a worker: the dry decode.
+  void check(size_t index, Upload& upload) {
+    Worker& worker = workers_[index];
+    upload.bytes = upload.transfer.take();
+    upload.sha256 = sha256(std::span<const std::byte>(upload.bytes));
+    Result<CheckedUpdate> checked =
+        check_update(*upload.rules, upload.message, upload.bytes, worker.scratch);
+    if (checked)
+      upload.update = *std::move(checked);
+    else
+      upload.check = std::move(checked).error();
+    book(index, WorkStage::kDecode);
+  }
+
+  void arrived(const SharedUpload& upload) {
+    if (phase_ == Phase::kFinished) return;
+    const UpdateMessage& message = upload->message;
+    Event sent{"update_sent",
+               {{"round", int64_t{upload->rules->round}},
+                {"client", int64_t{message.client}},
+                {"bytes", static_cast<int64_t>(upload->received)},
+                {"dense_bytes", static_cast<int64_t>(4 * setup_.schema.elements())},
+                {"loss", message.report.mean_loss},
+                {"samples", static_cast<int64_t>(message.report.samples_trained)}}};
+    if (upload->update) sent.fields.emplace_back("norm", upload->update->frame.norm());
+    sink_.on(sent);
+    act(machine_->on(UpdateArrived{message, upload->check}, loop_.now()), upload);
+  }
+
+  /// Carries out what the machine decided; `upload` is what it decided on, if anything.
+  void act(const std::vector<RoundAction>& actions, const SharedUpload& upload) {
+    for (const RoundAction& action : actions) {
+      if (const auto* count = std::get_if<CountUpdate>(&action)) {
+        ++summing_;
+        sums_.add(upload);
+        answer(count->message, Fate::kCounted, {}, upload);
+      } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
+        answer(refuse->message, Fate::kRefused, refuse->reason, upload);
+      } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
+        timer_ = loop_.call_at(timer->at, [this] {
+          timer_ = 0;
+          if (phase_ == Phase::kCollecting) act(machine_->on(TimerFired{}, loop_.now()), nullptr);
+        });
+      } else if (std::holds_alternative<CloseRound>(action)) {
+        end_collecting();
+        closing_ = true;
+      } else if (std::holds_alternative<VoidRound>(action)) {
+        end_collecting();
+        closing_ = false;
+      }
+    }
+    close_if_summed();
+  }
+
+  void answer(const UpdateMessage& message, Fate fate, Status reason, const SharedUpload& upload) {
+    const auto open = open_.find(message.client);
+    if (open != open_.end() && open->second == message.task) {
+      open_.erase(open);
+      fates_[message.client] = {message.task, fate};
+    } else if (fates_[message.client].task == message.task &&
+               fates_[message.client].fate == Fate::kOpen) {
+      fates_[message.client].fate = fate;
+    }
+    const auto session = sessions_.find(message.client);
+    if (session == sessions_.end()) return;
+    send(session->second.connection, Verdict{.task = message.task,
+                                             .counted = fate == Fate::kCounted,
+                                             .reason = std::move(reason),
+                                             .frame_sha256 = upload ? upload->sha256 : Digest{}});
+  }
+
+  void summed(const SharedUpload& upload) {
+    --summing_;
+    if (!upload->check.ok()) return fail(upload->check);
+    close_if_summed();
+  }
+
+  void end_collecting() {
+    if (timer_ != 0) loop_.cancel(timer_);
+    timer_ = 0;
+    open_.clear();
+    phase_ = Phase::kEnding;
+    summed_ = false;
+  }
+
+  /// On a worker.
+  void accumulate(size_t index, Upload& upload) {
+    Worker& worker = workers_[index];
+    upload.check = decode_accumulate(upload.update->frame, upload.update->weight, 1.0,
+                                     worker.scratch, worker.sum);
+    book(index, WorkStage::kAggregate);
+  }
+
+  /// Goes on with the end of a round once all that was counted is in the sums.
+  void close_if_summed() {
+    if (phase_ != Phase::kEnding || summed_ || summing_ > 0) return;
+    summed_ = true;
+    if (!closing_) {
+      for (Worker& worker : workers_) worker.sum.clear();
+      return end_round();
+    }
+    auto published = std::make_shared<Result<SharedFrame>>(SharedFrame());
+    const uint32_t round = machine_->round();
+    loop_.run([this, published, round](size_t worker) { *published = publish(worker, round); },
+              [this, published, round] {
+                if (phase_ == Phase::kFinished) return;
+                if (!*published) return fail(std::move(*published).error());
+                version_ = model_.version();
+                sink_.on({"version_published",
+                          {{"round", int64_t{round}},
+                           {"version", int64_t{model_.version()}},
+                           {"delta_bytes", static_cast<int64_t>((**published)->size())},
+                           {"residual_norm", model_.residual_norm()}}});
+                end_round();
+              });
+  }
+
+  /// On a worker, while nothing else touches the model or the sums.
+  Result<SharedFrame> publish(size_t index, uint32_t round) {
+    FixedPointAccumulator& sum = workers_.front().sum;
+    for (size_t w = 1; w < workers_.size(); ++w) {
+      TERN_CHECK_OK(sum.merge(workers_[w].sum));
+      workers_[w].sum.clear();
+    }
+    std::vector<float> step(setup_.schema.elements());
+    sum.mean(step);
+    sum.clear();
+    fedavg_step(scenario_.strategy, optimizer_, step);
+    book(index, WorkStage::kAggregate);
+    TERN_TRY(const Codec down,
+             codec_of_round(down_, scenario_.compression.error_feedback.warmup_down, round));
+    parent_sha256_ = model_.sha256();
+    Result<SharedFrame> frame = model_.publish(step, down, round, workers_[index].scratch);
+    book(index, WorkStage::kEncode);
+    return frame;
+  }
+
+  void end_round() {
+    round_ = machine_->round();
+    if (hooks_.stop_requested && hooks_.stop_requested())
+      (void)machine_->on(StopRequested{}, loop_.now());
+    for (const RoundAction& action : machine_->on(RoundEnded{}, loop_.now()))
+      if (const auto* asked = std::get_if<EvaluateModel>(&action))
+        return evaluate(asked->scheduled);
+    after_round(nullptr);
+  }
+
+  void after_round(const Evaluation* evaluation) {
+    report_control_bytes();
+    if (hooks_.after_round)
+      if (Status status = hooks_.after_round(round_, evaluation); !status.ok())
+        return fail(std::move(status));
+    if (phase_ == Phase::kFinished) return;
+    void_rounds_ = closing_ ? 0 : void_rounds_ + 1;
+    if (void_rounds_ == 0) {
+      phase_ = Phase::kWaiting;
+      loop_.post([this] { begin_if_ready(); });
+      return;
+    }
+    // Whatever made all of them fail may pass.
+    phase_ = Phase::kPausing;
+    const Duration pause =
+        std::min(kVoidPause * (int64_t{1} << std::min(void_rounds_ - 1, 6u)), kLongestVoidPause);
+    loop_.call_at(loop_.now() + pause, [this] {
+      if (phase_ != Phase::kPausing) return;
+      phase_ = Phase::kWaiting;
+      begin_if_ready();
+    });
+  }
+
+  void report_control_bytes() {
+    sink_.on({"control_bytes",
+              {{"round", int64_t{round_}},
+               {"up", static_cast<int64_t>(control_up_)},
+               {"down", static_cast<int64_t>(control_down_)}}});
+    control_up_ = control_down_ = 0;
+  }
+
+  // ---- Evaluation
+
+  void evaluate(bool scheduled) {
+    scheduled_ = scheduled;
+    if (hooks_.evaluate)
+      return hooks_.evaluate(scheduled, [this](Result<std::optional<Evaluation>> evaluation) {
+        if (phase_ == Phase::kFinished) return;
+        if (!evaluation) return fail(std::move(evaluation).error());
+        evaluated(*evaluation ? &**evaluation : nullptr);
+      });
+    reports_.clear();
+    evaluation_tasks_.clear();
+    if (setup_.evaluate_by != EvaluateBy::kNobody)
+      for (const auto& [number, session] : sessions_)
+        if (session.evaluator == (setup_.evaluate_by == EvaluateBy::kAttached) &&
+            session.test_examples > 0)
+          evaluation_tasks_[number] = evaluation_id(scenario_.seed, round_, number);
+    evaluation_plan_ = {.content = make_plan(PlanKind::kEvaluate, round_, "")};
+    timer_ = loop_.call_at(loop_.now() + round_rules().deadline.value_or(kEvaluationTime), [this] {
+      timer_ = 0;
+      evaluation_tasks_.clear();
+      finish_evaluation_if_done();
+    });
+    evaluating_ = true;
+    const auto tasks = evaluation_tasks_;  // a send that fails doesn't change it, but to be safe
+    for (const auto& [number, task] : tasks) {
+      const auto found = sessions_.find(number);
+      if (found != sessions_.end()) hand_out(found->second, task, evaluation_plan_);
+      if (phase_ != Phase::kEnding) return;
+    }
+    finish_evaluation_if_done();
+  }
+
+  void finish_evaluation_if_done() {
+    if (!evaluating_ || !evaluation_tasks_.empty()) return;
+    evaluating_ = false;
+    if (timer_ != 0) loop_.cancel(timer_);
+    timer_ = 0;
+    if (reports_.empty()) return after_round(nullptr);
+    std::vector<EvaluationReport> reports;
+    for (auto& [number, report] : reports_) reports.push_back(std::move(report));
+    const Evaluation evaluation = summarize_reports(reports, setup_.classes, setup_.clients);
+    evaluated(&evaluation);
+  }
+
+  void evaluated(const Evaluation* evaluation) {
+    if (evaluation != nullptr)
+      sink_.on({"model_evaluated",
+                {{"round", int64_t{round_}},
+                 {"scheduled", int64_t{scheduled_}},
+                 {"accuracy", evaluation->accuracy},
+                 {"loss", evaluation->loss}}});
+    after_round(evaluation);
+  }
+
+  // ---- The end
+
+  void finish(bool stopped) {
+    close_all(Goodbye{.finished = !stopped,
+                      .reason = stopped ? "the coordinator was stopped" : "the run is finished"});
+    hooks_.finished(stopped);
+  }
+
+  void fail(Status status) {
+    if (phase_ == Phase::kFinished) return;
+    close_all(Goodbye{.finished = false, .reason = "the run failed"});
+    hooks_.finished(tl::unexpected(std::move(status)));
+  }
+
+  void close_all(const Goodbye& goodbye) {
+    phase_ = Phase::kFinished;
+    if (timer_ != 0) loop_.cancel(timer_);
+    timer_ = 0;
+    for (auto& [number, session] : sessions_) {
+      close(session);
+      send(session.connection, goodbye);
+    }
+    report_control_bytes();
+  }
+
+  void book(size_t worker, WorkStage stage) {
+    if (hooks_.book) hooks_.book(worker, stage);
+  }
+
+  CoordinatorSetup setup_;
+  const Scenario& scenario_;  // setup_'s
+  const CoordinatorHooks hooks_;
+  const Codec up_;
+  const Codec down_;
+  // The loop's thread's; while `publish` runs, that job's.
+  VersionedModel model_;
+  ServerOptimizerState optimizer_;
+  Digest parent_sha256_{};
+  CodecScratch scratch_;         // the loop's thread's
+  uint32_t version_ = 0;         // the loop's thread's copy
+  std::vector<Worker> workers_;  // element w is worker w's while jobs run
+  Loop& loop_;
+  ServerTransport& transport_;
+  const SecretKey& key_;
+  EventSink& sink_;
+  UpdateQueue checks_;
+  UpdateQueue sums_;
+
+  Phase phase_ = Phase::kIdle;
+  uint32_t round_ = 0;
+  std::unordered_map<uint32_t, Session> sessions_;  // by number
+  std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task
+  bool said_waiting_ = false;
+  uint64_t control_up_ = 0, control_down_ = 0;
+
+  // The round at hand.
+  std::optional<RoundMachine> machine_;  // from the first round on
+  std::optional<UpdateRules> rules_;
+  Plan train_plan_;
+  std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
+  std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
+  Loop::TimerId timer_ = 0;
+  size_t summing_ = 0;  // updates on their way into the sums
+  bool closing_ = false, summed_ = false;
+  uint32_t void_rounds_ = 0;  // in a row
+
+  // The evaluation at hand.
+  bool evaluating_ = false, scheduled_ = false;
+  Plan evaluation_plan_;
+  std::map<uint32_t, TaskId> evaluation_tasks_;  // without an answer, by number
+  std::map<uint32_t, EvaluationReport> reports_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Coordinator>> Coordinator::make(CoordinatorSetup setup,
+                                                       CoordinatorHooks hooks, Loop& loop,
+                                                       ServerTransport& transport,
+                                                       const SecretKey& key, EventSink& sink) {
+  TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
+  TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
+  std::vector<float> version_zero(setup.schema.elements());
+  initialize_parameters(setup.schema, setup.scenario.seed, kGridBits, version_zero);
+  const bool initial = !setup.initial.empty();
+  auto driver =
+      std::make_unique<Driver>(std::move(setup), std::move(hooks), std::move(up), std::move(down),
+                               std::move(version_zero), loop, transport, key, sink);
+  if (initial) TERN_CHECK_OK(driver->publish_initial());
+  return std::unique_ptr<Coordinator>(std::move(driver));
+}
+
+}  // namespace tern

@@ -1,0 +1,110 @@
+/// The coordinator of a run: carries out what the round machine decides, over any transport and any
+/// loop. The daemon gives it ZeroMQ and real time, simulations whatever they simulate; this code is
+/// the same.
+///
+/// A client is known by its key. Sessions open with Hello and Welcome; a new Hello from the same
+/// client replaces its older connection, and an open task is handed out again. Membership is asked
+/// for every packet, so a revoked client is cut off in the middle of a session.
+///
+/// Everything that takes long (dry decode, summing, encoding a version) runs on the loop's workers.
+/// Threads: the loop's thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/event.h"
+#include "base/loop.h"
+#include "base/parameter_schema.h"
+#include "base/status.h"
+#include "base/work_clock.h"
+#include "config/scenario.h"
+#include "coordinator/strategies/fedavg.h"
+#include "coordinator/versions.h"
+#include "coordinator/views/evaluation.h"
+#include "proto/keys.h"
+#include "proto/transport.h"
+
+namespace tern {
+
+/// Who a peer is.
+struct Member {
+  bool evaluator = false;
+  uint32_t number = 0;  ///< client number; evaluators go on from where clients end
+};
+/// Nothing for strangers and for revoked keys.
+using Membership = std::function<std::optional<Member>(const PeerKey&)>;
+
+/// Who evaluates published models.
+enum class EvaluateBy { kClients, kAttached, kNobody };
+
+struct CoordinatorSetup {
+  Scenario scenario;
+  ParameterSchema schema;
+  uint32_t classes = 0;
+  std::vector<float> initial;  ///< on the grid; empty: the run starts from the seed
+  uint32_t clients = 0;
+  Membership membership;
+  uint64_t run_id = 0;
+  size_t workers = 1;  ///< of the loop
+  /// Of one client; 0: the most that clients announce before the first round.
+  uint32_t largest_examples = 0;
+  uint32_t start_when = 0;        ///< clients to wait for before the first round
+  bool everyone_is_there = true;  /// simulations: any client can be asked, whoever is connected
+  Duration plan_lifetime = std::chrono::minutes(10);
+  EvaluateBy evaluate_by = EvaluateBy::kClients;
+  /// In one process a diverging model or a fault is worth stopping for: a task that fails with
+  /// kOutOfRange or kInternal ends the run.
+  bool stop_on_failure = false;
+};
+
+/// What a coordinator asks of whoever runs it. All but `finished` may be empty.
+struct CoordinatorHooks {
+  using Evaluated = std::function<void(Result<std::optional<Evaluation>>)>;
+  /// Evaluates the published model in place of evaluators and clients; calls back once.
+  std::function<void(bool scheduled, Evaluated)> evaluate;
+  /// At the end of each round, after its evaluation if there was one; an error ends the run.
+  std::function<Status(uint32_t round, const Evaluation*)> after_round;
+  /// A client that is not connected has a task.
+  std::function<void(uint32_t client)> wanted;
+  /// Asked at the end of each round.
+  std::function<bool()> stop_requested;
+  /// A worker has spent its time since its last call on this.
+  std::function<void(size_t worker, WorkStage)> book;
+  /// The run is over; `stopped` before its last round.
+  std::function<void(Result<bool> stopped)> finished;
+};
+
+/// Everything that a coordinator needs to go on from the end of a round.
+struct CoordinatorState {
+  uint32_t round = 0;  ///< the last one that ended
+  VersionsState model;
+  ServerOptimizerState optimizer;
+};
+
+class Coordinator : public ServerTransport::Handler {
+ public:
+  /// loop, transport, key and sink outlive the coordinator. Errors: those of the codecs and of the
+  /// initial model.
+  static Result<std::unique_ptr<Coordinator>> make(CoordinatorSetup setup, CoordinatorHooks hooks,
+                                                   Loop& loop, ServerTransport& transport,
+                                                   const SecretKey& key, EventSink& sink);
+  /// Goes on from a saved state; before start(). Errors: kCorrupt.
+  virtual Status restore(CoordinatorState state) = 0;
+  /// Opens for clients and begins as soon as enough are there. Events: client_joined, peer_refused,
+  /// clock_skew, waiting_for_clients, round_started, download_sent, update_sent, update_counted,
+  /// update_refused, task_failed, round_closed or round_void, version_published, model_evaluated,
+  /// control_bytes, run_finished.
+  virtual void start() = 0;
+  /// Ends the run now: the round at hand is void.
+  virtual void stop() = 0;
+
+  virtual uint32_t round() const = 0;  ///< the last one that ended
+  virtual const VersionedModel& model() const = 0;
+  virtual CoordinatorState state() const = 0;
+};
+
+}  // namespace tern

@@ -1,0 +1,279 @@
+#include "coordinator/daemon/coordinator_daemon.h"
+
+#include <asio/signal_set.hpp>
+#include <csignal>
+#include <random>
+#include <thread>
+
+#include "base/durable_file.h"
+#include "base/safetensors.h"
+#include "base/thread_pool.h"
+#include "config/deployment.h"
+#include "config/model_card.h"
+#include "coordinator/client_registry.h"
+#include "coordinator/coordinator.h"
+#include "coordinator/views/metrics.h"
+#include "coordinator/views/run_folder.h"
+#include "coordinator/views/summary.h"
+#include "proto/net/asio_loop.h"
+#include "proto/net/zmq_server.h"
+
+namespace tern {
+
+namespace {
+
+/// How long clients get to take what was sent last.
+constexpr Duration kFarewell = std::chrono::seconds(1);
+
+/// Runs, too, are told apart by more than their seed: a client's memory is of one run.
+uint64_t random_run_id() {
+  std::random_device source;
+  return uint64_t{source()} << 32 | source() | 1;
+}
+
+EvaluateBy evaluate_by(const std::string& name) {
+  if (name == "attached") return EvaluateBy::kAttached;
+  return name == "none" ? EvaluateBy::kNobody : EvaluateBy::kClients;
+}
+
+Result<std::vector<float>> read_initial(const std::string& path, const ParameterSchema& schema) {
+  std::vector<float> parameters;
+  if (path.empty()) return parameters;
+  parameters.resize(schema.elements());
+  TERN_TRY(const std::vector<std::byte> file, read_file(path));
+  TERN_CHECK_OK(from_safetensors(file, schema, parameters));
+  TERN_CHECK_OK(round_to_grid(parameters));
+  return parameters;
+}
+
+/// The list of clients as it is now: read again on SIGHUP.
+class Members {
+ public:
+  Members(std::string file, ClientRegistry registry)
+      : file_(std::move(file)), registry_(std::move(registry)) {
+    number_evaluators();
+  }
+
+  uint32_t clients() const { return registry_.clients(); }
+  std::optional<Member> find(const PeerKey& key) const {
+    const RegisteredPeer* const peer = registry_.find(key);
+    if (peer == nullptr || peer->revoked) return std::nullopt;
+    if (peer->role == RegisteredPeer::Role::kClient) return Member{.number = peer->number};
+    return Member{.evaluator = true, .number = evaluators_.at(key)};
+  }
+  /// Errors: the list stays as it was.
+  Status reload() {
+    TERN_TRY(ClientRegistry registry, ClientRegistry::load(file_));
+    if (registry.clients() != registry_.clients())
+      return Status(Code::kInvalidArgument,
+                    fmt::format("has {} clients, this run began with {}: who comes new takes part "
+                                "in the next run",
+                                registry.clients(), registry_.clients()),
+                    {.file = file_});
+    registry_ = std::move(registry);
+    number_evaluators();
+    return {};
+  }
+
+ private:
+  void number_evaluators() {
+    evaluators_.clear();
+    uint32_t number = registry_.clients();
+    for (const RegisteredPeer& peer : registry_.peers())
+      if (peer.role == RegisteredPeer::Role::kEvaluator) evaluators_[peer.key.curve] = number++;
+  }
+
+  std::string file_;
+  ClientRegistry registry_;
+  std::map<PeerKey, uint32_t> evaluators_;
+};
+
+/// What one run of the daemon is made of; members in the order in which they need each other.
+class Daemon {
+ public:
+  Daemon(const Scenario& scenario, ParameterSchema schema, Members members, SecretKey key,
+         RunFolder folder, const CoordinatorDaemonOptions& options)
+      : scenario_(scenario),
+        schema_(std::move(schema)),
+        members_(std::move(members)),
+        key_(std::move(key)),
+        folder_(std::move(folder)),
+        run_id_(random_run_id()),
+        log_(stderr, fmt::format("{:016x}", run_id_), {.least = options.log_level}),
+        metrics_(scenario.target),
+        work_clock_(std::max(1u, std::thread::hardware_concurrency())),
+        pool_(std::make_unique<ThreadPool>(
+            std::max(1u, std::thread::hardware_concurrency()),
+            ThreadPool::Hooks{
+                .job_begins = [this](size_t w) { work_clock_.book(w, WorkStage::kIdle); },
+                .job_ended = [this](size_t w) { work_clock_.book(w, WorkStage::kOther); }})),
+        loop_(*pool_) {
+    events_.add(metrics_);
+    events_.add(log_);
+  }
+  ~Daemon() { pool_.reset(); }  // first: its jobs use all the rest
+
+  Status open(std::vector<float> initial, uint32_t classes,
+              const CoordinatorDaemonOptions& options) {
+    ZmqServerOptions server{.listen = scenario_.server.listen};
+    server.own = {key_.public_key().curve, key_.curve_secret()};
+    server.allow = [this](const PeerKey& peer) { return members_.find(peer).has_value(); };
+    server.without_zap_handler_for_test = options.without_zap_handler;
+    server.refused = [this](const RefusedPeer& peer) {
+      events_.on({"handshake_refused",
+                  {{"address", peer.address},
+                   {"key", to_hex(peer.key)},
+                   {"reason", "its key is not on the list, or was revoked"}}});
+    };
+    TERN_TRY(server_, ZmqServer::open(loop_, std::move(server)));
+    CoordinatorSetup setup{.scenario = scenario_, .schema = schema_};
+    setup.classes = classes;
+    setup.initial = std::move(initial);
+    setup.clients = members_.clients();
+    setup.membership = [this](const PeerKey& peer) { return members_.find(peer); };
+    setup.run_id = run_id_;
+    setup.workers = pool_->size();
+    setup.largest_examples = scenario_.fleet.max_examples;
+    setup.start_when = scenario_.server.start_when;
+    setup.everyone_is_there = false;
+    setup.plan_lifetime = std::chrono::duration_cast<Duration>(
+        std::chrono::duration<double>(scenario_.server.plan_lifetime_seconds));
+    setup.evaluate_by = evaluate_by(scenario_.server.evaluate);
+    CoordinatorHooks hooks;
+    hooks.after_round = [this](uint32_t, const Evaluation* evaluation) {
+      return after_round(evaluation);
+    };
+    hooks.book = [this](size_t worker, WorkStage stage) { work_clock_.book(worker, stage); };
+    hooks.finished = [this](Result<bool> stopped) {
+      stopped_ = std::move(stopped);
+      loop_.call_at(loop_.now() + kFarewell, [this] { loop_.stop(); });
+    };
+    TERN_TRY(coordinator_,
+             Coordinator::make(std::move(setup), std::move(hooks), loop_, *server_, key_, events_));
+    TERN_CHECK_OK(folder_.begin_metrics({}));
+    return write_durably(folder_.file("scenario.toml"),
+                         std::string_view(print_scenario(scenario_)));
+  }
+
+  Result<DaemonResult> run() {
+    events_.on({"listening",
+                {{"endpoint", server_->endpoint()},
+                 {"clients", int64_t{members_.clients()}},
+                 {"model", scenario_.model.name},
+                 {"self_probe", "passed"}}});
+    wait_for_signal();
+    wait_for_hangup();
+    coordinator_->start();
+    loop_.run();
+    pool_->wait_until_idle();
+    if (!stopped_) return error(Code::kInternal, "the loop ended before the run");
+    if (!*stopped_) return stopped_->error();
+    DaemonResult result{.summary = summary(), .interrupted = **stopped_};
+    TERN_CHECK_OK(write_results(folder_, {.scenario = scenario_,
+                                          .schema = schema_,
+                                          .model = coordinator_->model(),
+                                          .rows = metrics_.rows(),
+                                          .summary = result.summary,
+                                          .evaluation = evaluation_ ? &*evaluation_ : nullptr}));
+    return result;
+  }
+
+ private:
+  Status after_round(const Evaluation* evaluation) {
+    if (evaluation != nullptr) evaluation_ = *evaluation;
+    const TcpBytes wire = server_->wire_bytes();
+    events_.on({"wire_bytes",
+                {{"up", static_cast<int64_t>(wire.in)}, {"down", static_cast<int64_t>(wire.out)}}});
+    return folder_.append(metrics_.finish_round(seconds(loop_.now())));
+  }
+
+  nlohmann::ordered_json summary() const {
+    std::vector<StageSeconds> spent = stage_seconds(work_clock_.totals());
+    // Training and evaluation take the clients' time.
+    std::erase_if(spent, [](const StageSeconds& stage) {
+      return stage.stage == kWorkStageNames[static_cast<size_t>(WorkStage::kTrain)] ||
+             stage.stage == kWorkStageNames[static_cast<size_t>(WorkStage::kEvaluate)];
+    });
+    return make_summary({.scenario = scenario_,
+                         .totals = metrics_.totals(),
+                         .rounds = coordinator_->round(),
+                         .parameters = schema_.elements(),
+                         .model_sha256 = coordinator_->model().sha256(),
+                         .evaluation = evaluation_ ? &*evaluation_ : nullptr,
+                         .wall_seconds = seconds(loop_.now()),
+                         .stage_seconds = spent,
+                         .workers = pool_->size()});
+  }
+
+  void wait_for_signal() {
+    signals_.async_wait([this](const asio::error_code& failure, int number) {
+      if (failure) return;
+      signals_.clear();  // the next one ends the program as usual
+      events_.on({"signal", {{"name", number == SIGTERM ? "SIGTERM" : "SIGINT"}}});
+      coordinator_->stop();
+    });
+  }
+
+  void wait_for_hangup() {
+    hangup_.async_wait([this](const asio::error_code& failure, int) {
+      if (failure) return;
+      const Status status = members_.reload();
+      if (status.ok())
+        events_.on({"clients_reloaded", {{"clients", int64_t{members_.clients()}}}});
+      else
+        events_.on({"clients_not_reloaded", {{"reason", status.describe()}}});
+      wait_for_hangup();
+    });
+  }
+
+  const Scenario scenario_;
+  const ParameterSchema schema_;
+  Members members_;
+  const SecretKey key_;
+  RunFolder folder_;
+  const uint64_t run_id_;
+  LogView log_;
+  MetricsView metrics_;
+  EventFan events_;
+  WorkClock work_clock_;
+  std::unique_ptr<ThreadPool> pool_;
+  AsioLoop loop_;
+  asio::signal_set signals_{loop_.context(), SIGTERM, SIGINT};
+  asio::signal_set hangup_{loop_.context(), SIGHUP};
+  std::unique_ptr<ZmqServer> server_;
+  std::unique_ptr<Coordinator> coordinator_;
+  std::optional<Result<bool>> stopped_;
+  std::optional<Evaluation> evaluation_;
+};
+
+}  // namespace
+
+Result<DaemonResult> run_coordinator(const LoadedScenario& loaded,
+                                     const CoordinatorDaemonOptions& options) {
+  Scenario scenario = loaded.scenario;
+  TERN_CHECK_OK(check_server(scenario));
+  TERN_TRY(const TaskShape shape, task_shape(scenario));
+  TERN_TRY(ParameterSchema schema, model_schema(scenario.model.name, shape));
+  TERN_TRY(SecretKey key, SecretKey::load(scenario.server.key));
+  TERN_TRY(ClientRegistry registry, ClientRegistry::load(scenario.server.clients));
+  if (scenario.fleet.clients != 0 && scenario.fleet.clients != registry.clients())
+    return Status(Code::kInvalidArgument,
+                  fmt::format("is {}, but {} lists {}", scenario.fleet.clients,
+                              scenario.server.clients, registry.clients()),
+                  {.key = "fleet.clients"});
+  scenario.fleet.clients = registry.clients();
+  if (clients_asked(scenario.fleet) > registry.clients())
+    return Status(Code::kInvalidArgument,
+                  fmt::format("a round asks {} clients, {} lists {}", clients_asked(scenario.fleet),
+                              scenario.server.clients, registry.clients()),
+                  {.key = "fleet.cohort"});
+  TERN_TRY(std::vector<float> initial, read_initial(scenario.model.initial, schema));
+  raise_descriptor_limit();
+  TERN_TRY(RunFolder folder, RunFolder::open(scenario.server.state_dir, false));
+  Daemon daemon(scenario, std::move(schema), Members(scenario.server.clients, std::move(registry)),
+                std::move(key), std::move(folder), options);
+  TERN_CHECK_OK(daemon.open(std::move(initial), static_cast<uint32_t>(shape.classes), options));
+  return daemon.run();
+}
+
+}  // namespace tern

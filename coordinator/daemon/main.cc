@@ -1,0 +1,67 @@
+#include <CLI/CLI.hpp>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "base/program.h"
+#include "base/version.h"
+#include "config/load.h"
+#include "coordinator/daemon/coordinator_daemon.h"
+#include "coordinator/views/summary.h"
+
+int main(int argc, char** argv) {
+  using namespace tern;
+  CLI::App program{"The coordinator of a federated run: serves the clients on its list.",
+                   "tern-coordinator"};
+  program.set_version_flag("--version", std::string("tern-coordinator ") + kVersion);
+  std::string file;
+  std::vector<std::string> set;
+  LogLevel level = LogLevel::kInfo;
+  bool json = false, check = false;
+  CoordinatorDaemonOptions options;
+  program.add_option("FILE", file, "Scenario with a [server] table, a TOML file")->required();
+  program.add_option("--set", set, "Override a key, e.g. --set rounds=20")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  program.add_option("--log", level, "Least level that is logged: debug, info or warn [info]")
+      ->transform(CLI::CheckedTransformer(
+          std::map<std::string, LogLevel>{
+              {"debug", LogLevel::kDebug}, {"info", LogLevel::kInfo}, {"warn", LogLevel::kWarn}},
+          CLI::ignore_case))
+      ->type_name("LEVEL");
+  program.add_flag("--check", check, "Print the resolved scenario, and stop");
+  program.add_flag("--json", json, "The summary as one JSON object on stdout");
+  program.add_flag("--test-without-zap-handler", options.without_zap_handler)->group("");
+  program.footer(
+      "The log goes to stderr. SIGTERM or Ctrl-C ends the run now: the round at hand is void, "
+      "clients are told, results are written. SIGHUP reads the list of clients again: who is "
+      "revoked there is cut off at once.\n"
+      "Examples:\n"
+      "  tern keys new coordinator.key\n"
+      "  tern keys allow clients.list tern1-... --name edge-1\n"
+      "  tern-coordinator run.toml\n"
+      "  tern-coordinator run.toml --set server.listen=tcp://127.0.0.1:7700 --json\n"
+      "Exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted (results written).");
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& problem) {
+    if (problem.get_exit_code() != 0 && json)
+      return cli::fail(Status(Code::kInvalidArgument, problem.what()), true);
+    return program.exit(problem) == 0 ? cli::finish_output(cli::kOk) : cli::kBadInput;
+  }
+  try {
+    options.log_level = level;
+    const Result<LoadedScenario> loaded = load_with_overrides(file, set);
+    if (!loaded) return cli::fail(loaded.error(), json);
+    if (check) {
+      fmt::print("{}", print_scenario(loaded->scenario));
+      return cli::finish_output(cli::kOk);
+    }
+    const Result<DaemonResult> result = run_coordinator(*loaded, options);
+    if (!result) return cli::fail(loaded->locate(result.error()), json);
+    fmt::print("{}", json ? result->summary.dump(2) + "\n" : summary_table(result->summary));
+    return cli::finish_output(result->interrupted ? cli::kInterrupted : cli::kOk);
+  } catch (const std::exception& problem) {
+    return cli::fail(Status(Code::kInternal, problem.what()), json);
+  }
+}

@@ -1,0 +1,155 @@
+#include "coordinator/views/metrics.h"
+
+#include <utility>
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+ordered_json or_null(const std::optional<uint64_t>& value) {
+  return value ? ordered_json(*value) : ordered_json(nullptr);
+}
+
+std::optional<uint64_t> none_or(const ordered_json& json) {
+  return json.is_null() ? std::nullopt : std::optional(json.get<uint64_t>());
+}
+
+}  // namespace
+
+ordered_json to_json(const RunTotals& totals) {
+  ordered_json json{{"bytes_up", totals.bytes_up},
+                    {"bytes_down", totals.bytes_down},
+                    {"control_up", totals.control_up},
+                    {"control_down", totals.control_down},
+                    {"wire_up", or_null(totals.wire_up)},
+                    {"wire_down", or_null(totals.wire_down)},
+                    {"dense_up", totals.dense_up},
+                    {"dense_down", totals.dense_down},
+                    {"client_trainings", totals.client_trainings},
+                    {"samples_trained", totals.samples_trained},
+                    {"void_rounds", totals.void_rounds},
+                    {"evaluations", ordered_json::array()},
+                    {"reached", nullptr}};
+  for (const auto& point : totals.evaluations)
+    json["evaluations"].push_back({point.round, point.accuracy, point.loss});
+  if (totals.reached)
+    json["reached"] = {totals.reached->round, totals.reached->bytes_up, totals.reached->bytes_down};
+  return json;
+}
+
+RunTotals totals_from_json(const ordered_json& json) {
+  RunTotals totals{.bytes_up = json.at("bytes_up"),
+                   .bytes_down = json.at("bytes_down"),
+                   .control_up = json.at("control_up"),
+                   .control_down = json.at("control_down"),
+                   .wire_up = none_or(json.at("wire_up")),
+                   .wire_down = none_or(json.at("wire_down")),
+                   .dense_up = json.at("dense_up"),
+                   .dense_down = json.at("dense_down"),
+                   .client_trainings = json.at("client_trainings"),
+                   .samples_trained = json.at("samples_trained"),
+                   .void_rounds = json.at("void_rounds"),
+                   .evaluations = {},
+                   .reached = {}};
+  for (const auto& point : json.at("evaluations"))
+    totals.evaluations.push_back({point.at(0), point.at(1), point.at(2)});
+  const auto& reached = json.at("reached");
+  if (!reached.is_null())
+    totals.reached = RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2)};
+  return totals;
+}
+
+void MetricsView::on(const Event& event) {
+  const auto whole = [&](std::string_view field) {
+    return static_cast<uint64_t>(event.number(field));
+  };
+  if (event.name == "round_started") {
+    row_ = {{"round", whole("round")}, {"cohort", whole("asked")}};
+    loss_sum_ = norm_sum_ = 0;
+    norms_ = updates_ = round_up_ = round_down_ = 0;
+    counted_ = refused_ = failed_ = 0;
+  } else if (event.name == "download_sent") {
+    round_down_ += whole("bytes");
+    totals_.bytes_down += whole("bytes");
+    totals_.dense_down += whole("dense_bytes");
+  } else if (event.name == "update_sent") {
+    ++updates_;
+    loss_sum_ += event.number("loss");
+    if (event.has("norm")) {
+      norm_sum_ += event.number("norm");
+      ++norms_;
+    }
+    round_up_ += whole("bytes");
+    totals_.bytes_up += whole("bytes");
+    totals_.dense_up += whole("dense_bytes");
+    ++totals_.client_trainings;
+    totals_.samples_trained += whole("samples");
+  } else if (event.name == "control_bytes") {
+    round_control_up_ += whole("up");
+    round_control_down_ += whole("down");
+    totals_.control_up += whole("up");
+    totals_.control_down += whole("down");
+  } else if (event.name == "wire_bytes") {
+    totals_.wire_up = whole("up");
+    totals_.wire_down = whole("down");
+  } else if (event.name == "update_counted") {
+    ++counted_;
+  } else if (event.name == "update_refused") {
+    ++refused_;
+  } else if (event.name == "task_failed") {
+    ++failed_;
+  } else if (event.name == "round_void") {
+    row_["void"] = true;
+    ++totals_.void_rounds;
+  } else if (event.name == "version_published") {
+    row_["version"] = whole("version");
+    row_["delta_bytes"] = whole("delta_bytes");
+    row_["residual_norm"] = event.number("residual_norm");
+  } else if (event.name == "model_evaluated" && whole("scheduled") == 1) {
+    // An evaluation that only an interruption caused must not count: a resumed run has none.
+    const auto round = static_cast<uint32_t>(whole("round"));
+    const double accuracy = event.number("accuracy"), loss = event.number("loss");
+    row_["accuracy"] = accuracy;
+    row_["loss"] = loss;
+    totals_.evaluations.push_back({round, accuracy, loss});
+    if (target_.accuracy && accuracy >= *target_.accuracy && !totals_.reached)
+      totals_.reached = RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down};
+  }
+}
+
+const ordered_json& MetricsView::finish_round(double wall_seconds) {
+  const auto mean = [](double sum, uint64_t count) {
+    return count > 0 ? ordered_json(sum / static_cast<double>(count)) : ordered_json(nullptr);
+  };
+  const auto known = [this](const char* key, ordered_json otherwise) {
+    return row_.contains(key) ? row_[key] : std::move(otherwise);
+  };
+  rows_.push_back({{"round", row_["round"]},
+                   {"cohort", row_["cohort"]},
+                   {"updates", counted_},
+                   {"refused", refused_},
+                   {"failed", failed_},
+                   {"void", known("void", false)},
+                   {"version", known("version", nullptr)},
+                   {"bytes_up", round_up_},
+                   {"bytes_down", round_down_},
+                   {"control_up", std::exchange(round_control_up_, 0)},
+                   {"control_down", std::exchange(round_control_down_, 0)},
+                   {"delta_bytes", known("delta_bytes", nullptr)},
+                   {"train_loss", mean(loss_sum_, updates_)},
+                   {"update_norm", mean(norm_sum_, norms_)},
+                   {"residual_norm", known("residual_norm", nullptr)},
+                   {"accuracy", known("accuracy", nullptr)},
+                   {"loss", known("loss", nullptr)},
+                   {"seconds", wall_seconds}});
+  return rows_.back();
+}
+
+void MetricsView::restore(RunTotals totals, std::vector<ordered_json> rows) {
+  totals_ = std::move(totals);
+  rows_ = std::move(rows);
+}
+
+}  // namespace tern

@@ -1,0 +1,63 @@
+#include "coordinator/views/metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace tern {
+namespace {
+
+using nlohmann::ordered_json;
+
+Event bytes(std::string_view name, int64_t up, int64_t down) {
+  return {name, {{"round", int64_t{1}}, {"up", up}, {"down", down}}};
+}
+
+TEST(Metrics, EveryControlByteIsInOneRow) {
+  MetricsView view({});
+  view.on(bytes("control_bytes", 5, 3));  // clients that join before the first round
+  view.on({"round_started", {{"round", int64_t{1}}, {"asked", int64_t{2}}}});
+  view.on(bytes("control_bytes", 10, 20));
+  view.on(bytes("control_bytes", 1, 2));
+  EXPECT_EQ(view.finish_round(1)["control_up"], 16);
+  EXPECT_EQ(view.rows().back()["control_down"], 25);
+  view.on(bytes("control_bytes", 4, 0));
+  view.on({"round_started", {{"round", int64_t{2}}, {"asked", int64_t{2}}}});
+  EXPECT_EQ(view.finish_round(2)["control_up"], 4);
+  EXPECT_EQ(view.totals().control_up, 20u);
+  EXPECT_EQ(view.totals().control_down, 25u);
+  EXPECT_EQ(view.totals().bytes_up, 0u) << "frames are counted apart";
+}
+
+TEST(Metrics, BytesOfTheWireAreTheLastTotals) {
+  MetricsView view({});
+  EXPECT_FALSE(view.totals().wire_up);
+  view.on(bytes("wire_bytes", 100, 200));
+  view.on(bytes("wire_bytes", 150, 260));
+  EXPECT_EQ(view.totals().wire_up, 150u);
+  EXPECT_EQ(view.totals().wire_down, 260u);
+}
+
+TEST(Metrics, TotalsSurviveAsJson) {
+  RunTotals totals{.bytes_up = 1,
+                   .bytes_down = 2,
+                   .control_up = 3,
+                   .control_down = 4,
+                   .dense_up = 5,
+                   .dense_down = 6,
+                   .client_trainings = 7,
+                   .samples_trained = 8,
+                   .void_rounds = 9,
+                   .evaluations = {{10, 0.5, 1.5}}};
+  EXPECT_TRUE(to_json(totals)["wire_up"].is_null());
+  EXPECT_EQ(to_json(totals_from_json(to_json(totals))), to_json(totals));
+  totals.wire_up = 11;
+  totals.wire_down = 0;
+  totals.reached = RunTotals::Reached{12, 13, 14};
+  const RunTotals again = totals_from_json(to_json(totals));
+  EXPECT_EQ(to_json(again), to_json(totals));
+  EXPECT_EQ(again.wire_down, 0u);
+  EXPECT_EQ(again.control_down, 4u);
+}
+
+}  // namespace
+}  // namespace tern
