@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "base/status.h"
+#include "coordinator/views/metrics.h"
 #include "simulations/fleet.h"
-#include "simulations/metrics.h"
 
 namespace tern {
 

@@ -1,12 +1,11 @@
-/// A coordinator and its clients in one process. The protocol is that of the daemons: the same
-/// RoundMachine, the same SessionMachine, every update and delta through real frames and parts.
-/// What the fleet adds is the driver: it carries out the machines' actions on a worker pool and
-/// hands the answers back in an order that the seed decides, so that the result doesn't depend on
-/// which worker was faster.
+/// A coordinator and its clients in one process: the daemons' Coordinator and ClientSession over a
+/// transport in memory on a virtual clock, or over encrypted sockets in real time. What the fleet
+/// adds is the world around them: workers with a trainer each, clients that come into being when
+/// they are first asked, and one store for what clients remember.
 ///
 /// One copy of each version is decoded, by the client's code from the coordinator's frames, and
-/// shared by all clients that hold the version: they would hold the same bits. Each client is
-/// charged its own missing deltas or snapshot.
+/// shared by all clients that hold the version: they would hold the same bits. Each client
+/// downloads its own missing deltas or snapshot.
 #pragma once
 
 #include <atomic>
@@ -18,12 +17,12 @@
 
 #include "base/event.h"
 #include "base/status.h"
+#include "base/work_clock.h"
 #include "client/client_store.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
-#include "simulations/evaluation.h"
+#include "coordinator/views/evaluation.h"
 #include "simulations/prepare.h"
-#include "simulations/work_clock.h"
 
 namespace tern {
 
@@ -35,6 +34,12 @@ struct FleetState {
   std::map<uint32_t, ClientState> clients;
 };
 
+enum class FleetTransport {
+  kMemory,  ///< virtual time; a run is a function of its scenario
+  kZmq      ///< CURVE over loopback in real time: deadlines are real, and where over-selection lets
+            ///< time decide who is counted, so does the model
+};
+
 class Fleet {
  public:
   /// Called at the end of each round, after its evaluation if there was one; an error ends the run.
@@ -42,15 +47,14 @@ class Fleet {
 
   /// `sink` outlives the fleet. Errors: those of the model and the codecs.
   static Result<std::unique_ptr<Fleet>> make(const PreparedScenario& prepared, size_t workers,
-                                             EventSink& sink);
+                                             FleetTransport transport, EventSink& sink);
   virtual ~Fleet() = default;
 
   /// Goes on from a saved state. Errors: kCorrupt.
   virtual Status restore(FleetState state) = 0;
   /// Runs to the last round, or to the end of the round in which `stop` becomes true. Gives whether
-  /// it was stopped. Events: round_started, download_sent, update_sent, update_counted,
-  /// update_refused, task_failed, round_closed or round_void, version_published, model_evaluated,
-  /// run_finished. Errors: kOutOfRange when training diverges, and those of the hook.
+  /// it was stopped. Events: those of Coordinator, and over sockets wire_bytes. Errors: kOutOfRange
+  /// when training diverges, and those of the hook.
   virtual Result<bool> run(const std::atomic<bool>& stop, const RoundHook& after_round) = 0;
 
   virtual uint32_t round() const = 0;

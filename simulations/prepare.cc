@@ -7,9 +7,11 @@
 #include "base/safetensors.h"
 #include "base/sha256.h"
 #include "compression/updates/error_feedback.h"
+#include "config/model_card.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
 #include "learning/dataset.h"
+#include "learning/deal.h"
 #include "learning/partition.h"
 #include "proto/parts.h"
 
@@ -40,47 +42,51 @@ Result<std::vector<float>> read_initial(const std::string& path, const Parameter
   return parameters;
 }
 
+/// What the scenario says of the shape of the data, for those who don't have them, is true.
+Status check_shape_given(const ModelConfig& model, const TaskShape& shape) {
+  if (const std::string input = input_shape_text(shape.input);
+      !model.input.empty() && model.input != input)
+    return Status(Code::kInvalidArgument,
+                  fmt::format("is {}, but the data have {}", model.input, input),
+                  {.key = "model.input"});
+  if (model.classes != 0 && model.classes != shape.classes)
+    return Status(Code::kInvalidArgument,
+                  fmt::format("is {}, but the data have {}", model.classes, shape.classes),
+                  {.key = "model.classes"});
+  return {};
+}
+
 }  // namespace
 
 Result<PreparedScenario> prepare(const Scenario& original) {
   PreparedScenario prepared{.scenario = original};
   Scenario& scenario = prepared.scenario;
   FleetConfig& fleet = scenario.fleet;
-  const Result<PartitionRule> rule = parse_partition(scenario.data.partition);
-  if (!rule) return at_key(rule.error(), "data.partition");
+  if (const Result<PartitionRule> rule = parse_partition(scenario.data.partition); !rule)
+    return at_key(rule.error(), "data.partition");
   TERN_TRY(DataBundle data, load_data(scenario.data, scenario.seed));
-  if (rule->kind == PartitionRule::Kind::kNatural) {
-    const auto natural = static_cast<uint32_t>(data.client_names.size());
-    if (fleet.clients != 0 && fleet.clients != natural)
-      return Status(Code::kInvalidArgument,
-                    fmt::format("is {}, but the data have {} natural clients; leave it out",
-                                fleet.clients, natural),
-                    {.key = "fleet.clients"});
-    fleet.clients = natural;
-  }
+  TERN_CHECK_OK(check_shape_given(scenario.model, data.shape));
+  TERN_TRY(fleet.clients, fleet_size(scenario, data));
   if (clients_asked(fleet) > fleet.clients)
     return Status(
         Code::kInvalidArgument,
         fmt::format("a round asks {} clients (cohort {} x over_select {}), the fleet has {}",
                     clients_asked(fleet), fleet.cohort, fleet.over_select, fleet.clients),
         {.key = "fleet.cohort"});
-  PartitionRequest request{.labels = data.train.labels,
-                           .natural_client = data.train.client,
-                           .classes = static_cast<uint32_t>(data.shape.classes),
-                           .clients = fleet.clients,
-                           .seed = scenario.seed};
-  Result<std::vector<std::vector<uint32_t>>> clients = partition(*rule, request);
-  if (!clients) return at_key(std::move(clients).error(), "data.partition");
-  request.labels = data.test.labels;
-  request.natural_client = data.test.client;
-  request.for_test = true;
-  Result<std::vector<std::vector<uint32_t>>> test_clients = partition(*rule, request);
-  if (!test_clients) return at_key(std::move(test_clients).error(), "data.partition");
-  prepared.test_clients = *std::move(test_clients);
+  TERN_TRY(Deal deal, deal_examples(scenario, data));
+  prepared.test_clients = std::move(deal.test);
 
-  for (const auto& client : *clients)
+  for (const auto& client : deal.train)
     prepared.largest_examples =
         std::max(prepared.largest_examples, static_cast<uint32_t>(client.size()));
+  if (fleet.max_examples != 0) {
+    if (prepared.largest_examples > fleet.max_examples)
+      return Status(Code::kInvalidArgument,
+                    fmt::format("is {}, but there is a client with {} examples", fleet.max_examples,
+                                prepared.largest_examples),
+                    {.key = "fleet.max_examples"});
+    prepared.largest_examples = fleet.max_examples;
+  }
   const uint32_t largest_weight =
       fedavg_weight(prepared.largest_examples, fedavg_weight_shift(prepared.largest_examples));
   prepared.bounds = {.norm_bound = scenario.strategy.norm_bound,
@@ -89,7 +95,7 @@ Result<PreparedScenario> prepare(const Scenario& original) {
     return at_key(fits.error(), "strategy.norm_bound");
 
   Result<std::shared_ptr<const LearningData>> made =
-      make_learning_data(scenario.model.name, std::move(data), *std::move(clients));
+      make_learning_data(scenario.model.name, std::move(data), std::move(deal.train));
   if (!made) return at_key(std::move(made).error(), "model.name");
   prepared.data = *std::move(made);
   if (!scenario.model.initial.empty()) {

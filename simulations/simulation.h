@@ -10,12 +10,14 @@
 #include <vector>
 
 #include "base/status.h"
+#include "simulations/fleet.h"
 #include "simulations/prepare.h"
 
 namespace tern {
 
 struct RunOptions {
   size_t workers = 1;
+  FleetTransport transport = FleetTransport::kMemory;  ///< only runs in memory can be resumed
   std::string out;                 ///< folder for the results; empty: none are written
   bool resume = false;             ///< go on from the checkpoint in `out`
   uint32_t checkpoint_every = 25;  ///< rounds; 0: only when interrupted
@@ -29,9 +31,6 @@ struct RunResult {
   std::string warning;  ///< for the user; empty when there is none
 };
 
-/// Errors: kInUse when the folder holds a finished or an interrupted run.
-Status check_folder_is_free(const std::string& path);
-
 /// Runs to the end, or to the end of the round in which `stop` becomes true; then writes
 /// summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml and report.html,
 /// each by rename. An interrupted run also leaves checkpoint.bin, which `resume` goes on from; a
@@ -40,8 +39,5 @@ Status check_folder_is_free(const std::string& path);
 /// kInvalidArgument (another scenario).
 Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOptions& options,
                                const std::atomic<bool>& stop);
-
-/// Mean and standard deviation (n - 1) of every number of several summaries, at the same keys.
-nlohmann::ordered_json combine_summaries(const std::vector<nlohmann::ordered_json>& summaries);
 
 }  // namespace tern

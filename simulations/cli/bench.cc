@@ -2,9 +2,9 @@
 
 #include <memory>
 
+#include "base/program.h"
 #include "simulations/benchmark.h"
 #include "simulations/cli/commands.h"
-#include "simulations/cli/output.h"
 
 namespace tern::cli {
 

@@ -8,5 +8,7 @@ namespace tern::cli {
 
 void add_simulate(CLI::App& program, int& exit_status);
 void add_bench(CLI::App& program, int& exit_status);
+void add_evaluate(CLI::App& program, int& exit_status);
+void add_keys(CLI::App& program, int& exit_status);
 
 }  // namespace tern::cli

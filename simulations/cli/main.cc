@@ -4,9 +4,9 @@
 #include <new>
 #include <string_view>
 
+#include "base/program.h"
 #include "base/version.h"
 #include "simulations/cli/commands.h"
-#include "simulations/cli/output.h"
 
 int main(int argc, char** argv) {
   CLI::App program{"Tern: federated learning with compressed updates.", "tern"};
@@ -23,7 +23,9 @@ int main(int argc, char** argv) {
   const bool json = std::find(argv + 1, argv + argc, std::string_view("--json")) != argv + argc;
   int exit_status = cli::kOk;
   cli::add_simulate(program, exit_status);
+  cli::add_evaluate(program, exit_status);
   cli::add_bench(program, exit_status);
+  cli::add_keys(program, exit_status);
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {

@@ -1,16 +1,19 @@
 #include <fmt/format.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <thread>
 
+#include "base/program.h"
 #include "config/load.h"
 #include "config/vocabulary.h"
+#include "coordinator/views/progress.h"
+#include "coordinator/views/run_folder.h"
+#include "coordinator/views/summary.h"
 #include "learning/blas.h"
 #include "simulations/cli/commands.h"
-#include "simulations/cli/output.h"
-#include "simulations/progress.h"
 #include "simulations/simulation.h"
 
 namespace tern::cli {
@@ -26,33 +29,27 @@ struct Arguments {
   std::vector<std::string> set;
   std::vector<uint64_t> seeds;
   size_t workers = 0;
+  FleetTransport transport = FleetTransport::kMemory;
   uint32_t checkpoint_every = 25;
   bool json = false;
   bool check = false;
   bool keys = false;
 };
 
-Result<std::vector<Override>> parse_overrides(const std::vector<std::string>& set) {
-  std::vector<Override> overrides;
-  for (const std::string& text : set) {
-    TERN_TRY(Override one, parse_override(text));
-    overrides.push_back(std::move(one));
-  }
-  return overrides;
-}
-
-Result<Scenario> load(const Arguments& arguments, const std::string& file,
-                      const std::vector<Override>& overrides) {
+Result<LoadedScenario> load(const Arguments& arguments) {
   const bool resumes = !arguments.resume.empty();
-  if (resumes && (!arguments.file.empty() || !arguments.out.empty() || !overrides.empty() ||
+  if (resumes && (!arguments.file.empty() || !arguments.out.empty() || !arguments.set.empty() ||
                   !arguments.seeds.empty()))
     return error(Code::kInvalidArgument,
                  "--resume DIR goes on with the scenario in DIR: it takes no scenario file, --out, "
                  "--set or --seeds");
-  if (!resumes && file.empty())
+  if (resumes && arguments.transport == FleetTransport::kZmq)
+    return error(Code::kInvalidArgument, "only runs in memory can be resumed");
+  if (!resumes && arguments.file.empty())
     return error(Code::kInvalidArgument,
                  "a scenario file is missing (or --resume DIR); see tern simulate --help");
-  return load_scenario(file, overrides);
+  return load_with_overrides(resumes ? arguments.resume + "/scenario.toml" : arguments.file,
+                             arguments.set);
 }
 
 std::string seed_folder(const std::string& out, uint64_t seed) {
@@ -107,26 +104,19 @@ int simulate(const Arguments& arguments) {
     print_keys();
     return kOk;
   }
-  const std::string file =
-      arguments.resume.empty() ? arguments.file : arguments.resume + "/scenario.toml";
-  const Result<std::vector<Override>> overrides = parse_overrides(arguments.set);
-  if (!overrides) return fail(overrides.error(), arguments.json);
-  // Errors found after loading know their key alone.
-  const auto located = [&](Status status) {
-    if (!status.where().file.empty() || status.where().key.empty()) return status;
-    Where where = locate_key(file, *overrides, status.where().key);
-    return std::move(status).at(std::move(where));
-  };
+  Result<LoadedScenario> loaded = load(arguments);
   // Whatever is wrong before a run begins is wrong with the input.
   const auto bad_input = [&](Status status) {
-    return fail(located(std::move(status)), arguments.json, kBadInput);
+    if (loaded) status = loaded->locate(std::move(status));
+    return fail(status, arguments.json, kBadInput);
   };
-  Result<Scenario> scenario = load(arguments, file, *overrides);
-  if (!scenario) return bad_input(std::move(scenario).error());
+  if (!loaded) return bad_input(loaded.error());
+  Scenario& scenario = loaded->scenario;
   if (Status status = check_seeds(arguments); !status.ok()) return bad_input(std::move(status));
   RunOptions options{.workers = arguments.workers > 0
                                     ? arguments.workers
                                     : std::max(1u, std::thread::hardware_concurrency()),
+                     .transport = arguments.transport,
                      .out = arguments.resume.empty() ? arguments.out : arguments.resume,
                      .resume = !arguments.resume.empty(),
                      .checkpoint_every = arguments.checkpoint_every};
@@ -139,9 +129,9 @@ int simulate(const Arguments& arguments) {
   std::vector<ordered_json> summaries;
   const bool several = !arguments.seeds.empty();
   bool interrupted = false;
-  for (const uint64_t seed : several ? arguments.seeds : std::vector<uint64_t>{scenario->seed}) {
-    scenario->seed = seed;
-    Result<PreparedScenario> prepared = prepare(*scenario);
+  for (const uint64_t seed : several ? arguments.seeds : std::vector<uint64_t>{scenario.seed}) {
+    scenario.seed = seed;
+    Result<PreparedScenario> prepared = prepare(scenario);
     if (!prepared) return bad_input(std::move(prepared).error());
     if (arguments.check) {
       Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
@@ -154,7 +144,7 @@ int simulate(const Arguments& arguments) {
       if (!arguments.out.empty()) options.out = seed_folder(arguments.out, seed);
     }
     Result<RunResult> run = run_scenario(*prepared, options, stop);
-    if (!run) return fail(located(std::move(run).error()), arguments.json);
+    if (!run) return fail(loaded->locate(std::move(run).error()), arguments.json);
     if (!run->warning.empty()) fmt::print(stderr, "tern: {}\n", run->warning);
     if (!arguments.json) fmt::print("{}", summary_table(run->summary));
     summaries.push_back(std::move(run->summary));
@@ -174,7 +164,7 @@ int simulate(const Arguments& arguments) {
     fmt::print("results in {}{}\n", several ? arguments.out : options.out,
                several ? "/seed-*" : "/, see report.html");
   if (!interrupted) return kOk;
-  if (!options.out.empty())
+  if (!options.out.empty() && options.transport == FleetTransport::kMemory)
     fmt::print(stderr, "interrupted; go on with: tern simulate --resume {}\n", options.out);
   return kInterrupted;
 }
@@ -204,6 +194,13 @@ void add_simulate(CLI::App& program, int& exit_status) {
                    "Threads; the results don't depend on it [one a core]")
       ->check(CLI::Range(1, 1024));
   command
+      ->add_option("--transport", arguments->transport,
+                   "memory: on a virtual clock; zmq: over encrypted sockets on loopback, in real "
+                   "time [memory]")
+      ->transform(CLI::CheckedTransformer(std::map<std::string, FleetTransport>{
+          {"memory", FleetTransport::kMemory}, {"zmq", FleetTransport::kZmq}}))
+      ->type_name("KIND");
+  command
       ->add_option("--checkpoint-every", arguments->checkpoint_every,
                    "Rounds between checkpoints, 0: only when interrupted")
       ->capture_default_str();
@@ -220,6 +217,7 @@ void add_simulate(CLI::App& program, int& exit_status) {
       "  tern simulate simulations/scenarios/fashion-mnist.toml --out out/first\n"
       "  tern simulate simulations/scenarios/fashion-mnist.toml --set rounds=20 --json\n"
       "  tern simulate simulations/scenarios/fashion-mnist.toml --seeds 1,2,3 --out out/three\n"
+      "  tern simulate simulations/scenarios/fashion-mnist.toml --set rounds=20 --transport zmq\n"
       "  tern simulate simulations/scenarios/fashion-mnist.toml --check\n"
       "  tern simulate --resume out/first");
   command->callback([arguments, &exit_status] { exit_status = simulate(*arguments); });

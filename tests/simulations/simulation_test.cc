@@ -58,7 +58,10 @@ TEST_P(EveryChain, InterruptedAfterEveryRoundEndsLikeARunThatWentThrough) {
   }
   EXPECT_FALSE(part.interrupted);
   EXPECT_EQ(hash_of(part), hash_of(through));
-  EXPECT_EQ(part.summary["bytes"], through.summary["bytes"]);
+  for (const char* kind : {"up", "down", "dense_up", "dense_down"})
+    EXPECT_EQ(part.summary["bytes"][kind], through.summary["bytes"][kind]) << kind;
+  EXPECT_GT(part.summary["bytes"]["control_up"], through.summary["bytes"]["control_up"])
+      << "after each interruption every client opens a session anew";
   EXPECT_EQ(part.summary["samples_trained"], through.summary["samples_trained"]);
 }
 
@@ -106,6 +109,17 @@ TEST(Simulation, WritesResultsThatFitTogether) {
   const Result<Scenario> reloaded = load_scenario(out + "/scenario.toml");
   ASSERT_TRUE(reloaded) << reloaded.error().describe();
   EXPECT_EQ(print_scenario(*reloaded), print_scenario(prepared.scenario));
+}
+
+TEST(Simulation, ADeploymentsTablesChangeNothing) {
+  const ordered_json without = run(small_scenario()).summary;
+  const std::string out = fresh_folder("out");
+  const PreparedScenario with = small_scenario(
+      {{"server.listen", "tcp://*:7700"}, {"client.connect", "tcp://localhost:7700"}});
+  const ordered_json summary = run(with, {.out = out}).summary;
+  for (const char* key : {"config_sha256", "model", "bytes", "final"})
+    EXPECT_EQ(summary[key], without[key]) << key;
+  EXPECT_EQ(load_scenario(out + "/scenario.toml")->server.listen, "tcp://*:7700");
 }
 
 TEST(Simulation, LearnsWhatCanBeLearned) {
@@ -247,7 +261,7 @@ TEST(Simulation, OverSelectionDropsNobodyForGood) {
     }
     std::map<uint32_t, int> times;
   } counted;
-  const auto fleet = Fleet::make(prepared, 2, counted);
+  const auto fleet = Fleet::make(prepared, 2, FleetTransport::kMemory, counted);
   ASSERT_TRUE(fleet);
   ASSERT_TRUE((*fleet)->run(kGoOn, [](uint32_t, const Evaluation*) { return Status(); }));
   // 60 rounds x 2 counted over 8 clients: 15 each on average; none below 4 with a fixed seed.
@@ -359,27 +373,15 @@ TEST(Simulation, AModelThatDivergesStopsTheRunWithAReason) {
   EXPECT_THAT(result.error().message(), testing::HasSubstr("training diverges"));
 }
 
-TEST(Simulation, CombinesSummariesByMeanAndDeviation) {
-  const ordered_json a{
-      {"seed", 1}, {"x", 1.0}, {"n", nullptr}, {"name", "m"}, {"inner", {{"y", 10}}}};
-  const ordered_json b{
-      {"seed", 2}, {"x", 3.0}, {"n", nullptr}, {"name", "m"}, {"inner", {{"y", 20}}}};
-  const ordered_json combined = combine_summaries({a, b});
-  EXPECT_EQ(combined["runs"].size(), 2u);
-  EXPECT_EQ(combined["mean"]["x"], 2.0);
-  EXPECT_DOUBLE_EQ(combined["spread"]["x"].get<double>(), std::sqrt(2.0));
-  EXPECT_EQ(combined["mean"]["inner"]["y"], 15.0);
-  EXPECT_TRUE(combined["mean"]["n"].is_null());
-  EXPECT_FALSE(combined["mean"].contains("name"));
-  EXPECT_FALSE(combined["mean"].contains("seed"));
-  EXPECT_TRUE(combine_summaries({a})["spread"]["x"].is_null()) << "one run has no spread";
-}
-
 TEST(Prepare, NamesTheKeyOfWhatDoesNotFitTheData) {
   const std::pair<std::vector<Override>, const char*> cases[] = {
       {{{"data.partition", "shards:3"}}, "data.partition"},
       {{{"fleet.clients", "1000"}, {"fleet.cohort", "4"}}, "data.partition"},
       {{{"model.name", "cnn"}}, "model.name"},
+      {{{"model.input", "13"}}, "model.input"},
+      {{{"model.input", "1x3x4"}}, "model.input"},
+      {{{"model.classes", "3"}}, "model.classes"},
+      {{{"fleet.max_examples", "39"}}, "fleet.max_examples"},
   };
   for (const auto& [extra, key] : cases) {
     std::vector<Override> all = small_overrides();
@@ -390,6 +392,16 @@ TEST(Prepare, NamesTheKeyOfWhatDoesNotFitTheData) {
     ASSERT_FALSE(prepared) << key;
     EXPECT_EQ(prepared.error().where().key, key);
   }
+}
+
+TEST(Prepare, TakesTheKeysThatOnlyADeploymentNeeds) {
+  const PreparedScenario prepared = small_scenario({{"model.input", "12"},
+                                                    {"model.classes", "2"},
+                                                    {"fleet.max_examples", "1000"},
+                                                    {"server.listen", "tcp://*:7700"},
+                                                    {"client.connect", "tcp://localhost:7700"}});
+  EXPECT_EQ(prepared.largest_examples, 1000u);
+  EXPECT_EQ(small_scenario().largest_examples, 40u) << "what the partition gives";
 }
 
 TEST(EstimateCost, UsesLengthsOfRealFrames) {

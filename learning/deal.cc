@@ -1,0 +1,82 @@
+#include "learning/deal.h"
+
+#include <numeric>
+
+#include "learning/partition.h"
+
+namespace tern {
+
+namespace {
+
+Status at_partition(Status status) {
+  Where where = status.where();
+  where.key = "data.partition";
+  return std::move(status).at(std::move(where));
+}
+
+Dataset pick(const Dataset& from, const std::vector<uint32_t>& indices, size_t features) {
+  Dataset picked;
+  picked.inputs.reserve(indices.size() * features);
+  picked.labels.reserve(indices.size());
+  for (const uint32_t i : indices) {
+    const auto* row = from.inputs.data() + size_t{i} * features;
+    picked.inputs.insert(picked.inputs.end(), row, row + features);
+    picked.labels.push_back(from.labels[i]);
+  }
+  return picked;
+}
+
+}  // namespace
+
+Result<uint32_t> fleet_size(const Scenario& scenario, const DataBundle& data) {
+  const Result<PartitionRule> rule = parse_partition(scenario.data.partition);
+  if (!rule) return at_partition(rule.error());
+  if (rule->kind != PartitionRule::Kind::kNatural) return scenario.fleet.clients;
+  const auto natural = static_cast<uint32_t>(data.client_names.size());
+  if (scenario.fleet.clients != 0 && scenario.fleet.clients != natural)
+    return Status(Code::kInvalidArgument,
+                  fmt::format("is {}, but the data have {} natural clients; leave it out",
+                              scenario.fleet.clients, natural),
+                  {.key = "fleet.clients"});
+  return natural;
+}
+
+Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data) {
+  TERN_TRY(const uint32_t clients, fleet_size(scenario, data));
+  const Result<PartitionRule> rule = parse_partition(scenario.data.partition);
+  if (!rule) return at_partition(rule.error());
+  PartitionRequest request{.labels = data.train.labels,
+                           .natural_client = data.train.client,
+                           .classes = static_cast<uint32_t>(data.shape.classes),
+                           .clients = clients,
+                           .seed = scenario.seed};
+  Deal deal;
+  Result<std::vector<std::vector<uint32_t>>> train = partition(*rule, request);
+  if (!train) return at_partition(std::move(train).error());
+  deal.train = *std::move(train);
+  request.labels = data.test.labels;
+  request.natural_client = data.test.client;
+  request.for_test = true;
+  Result<std::vector<std::vector<uint32_t>>> test = partition(*rule, request);
+  if (!test) return at_partition(std::move(test).error());
+  deal.test = *std::move(test);
+  return deal;
+}
+
+Result<std::shared_ptr<const LearningData>> own_share(std::string_view model,
+                                                      const DataBundle& data, uint32_t number,
+                                                      const std::vector<uint32_t>& train,
+                                                      const std::vector<uint32_t>& test) {
+  const auto features = static_cast<size_t>(data.shape.features());
+  DataBundle own{.train = pick(data.train, train, features),
+                 .test = pick(data.test, test, features),
+                 .shape = data.shape,
+                 .class_names = data.class_names,
+                 .client_names = {}};
+  std::vector<std::vector<uint32_t>> clients(size_t{number} + 1);
+  clients[number].resize(train.size());
+  std::iota(clients[number].begin(), clients[number].end(), 0u);
+  return make_learning_data(model, std::move(own), std::move(clients));
+}
+
+}  // namespace tern

@@ -1,0 +1,56 @@
+/// What the clients of a fleet in one process do for their tasks: they share the data, a trainer
+/// for each worker, and one replica of each version.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/work_clock.h"
+#include "client/client_work.h"
+#include "client/replica.h"
+#include "compression/updates/scratch.h"
+#include "learning/learning_data.h"
+#include "proto/training.h"
+
+namespace tern {
+
+/// Threads: worker w calls with its own index; restore() while no task runs.
+class FleetWork : public ClientWork {
+ public:
+  /// A trainer for each worker. `clock` outlives it.
+  FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
+            std::vector<std::unique_ptr<Trainer>> trainers, WorkClock& clock);
+
+  Status restore(uint32_t version, std::vector<float> parameters);
+
+  Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
+  Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
+                        uint32_t held_version, std::span<const std::byte> transfer) override;
+  Result<TrainReport> train(size_t worker, const TrainTask& task) override;
+  Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
+                               const Residual& residual) override;
+  Result<EvaluationReport> evaluate(size_t worker, uint32_t client) override;
+
+ private:
+  using SharedReplica = std::shared_ptr<const Replica>;
+  struct Worker {
+    std::unique_ptr<Trainer> trainer;
+    SharedReplica base;  // of the task at hand
+    std::vector<float> update;
+    CodecScratch scratch;
+  };
+
+  Result<SharedReplica> replica_of(const RoundPlan& plan, const ClientTask& task,
+                                   uint32_t held_version, std::span<const std::byte> transfer,
+                                   CodecScratch& scratch);
+
+  std::shared_ptr<const LearningData> data_;
+  std::vector<Worker> workers_;
+  WorkClock& clock_;
+  std::mutex mutex_;                            // guards replicas_
+  std::map<uint32_t, SharedReplica> replicas_;  // the newest ones, by version
+};
+
+}  // namespace tern
