@@ -81,5 +81,22 @@ TEST(ThreadPool, DropsWhatAJobHoldsWhenTheJobIsDone) {
   EXPECT_TRUE(watch.expired());
 }
 
+TEST(ThreadPool, HooksEncloseEachJobAndAllItHeld) {
+  struct Held {
+    std::atomic<int>* gone;
+    ~Held() { ++*gone; }
+  };
+  std::atomic<int> begun = 0, gone = 0, ended = 0, workers = 0;
+  {
+    ThreadPool pool(2, {.job_begins = [&](size_t worker) { ++begun, workers |= 1 << worker; },
+                        .job_ended = [&](size_t) { EXPECT_GE(gone, ++ended); }});
+    for (int i = 0; i < 100; ++i)
+      pool.submit([&, held = std::make_shared<Held>(&gone)](size_t) { EXPECT_GT(begun, ended); });
+  }
+  EXPECT_EQ(begun, 100);
+  EXPECT_EQ(ended, 100);
+  EXPECT_EQ(workers & ~3, 0);
+}
+
 }  // namespace
 }  // namespace tern

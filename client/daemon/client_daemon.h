@@ -1,0 +1,25 @@
+/// What tern-client and `tern evaluate --attach` do between their command lines and exit statuses.
+#pragma once
+
+#include <string>
+
+#include "base/event.h"
+#include "base/status.h"
+#include "config/load.h"
+
+namespace tern {
+
+/// What a client's program adds to a session.
+struct ClientDaemonOptions {
+  /// Holds no examples to train on, and all of the test part to evaluate on: what an evaluator that
+  /// the coordinator's list names does.
+  bool evaluator = false;
+};
+
+/// Takes part in a run until it is finished: gives false, or true when SIGTERM or SIGINT ended it
+/// before. Errors: kInvalidArgument, kNotFound, kInUse (the state folder), kIo, kCorrupt, and what
+/// the coordinator refuses this client for.
+Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions& options,
+                        EventSink& events);
+
+}  // namespace tern
