@@ -27,7 +27,9 @@ enum class Purpose : uint32_t {
   kScale = 10,     ///< stochastic rounding of scales; index = chunk
   kDropout = 11,
   kTest = 12,
-  kTies = 13,  ///< order of answers that come at one virtual time
+  kTies = 13,        ///< order of answers that come at one virtual time
+  kSubstitute = 14,  ///< who is asked in place of clients that aren't there
+  kBackoff = 15,     ///< pauses before dialling again
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

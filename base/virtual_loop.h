@@ -1,0 +1,60 @@
+/// A loop on a virtual clock: time jumps from one event to the next, while work really runs on a
+/// pool. What is due at one virtual time happens in the order in which it was asked for, so a run
+/// doesn't depend on which worker was faster: where an order is due whose work isn't done, the loop
+/// waits for it.
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+
+#include "base/loop.h"
+#include "base/status.h"
+#include "base/thread_pool.h"
+
+namespace tern {
+
+/// Threads: post() isn't for other threads here: nothing outside a simulation has news for it.
+class VirtualLoop : public Loop {
+ public:
+  explicit VirtualLoop(ThreadPool& pool) : pool_(pool) {}
+  ~VirtualLoop() override { wait_for_work(); }
+
+  TimePoint now() const override { return clock_.now(); }
+  int64_t unix_seconds() const override {
+    return std::chrono::duration_cast<std::chrono::seconds>(clock_.now()).count();
+  }
+  void post(Callback callback) override { call_at(now(), std::move(callback)); }
+  TimerId call_at(TimePoint when, Callback callback) override;
+  void cancel(TimerId timer) override;
+  void run(Work work, Callback done) override;
+
+  /// Until `over` is true. Errors: kInternal when nothing is due any more.
+  Status run_until(const std::function<bool()>& over);
+  /// Returns when no work runs; what it would have called back is forgotten.
+  void wait_for_work();
+
+ private:
+  struct Due {
+    Callback callback;
+    bool work = false;  // to be waited for
+  };
+  using Place = std::pair<TimePoint, uint64_t>;  // time, order of asking
+
+  ThreadPool& pool_;
+  VirtualClock clock_;
+  std::map<Place, Due> due_;
+  std::unordered_map<TimerId, TimePoint> timers_;
+  uint64_t asked_ = 0;
+
+  std::mutex mutex_;  // guards unfinished_
+  std::condition_variable changed_;
+  std::unordered_set<uint64_t> unfinished_;  // work that runs or waits, by order of asking
+};
+
+}  // namespace tern
