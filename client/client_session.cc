@@ -1,6 +1,7 @@
 #include "client/client_session.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
 #include "base/rng.h"
@@ -162,39 +163,63 @@ class Driver : public ClientSession {
     if (phase_ != Phase::kGreeting) return;
     phase_ = Phase::kPreparing;
     stop_timer();
-    const bool same_run = welcome.run_id == run_id_;
-    if (!same_run || welcome.client != number_ || !machine_) {
-      // A task at hand is of another run, or of another number: nobody waits for it.
-      ++generation_;
-      number_ = welcome.client;
-      if (!same_run) {
-        run_id_ = welcome.run_id;
+    lost_at_.reset();
+    attempts_ = 0;
+    welcome_ = welcome;
+    sink_.on(
+        {"connected",
+         {{"client", int64_t{welcome.client}}, {"run", fmt::format("{:016x}", welcome.run_id)}}});
+    const int64_t behind = clock_skew(welcome.unix_seconds, loop_.unix_seconds());
+    if (std::abs(behind) > kNoticedSkewSeconds)
+      sink_.on({"clock_skew", {{"client", int64_t{welcome.client}}, {"seconds", -behind}}});
+    enter();
+  }
+
+  bool another_run() const {
+    return welcome_.run_id != run_id_ || welcome_.client != number_ || !machine_;
+  }
+
+  /// Goes on from the Welcome until the client is ready.
+  void enter() {
+    if (another_run()) {
+      // What a worker is at is of another run, or of another number: nobody waits for it, but it
+      // has data, replica and store at hand.
+      if (working_ || preparing_) return;
+      number_ = welcome_.client;
+      if (welcome_.run_id != run_id_) {
+        run_id_ = welcome_.run_id;
         held_version_ = last_task_round_ = 0;
         if (Status status = store_.save(number_, {.run_id = run_id_}); !status.ok())
           return finish(std::move(status));
       }
-      machine_ = std::make_shared<SessionMachine>(number_, setup_.schema_hash, last_task_round_);
+      machine_ = std::make_unique<SessionMachine>(number_, setup_.schema_hash, last_task_round_);
       frame_.reset();
+      next_.reset();
+      late_verdict_.reset();
       prepared_ = false;
     }
-    sink_.on(
-        {"connected", {{"client", int64_t{number_}}, {"run", fmt::format("{:016x}", run_id_)}}});
-    lost_at_.reset();
-    attempts_ = 0;
     // The answer to an update may have been lost with the connection.
-    if (welcome.last_fate != Fate::kOpen)
-      receive(Verdict{
-          .task = welcome.last_task, .counted = welcome.last_fate == Fate::kCounted, .reason = {}});
+    if (welcome_.last_fate != Fate::kOpen)
+      receive(Verdict{.task = welcome_.last_task,
+                      .counted = welcome_.last_fate == Fate::kCounted,
+                      .reason = {}});
+    if (phase_ != Phase::kPreparing) return;
     if (prepared_) return ready();
+    if (preparing_) return;  // since an earlier connection
+    preparing_ = true;
     auto result = std::make_shared<Result<Ready>>(Ready{});
-    loop_.run([this, welcome, held = held_version_,
+    loop_.run([this, welcome = welcome_, held = held_version_,
                result](size_t worker) { *result = work_.prepare(worker, welcome, held); },
               [this, result] {
+                preparing_ = false;
                 if (phase_ == Phase::kFinished) return;
-                if (!*result) return finish(std::move(*result).error());
-                prepared_ = true;
-                ready_ = **result;
-                if (phase_ == Phase::kPreparing) ready();
+                if (*result) {
+                  prepared_ = true;
+                  ready_ = **result;
+                } else if (!another_run()) {
+                  return finish(std::move(*result).error());
+                }
+                if (phase_ == Phase::kPreparing) enter();
               });
   }
 
@@ -231,12 +256,15 @@ class Driver : public ClientSession {
                                 plan->version, held_version_));
     if (plan->kind == PlanKind::kTrain && !working_ && frame_ && task == update_.task)
       return send_update();  // asked again after a broken connection
-    if (working_ && task == working_task_) return;
+    if ((working_ && task == working_task_) || (next_ && task == next_->task.task)) return;
     const bool nothing = message.task.download == DownloadKind::kNothing;
     if (nothing != (message.task.download_bytes == 0))
       return refuse(task,
                     error(Code::kInvalidArgument, "a download of {} bytes, kind {}",
                           message.task.download_bytes, static_cast<int>(message.task.download)));
+    if (const uint64_t most = work_.max_download_bytes(); message.task.download_bytes > most)
+      return refuse(task, error(Code::kOutOfRange, "a download of {} bytes, at most {} are needed",
+                                message.task.download_bytes, most));
     Order order{*std::move(plan), message.task, {}};
     if (nothing) {
       incoming_.reset();
@@ -318,9 +346,13 @@ class Driver : public ClientSession {
       if (actions.empty()) return;
       if (const auto* failure = std::get_if<ReportFailure>(&actions.front()))
         return refuse(failure->task, failure->reason);
+      if (std::holds_alternative<SendUpdate>(actions.front())) return send_update();
     }
     Result<ClientState> state = store_.load(number_);
-    if (!state) return refuse(order.task.task, std::move(state).error());
+    if (!state) {
+      if (training) (void)machine_->on(ReplicaUpdated{state.error()});
+      return refuse(order.task.task, std::move(state).error());
+    }
     sink_.on({"task_started",
               {{"client", int64_t{number_}},
                {"round", int64_t{order.plan.round}},
@@ -332,12 +364,11 @@ class Driver : public ClientSession {
     auto shared_state = std::make_shared<ClientState>(*std::move(state));
     auto outcome = std::make_shared<Outcome>();
     loop_.run(
-        [this, shared_order, shared_state, outcome, machine = machine_,
-         first = std::move(actions)](size_t worker) {
-          work(worker, *machine, *shared_order, *shared_state, first, *outcome);
+        [this, shared_order, shared_state, outcome, first = std::move(actions)](size_t worker) {
+          work(worker, *machine_, *shared_order, *shared_state, first, *outcome);
         },
-        [this, shared_order, shared_state, outcome, generation = generation_] {
-          worked(*shared_order, std::move(*shared_state), *outcome, generation);
+        [this, shared_order, shared_state, outcome] {
+          worked(*shared_order, std::move(*shared_state), *outcome);
         });
   }
 
@@ -351,10 +382,14 @@ class Driver : public ClientSession {
         return;
       }
       Result<EvaluationReport> report = work_.evaluate(worker, order.task.client);
-      if (report)
-        outcome.report = *std::move(report);
-      else
+      if (!report)
         outcome.failure = std::move(report).error();
+      else if (!parse_message(to_packet(*report)))
+        outcome.failure = error(Code::kOutOfRange,
+                                "the loss isn't finite, or {} classes are too many for a report",
+                                report->examples.size());
+      else
+        outcome.report = *std::move(report);
       return;
     }
     // Each step leads to one more at most: the machine waits for its answer.
@@ -394,20 +429,19 @@ class Driver : public ClientSession {
     return {};
   }
 
-  void worked(const Order& order, ClientState state, Outcome& outcome, uint64_t generation) {
+  void worked(const Order& order, ClientState state, Outcome& outcome) {
     working_ = false;
     if (phase_ == Phase::kFinished) return;
-    if (generation == generation_) {
-      if (outcome.replica_moved) held_version_ = order.plan.version;
-      last_task_round_ = machine_->last_task_round();
-      state.run_id = run_id_;
-      state.held_version = held_version_;
-      state.last_task_round = last_task_round_;
-      if (Status status = store_.save(number_, std::move(state)); !status.ok())
-        return finish(std::move(status));
-      answer(order, outcome);
-    }
+    if (outcome.replica_moved) held_version_ = order.plan.version;
+    last_task_round_ = machine_->last_task_round();
+    state.run_id = run_id_;
+    state.held_version = held_version_;
+    state.last_task_round = last_task_round_;
+    if (Status status = store_.save(number_, std::move(state)); !status.ok())
+      return finish(std::move(status));
+    answer(order, outcome);
     if (late_verdict_) receive(*std::exchange(late_verdict_, std::nullopt));
+    if (phase_ == Phase::kPreparing) return enter();  // another run has waited for this
     if (next_ && phase_ != Phase::kFinished) begin(*std::exchange(next_, std::nullopt));
   }
 
@@ -496,11 +530,11 @@ class Driver : public ClientSession {
   uint64_t run_id_ = 0;
   uint32_t held_version_ = 0;
   uint32_t last_task_round_ = 0;
-  bool prepared_ = false;
+  Welcome welcome_;  // of this connection, or the last one
+  bool preparing_ = false, prepared_ = false;
   Ready ready_;
 
-  std::shared_ptr<SessionMachine> machine_;  // a worker's while it trains
-  uint64_t generation_ = 0;                  // of the machine: work for an older one is dropped
+  std::unique_ptr<SessionMachine> machine_;  // a worker's while it trains
   std::optional<Incoming> incoming_;
   bool working_ = false;
   TaskId working_task_ = 0;

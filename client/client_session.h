@@ -38,7 +38,7 @@ class ClientSession : public ClientTransport::Handler {
   using Finished = std::function<void(Status)>;
 
   /// Everything outlives the session. Events: connected, connection_lost (once for each loss),
-  /// task_started, update_uploaded, verdict_received, task_refused, run_finished.
+  /// clock_skew, task_started, update_uploaded, verdict_received, task_refused, run_finished.
   static std::unique_ptr<ClientSession> make(ClientSetup setup, Loop& loop,
                                              ClientTransport& transport, ClientWork& work,
                                              ClientStore& store, EventSink& sink,

@@ -24,6 +24,8 @@ class ClientWork {
   /// version of the model that `held_version` says (0 in a run that is new to this client). Errors
   /// end the client: the coordinator's run isn't the one that it is set up for.
   virtual Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) = 0;
+  /// No download of this model is longer: a plan that says so is refused.
+  virtual uint64_t max_download_bytes() const = 0;
   /// Brings the model that this worker trains from to the plan's version. `transfer` is hostile.
   /// Errors: those of Replica::apply.
   virtual Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,

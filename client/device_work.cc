@@ -18,6 +18,9 @@ std::span<const float> DeviceWork::parameters() const {
 
 Result<Ready> DeviceWork::prepare(size_t, const Welcome& welcome, uint32_t held_version) {
   TERN_TRY(data_, load_(welcome));
+  // At a new number in the same run it goes on with what it has.
+  if (kept_.empty() && replica_ && held_version > 0 && replica_->version() == held_version)
+    kept_.assign(replica_->parameters().begin(), replica_->parameters().end());
   std::vector<float> version_zero(schema_.elements());
   initialize_parameters(schema_, welcome.seed, kGridBits, version_zero);
   replica_.emplace(schema_.hash(), std::move(version_zero));

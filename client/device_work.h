@@ -38,6 +38,9 @@ class DeviceWork : public ClientWork {
   std::span<const float> parameters() const;
 
   Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
+  uint64_t max_download_bytes() const override {
+    return tern::max_download_bytes(schema_.elements());
+  }
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;

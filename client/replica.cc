@@ -4,6 +4,10 @@
 
 namespace tern {
 
+uint64_t max_download_bytes(size_t elements) {
+  return Codec::parse("float32")->max_encoded_bytes(elements);
+}
+
 Replica::Replica(uint64_t schema_hash, std::vector<float> version_zero)
     : schema_hash_(schema_hash),
       version_zero_(std::move(version_zero)),
@@ -24,9 +28,10 @@ Status Replica::apply(const RoundPlan& plan, DownloadKind kind, std::span<const 
       if (plan.version < version_)
         return error(Code::kInvalidArgument, "the plan goes back from version {} to {}", version_,
                      plan.version);
-      TERN_TRY(const auto frames, split_frames(transfer, plan.version - version_));
+      TERN_TRY(const auto frames, split_frames(transfer, plan.version));
       for (const auto& frame : frames) {
         TERN_TRY(const CheckedFrame checked, inspect(frame, limits, scratch));
+        if (checked.meta().base_version < version_) continue;
         if (checked.meta().base_version != version)
           return error(Code::kInvalidArgument, "a delta from version {}, this replica holds {}",
                        checked.meta().base_version, version);

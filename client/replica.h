@@ -13,6 +13,9 @@
 
 namespace tern {
 
+/// The longest download that any plan for a model of so many parameters needs: its snapshot.
+uint64_t max_download_bytes(size_t elements);
+
 class Replica {
  public:
   /// Version 0, as the model card computes it from the run's seed.
@@ -23,8 +26,9 @@ class Replica {
   const Digest& sha256() const { return sha256_; }
 
   /// Applies a download (frames back to back, hostile bytes) that must lead to plan.version with
-  /// plan.model_sha256. Errors: kCorrupt, kInvalidArgument, kOutOfRange; the replica then is as it
-  /// was before.
+  /// plan.model_sha256. Deltas to versions up to its own are passed over: who sent them may not
+  /// know yet how far this replica has come. Errors: kCorrupt, kInvalidArgument, kOutOfRange; the
+  /// replica then is as it was before.
   Status apply(const RoundPlan& plan, DownloadKind kind, std::span<const std::byte> transfer,
                CodecScratch& scratch);
 

@@ -20,15 +20,9 @@ SessionMachine::Actions SessionMachine::handle(const PlanArrived& event) {
     if (state_ == State::kAwaitingVerdict) return {SendUpdate{update()}};
     return {};
   }
-  if (state_ == State::kAwaitingVerdict && plan.round > plan_.round) {
-    // The coordinator has gone on without a word about the update.
-    state_ = State::kIdle;
-    last_task_round_ = plan_.round;
-    Actions actions{RollBackResidual{}};
-    for (SessionAction& action : handle(event)) actions.push_back(std::move(action));
-    return actions;
-  }
-  if (state_ != State::kIdle)
+  // The coordinator has gone on without a word about the update that is out.
+  const bool superseded = state_ == State::kAwaitingVerdict && plan.round > plan_.round;
+  if (state_ != State::kIdle && !superseded)
     return refuse(error(Code::kInUse, "client {} is busy with another task", client_));
   if (event.task.client != client_)
     return refuse(error(Code::kInvalidArgument, "a task for client {} reached client {}",
@@ -42,11 +36,17 @@ SessionMachine::Actions SessionMachine::handle(const PlanArrived& event) {
                         plan.round, last_task_round_));
   Result<Codec> codec = Codec::parse(plan.codec);
   if (!codec) return refuse(std::move(codec).error());
+  Actions actions;
+  if (superseded) {
+    last_task_round_ = plan_.round;
+    actions.emplace_back(RollBackResidual{});
+  }
   plan_ = plan;
   task_ = event.task;
   codec_ = *std::move(codec);
   state_ = State::kUpdatingReplica;
-  return {UpdateReplica{task_.download}};
+  actions.emplace_back(UpdateReplica{task_.download});
+  return actions;
 }
 
 SessionMachine::Actions SessionMachine::handle(const ReplicaUpdated& event) {

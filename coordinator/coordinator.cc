@@ -1,10 +1,12 @@
 #include "coordinator/coordinator.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <deque>
 #include <iterator>
 #include <map>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/rng.h"
 #include "compression/updates/accumulator.h"
@@ -27,8 +29,10 @@ constexpr Duration kVoidPause = std::chrono::seconds(1),
                    kLongestVoidPause = std::chrono::minutes(1);
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
-/// A client whose clock is off by more is named to the operator.
-constexpr int64_t kNoticedSkewSeconds = 60;
+/// A client may say that it trained on any number of samples; this many are believed.
+constexpr uint64_t kMostSamples = uint64_t{1} << 40;
+/// Why a peer is turned away that isn't told.
+constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
 
 /// What belongs to one worker thread alone.
 struct Worker {
@@ -146,6 +150,7 @@ class Driver : public Coordinator {
     std::vector<float> step(initial.size());
     for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
     TERN_TRY(const Codec lossless, Codec::parse("float32"));
+    parent_sha256_ = model_.sha256();
     TERN_TRY(const SharedFrame frame, model_.publish(step, lossless, 0, scratch_));
     (void)frame;
     version_ = model_.version();
@@ -168,9 +173,11 @@ class Driver : public Coordinator {
 
   void stop() override {
     if (phase_ == Phase::kFinished) return;
-    if (machine_) (void)machine_->on(StopRequested{}, loop_.now());
-    sink_.on({"run_finished", {{"round", int64_t{round_}}, {"stopped", int64_t{1}}}});
-    finish(true);
+    stopping_ = true;
+    if (phase_ != Phase::kEnding) return finish_now();
+    // What was counted becomes a version still, which takes milliseconds; nobody is waited for.
+    evaluation_tasks_.clear();
+    finish_evaluation_if_done();
   }
 
   uint32_t round() const override { return round_; }
@@ -181,7 +188,7 @@ class Driver : public Coordinator {
 
   void on_packet(const Connection& from, std::span<const std::byte> packet) override {
     const std::optional<Member> member = setup_.membership(from.key);
-    if (!member) return turn_away(from, "its key is not on the list, or was revoked");
+    if (!member) return turn_away(from, kNotAMember);
     if (phase_ == Phase::kFinished) return;
     if (is_part(packet)) return on_part(from, *member, packet);
     control_up_ += packet.size();
@@ -259,8 +266,8 @@ class Driver : public Coordinator {
                .evaluator = member.evaluator,
                .number = member.number,
                .held_version = same_run ? hello.held_version : 0};
-    const int64_t skew = hello.unix_seconds - loop_.unix_seconds();
-    if (skew > kNoticedSkewSeconds || skew < -kNoticedSkewSeconds)
+    const int64_t skew = clock_skew(hello.unix_seconds, loop_.unix_seconds());
+    if (std::abs(skew) > kNoticedSkewSeconds)
       sink_.on({"clock_skew", {{"client", int64_t{member.number}}, {"seconds", skew}}});
     sink_.on({"client_joined",
               {{"client", int64_t{member.number}},
@@ -282,7 +289,8 @@ class Driver : public Coordinator {
     if (session == nullptr) return no_session(from);
     session->examples = ready.examples;
     session->test_examples = ready.test_examples;
-    session->ready = true;
+    // Said again it changes the figures; a task at hand isn't sent again.
+    if (std::exchange(session->ready, true)) return;
     if (!to_hand_out_.empty())
       hand_out_all();
     else if (const auto open = open_.find(member.number); open != open_.end())
@@ -301,6 +309,7 @@ class Driver : public Coordinator {
                                    message.client));
     const auto open = open_.find(member.number);
     if (open != open_.end() && open->second == message.task) {
+      if (checking_.contains(message.task)) return;  // said again: the first one's verdict will do
       session->held_version = std::max(session->held_version, rules_->base_version);
       session->upload = std::make_shared<Upload>(
           Upload{.message = message,
@@ -314,7 +323,10 @@ class Driver : public Coordinator {
       send(from, Verdict{.task = message.task, .counted = true, .reason = {}});
       return;
     }
-    if (machine_) act(machine_->on(UpdateArrived{message, {}}, loop_.now()), nullptr);
+    if (machine_)
+      act(machine_->on(UpdateArrived{message, error(Code::kInvalidArgument, "nobody asked for it")},
+                       loop_.now()),
+          nullptr);
   }
 
   void on_part(const Connection& from, const Member& member, std::span<const std::byte> part) {
@@ -334,6 +346,7 @@ class Driver : public Coordinator {
     if (!upload->check.ok() || upload->transfer.complete()) {
       session->upload.reset();
       if (!upload->check.ok()) return arrived(upload);
+      checking_.insert(upload->message.task);
       return checks_.add(upload);
     }
     if (const std::optional<Credit> credit = upload->transfer.credit_due()) send(from, *credit);
@@ -387,7 +400,7 @@ class Driver : public Coordinator {
       status = error(Code::kInvalidArgument, "a report on {} examples, the client announced {}",
                      examples, test_examples);
     if (status.ok())
-      reports_.emplace(member.number, report);
+      reports_.emplace(member.number, report).first->second.client = member.number;
     else
       sink_.on({"task_failed",
                 {{"round", int64_t{round_}},
@@ -412,8 +425,14 @@ class Driver : public Coordinator {
     Bytes packet = to_packet(message);
     const size_t bytes = packet.size();
     if (!transport_.send(to, std::move(packet)).ok()) {
-      // It reads too slowly or is gone: it will come back with a Hello, or it won't.
+      // It reads too slowly or is gone: it will come back with a Hello, or it won't. Until then
+      // nobody asks it.
       transport_.drop(to);
+      if (const std::optional<Member> member = setup_.membership(to.key))
+        if (Session* session = session_of(to, *member)) {
+          session->ready = false;
+          session->examples = session->test_examples = 0;
+        }
       return false;
     }
     control_down_ += bytes;
@@ -443,6 +462,8 @@ class Driver : public Coordinator {
 
   /// Sends a connected client its plan and what it lacks of the model.
   void hand_out(Session& session, TaskId task, Plan& plan) {
+    if (!setup_.membership(session.connection.key))
+      return turn_away(Connection(session.connection), kNotAMember);
     close(session);
     Result<Download> download = model_.download(session.held_version, scratch_);
     if (!download) return fail(std::move(download).error());
@@ -508,7 +529,8 @@ class Driver : public Coordinator {
   std::vector<uint32_t> available() const {
     std::vector<uint32_t> numbers;
     for (const auto& [number, session] : sessions_)
-      if (!session.evaluator && session.examples > 0) numbers.push_back(number);
+      if (!session.evaluator && session.examples > 0 && setup_.membership(session.connection.key))
+        numbers.push_back(number);
     std::ranges::sort(numbers);
     return numbers;
   }
@@ -578,13 +600,11 @@ class Driver : public Coordinator {
     Rng(scenario_.seed, Purpose::kTies, round).shuffle(std::span(tasks));
     open_.clear();
     for (const SendTask& task : tasks) open_[task.client] = task.task;
-    for (const SendTask& task : tasks) {
-      fates_[task.client] = {task.task, Fate::kOpen};
+    for (const SendTask& task : tasks)
       if (hooks_.wanted && !sessions_.contains(task.client)) hooks_.wanted(task.client);
-    }
+    act(actions, nullptr);
     to_hand_out_ = std::move(tasks);
     hand_out_all();
-    act(actions, nullptr);
   }
 
   /// Where clients are woken for a task, nobody begins before all are awake: who was asked before
@@ -635,13 +655,15 @@ class Driver : public Coordinator {
   void arrived(const SharedUpload& upload) {
     if (phase_ == Phase::kFinished) return;
     const UpdateMessage& message = upload->message;
+    checking_.erase(message.task);
     Event sent{"update_sent",
                {{"round", int64_t{upload->rules->round}},
                 {"client", int64_t{message.client}},
                 {"bytes", static_cast<int64_t>(upload->received)},
                 {"dense_bytes", static_cast<int64_t>(4 * setup_.schema.elements())},
                 {"loss", message.report.mean_loss},
-                {"samples", static_cast<int64_t>(message.report.samples_trained)}}};
+                {"samples",
+                 static_cast<int64_t>(std::min(message.report.samples_trained, kMostSamples))}}};
     if (upload->update) sent.fields.emplace_back("norm", upload->update->frame.norm());
     sink_.on(sent);
     act(machine_->on(UpdateArrived{message, upload->check}, loop_.now()), upload);
@@ -677,9 +699,6 @@ class Driver : public Coordinator {
     if (open != open_.end() && open->second == message.task) {
       open_.erase(open);
       fates_[message.client] = {message.task, fate};
-    } else if (fates_[message.client].task == message.task &&
-               fates_[message.client].fate == Fate::kOpen) {
-      fates_[message.client].fate = fate;
     }
     const auto session = sessions_.find(message.client);
     if (session == sessions_.end()) return;
@@ -771,6 +790,7 @@ class Driver : public Coordinator {
       if (Status status = hooks_.after_round(round_, evaluation); !status.ok())
         return fail(std::move(status));
     if (phase_ == Phase::kFinished) return;
+    if (stopping_) return finish_now();
     void_rounds_ = closing_ ? 0 : void_rounds_ + 1;
     if (void_rounds_ == 0) {
       phase_ = Phase::kWaiting;
@@ -808,7 +828,7 @@ class Driver : public Coordinator {
       });
     reports_.clear();
     evaluation_tasks_.clear();
-    if (setup_.evaluate_by != EvaluateBy::kNobody)
+    if (setup_.evaluate_by != EvaluateBy::kNobody && !stopping_)
       for (const auto& [number, session] : sessions_)
         if (session.evaluator == (setup_.evaluate_by == EvaluateBy::kAttached) &&
             session.test_examples > 0)
@@ -825,6 +845,9 @@ class Driver : public Coordinator {
       const auto found = sessions_.find(number);
       if (found != sessions_.end()) hand_out(found->second, task, evaluation_plan_);
       if (phase_ != Phase::kEnding) return;
+      // Who is gone isn't waited for.
+      const auto there = sessions_.find(number);
+      if (there == sessions_.end() || !there->second.ready) evaluation_tasks_.erase(number);
     }
     finish_evaluation_if_done();
   }
@@ -852,6 +875,11 @@ class Driver : public Coordinator {
   }
 
   // ---- The end
+
+  void finish_now() {
+    sink_.on({"run_finished", {{"round", int64_t{round_}}, {"stopped", int64_t{1}}}});
+    finish(true);
+  }
 
   void finish(bool stopped) {
     close_all(Goodbye{.finished = !stopped,
@@ -902,8 +930,9 @@ class Driver : public Coordinator {
   Phase phase_ = Phase::kIdle;
   uint32_t round_ = 0;
   std::unordered_map<uint32_t, Session> sessions_;  // by number
-  std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task
+  std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task with an answer
   bool said_waiting_ = false;
+  bool stopping_ = false;
   uint64_t control_up_ = 0, control_down_ = 0;
 
   // The round at hand.
@@ -911,6 +940,7 @@ class Driver : public Coordinator {
   std::optional<UpdateRules> rules_;
   Plan train_plan_;
   std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
+  std::unordered_set<TaskId> checking_;        // tasks whose updates are in the dry decode
   std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums

@@ -96,10 +96,11 @@ class Coordinator : public ServerTransport::Handler {
   virtual Status restore(CoordinatorState state) = 0;
   /// Opens for clients and begins as soon as enough are there. Events: client_joined, peer_refused,
   /// clock_skew, waiting_for_clients, round_started, download_sent, update_sent, update_counted,
-  /// update_refused, task_failed, round_closed or round_void, version_published, model_evaluated,
-  /// control_bytes, run_finished.
+  /// update_refused, update_ignored, task_failed, round_closed or round_void, version_published,
+  /// model_evaluated, control_bytes, run_finished.
   virtual void start() = 0;
-  /// Ends the run now: the round at hand is void.
+  /// Ends the run: at once, so that the round at hand is void, or as soon as the version that it
+  /// has led to is published.
   virtual void stop() = 0;
 
   virtual uint32_t round() const = 0;  ///< the last one that ended

@@ -4,6 +4,7 @@
 /// docs/wire_format.md is normative.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -24,6 +25,13 @@ inline constexpr uint16_t kProtocolLow = 1, kProtocolHigh = 1;
 inline constexpr size_t kMaxMessageBytes = 16 * 1024;
 /// Of a transfer this many bytes may be sent before the receiver has asked for more by a Credit.
 inline constexpr uint64_t kCreditWindow = 4 * (kPartHeaderBytes + kPartBytes);
+
+/// Clocks that are further apart are named to the operators of both ends.
+inline constexpr int64_t kNoticedSkewSeconds = 60;
+/// How far a peer's clock, which may claim anything, is ahead of this machine's.
+inline int64_t clock_skew(int64_t theirs, int64_t ours) {
+  return std::max<int64_t>(theirs, 0) - ours;
+}
 
 TaskId task_id(uint64_t run_seed, uint32_t round, uint32_t client);
 /// Evaluations have ids of their own: a client may have both kinds in one round.

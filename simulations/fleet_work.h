@@ -26,6 +26,9 @@ class FleetWork : public ClientWork {
   Status restore(uint32_t version, std::vector<float> parameters);
 
   Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
+  uint64_t max_download_bytes() const override {
+    return tern::max_download_bytes(data_->schema.elements());
+  }
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;

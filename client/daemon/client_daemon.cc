@@ -1,7 +1,9 @@
 #include "client/daemon/client_daemon.h"
 
 #include <asio/signal_set.hpp>
+#include <atomic>
 #include <csignal>
+#include <filesystem>
 #include <optional>
 
 #include "base/bytes.h"
@@ -27,20 +29,22 @@ constexpr size_t kMaxKeyFile = 4096;
 
 Status at_key(Status status, const char* key) { return std::move(status).at({.key = key}); }
 
-/// client.server_key is the coordinator's public line or a file that holds it.
-Result<PublicKey> server_key(const std::string& text) {
+/// client.server_key is the coordinator's public line or a file that holds it, which is relative to
+/// the scenario's, as all files there are.
+Result<PublicKey> server_key(const std::string& text, const std::string& scenario_file) {
   if (text.starts_with(kPublicKeyPrefix)) {
     Result<PublicKey> key = parse_public_key(text);
     if (!key) return at_key(std::move(key).error(), "client.server_key");
     return key;
   }
-  const Result<std::vector<std::byte>> file = read_file(text, kMaxKeyFile);
+  const std::string path = (std::filesystem::path(scenario_file).parent_path() / text).string();
+  const Result<std::vector<std::byte>> file = read_file(path, kMaxKeyFile);
   if (!file) return at_key(file.error(), "client.server_key");
   std::string line(reinterpret_cast<const char*>(file->data()), file->size());
   while (!line.empty() && (line.back() == '\n' || line.back() == '\r' || line.back() == ' '))
     line.pop_back();
   Result<PublicKey> key = parse_public_key(line);
-  if (!key) return Status(key.error()).at({.file = text, .line = 1});
+  if (!key) return Status(key.error()).at({.file = path, .line = 1});
   return key;
 }
 
@@ -123,7 +127,7 @@ Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions&
   TERN_CHECK_OK(check_client(scenario));
   if (!scenario.client.data_path.empty()) scenario.data.path = scenario.client.data_path;
   TERN_TRY(const SecretKey key, SecretKey::load(scenario.client.key));
-  TERN_TRY(const PublicKey server, server_key(scenario.client.server_key));
+  TERN_TRY(const PublicKey server, server_key(scenario.client.server_key, loaded.file));
   TERN_TRY(const FolderLock lock, FolderLock::acquire(scenario.client.state_dir));
   if (!make_math_serial()) events.on({"no_openblas", {}});
   Examples examples(scenario, options.evaluator);
@@ -135,7 +139,10 @@ Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions&
            FileClientStore::open(scenario.client.state_dir + "/client.state", schema.hash(),
                                  schema.elements(), [&] { return work.parameters(); }));
   TERN_CHECK_OK(work.keep_replica(store.take_replica()));
-  auto pool = std::make_unique<ThreadPool>(1);
+  std::atomic<bool> working = false;
+  auto pool = std::make_unique<ThreadPool>(
+      1, ThreadPool::Hooks{.job_begins = [&](size_t) { working = true; },
+                           .job_ended = [&](size_t) { working = false; }});
   AsioLoop loop(*pool);
   TERN_TRY(const std::unique_ptr<ZmqContext> context, ZmqContext::open());
   ZmqClient transport(loop, *context,
@@ -158,6 +165,8 @@ Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions&
     signals.clear();  // the next one ends the program as usual
     events.on({"signal", {{"name", number == SIGTERM ? "SIGTERM" : "SIGINT"}}});
     session->stop();
+    // Training can take hours, and nobody waits for it any more. What has to last is on the disk.
+    if (working && options.end_now) options.end_now();
     ended = true;
     loop.stop();
   });

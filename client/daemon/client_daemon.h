@@ -1,7 +1,7 @@
 /// What tern-client and `tern evaluate --attach` do between their command lines and exit statuses.
 #pragma once
 
-#include <string>
+#include <functional>
 
 #include "base/event.h"
 #include "base/status.h"
@@ -14,6 +14,9 @@ struct ClientDaemonOptions {
   /// Holds no examples to train on, and all of the test part to evaluate on: what an evaluator that
   /// the coordinator's list names does.
   bool evaluator = false;
+  /// Ends the process: called when a signal comes in the middle of a task, which can't be broken
+  /// off and may take long. Without it the task is waited for.
+  std::function<void()> end_now;
 };
 
 /// Takes part in a run until it is finished: gives false, or true when SIGTERM or SIGINT ended it

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <vector>
@@ -51,7 +52,8 @@ int main(int argc, char** argv) {
       return cli::finish_output(cli::kOk);
     }
     LogView log(stderr, "", {.least = level});
-    const Result<bool> interrupted = run_client(*loaded, {}, log);
+    const Result<bool> interrupted =
+        run_client(*loaded, {.end_now = [] { std::_Exit(cli::kInterrupted); }}, log);
     if (!interrupted) return cli::fail(loaded->locate(interrupted.error()), false);
     return cli::finish_output(*interrupted ? cli::kInterrupted : cli::kOk);
   } catch (const std::exception& problem) {

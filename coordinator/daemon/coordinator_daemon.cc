@@ -161,6 +161,11 @@ class Daemon {
                  {"clients", int64_t{members_.clients()}},
                  {"model", scenario_.model.name},
                  {"self_probe", "passed"}}});
+    if (!scenario_.fleet.deadline_seconds)
+      events_.on({"no_deadline",
+                  {{"advice",
+                    "without fleet.deadline a client that vanishes holds its round up until it is "
+                    "back"}}});
     wait_for_signal();
     wait_for_hangup();
     coordinator_->start();

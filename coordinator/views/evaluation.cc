@@ -1,6 +1,7 @@
 #include "coordinator/views/evaluation.h"
 
 #include <algorithm>
+#include <cfloat>
 #include <numeric>
 
 namespace tern {
@@ -9,20 +10,28 @@ namespace {
 
 double share(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
-using Counts = std::span<const uint32_t>;
+/// By class; 64 bits, so that no number of clients can make a sum wrap.
+using Counts = std::vector<uint64_t>;
 
-uint64_t sum(Counts counts) { return std::accumulate(counts.begin(), counts.end(), uint64_t{0}); }
+template <typename Numbers>
+uint64_t sum(const Numbers& counts) {
+  return std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+}
 
 /// Accuracy, macro F1 and the figures of each class, from counts by class.
-void add_class_figures(Counts of_class, Counts as_class, Counts right, Evaluation& result) {
+void add_class_figures(const Counts& of_class, const Counts& as_class, const Counts& right,
+                       Evaluation& result) {
   result.accuracy = share(static_cast<double>(sum(right)), static_cast<double>(sum(of_class)));
   double f1_sum = 0;
   uint32_t occurring = 0;
   for (size_t c = 0; c < of_class.size(); ++c) {
-    ClassFigures figures{.examples = of_class[c],
-                         .recall = share(right[c], of_class[c]),
-                         .precision = share(right[c], as_class[c])};
-    figures.f1 = share(2.0 * right[c], double{1} * of_class[c] + as_class[c]);
+    const auto all = static_cast<double>(of_class[c]), found = static_cast<double>(as_class[c]),
+               hits = static_cast<double>(right[c]);
+    ClassFigures figures{
+        .examples = static_cast<uint32_t>(std::min<uint64_t>(of_class[c], UINT32_MAX)),
+        .recall = share(hits, all),
+        .precision = share(hits, found),
+        .f1 = share(2 * hits, all + found)};
     if (of_class[c] > 0) {
       ++occurring;
       f1_sum += figures.f1;
@@ -58,7 +67,7 @@ Evaluation summarize_evaluation(std::span<const EvaluationPart> parts,
   Evaluation result;
   result.loss = share(loss, static_cast<double>(labels.size()));
 
-  std::vector<uint32_t> of_class(classes), as_class(classes), right(classes);
+  Counts of_class(classes), as_class(classes), right(classes);
   for (size_t i = 0; i < labels.size(); ++i) {
     ++of_class[labels[i]];
     ++as_class[predicted[i]];
@@ -85,7 +94,10 @@ Status check_report(const EvaluationReport& report, uint32_t classes) {
   for (uint32_t c = 0; c < classes; ++c)
     if (report.correct[c] > std::min(report.examples[c], report.predicted[c]))
       return error(Code::kInvalidArgument, "a report with more hits than examples of class {}", c);
-  if (sum(report.predicted) != sum(report.examples) || !(report.loss_sum >= 0))
+  // Each example's loss is a float: of however many reports, their sum is a number.
+  const double most_loss = static_cast<double>(sum(report.examples)) * double{FLT_MAX};
+  if (sum(report.predicted) != sum(report.examples) || !(report.loss_sum >= 0) ||
+      report.loss_sum > most_loss)
     return error(Code::kInvalidArgument, "a report whose figures don't add up");
   return {};
 }
@@ -93,7 +105,7 @@ Status check_report(const EvaluationReport& report, uint32_t classes) {
 Evaluation summarize_reports(std::span<const EvaluationReport> reports, uint32_t classes,
                              uint32_t clients) {
   Evaluation result;
-  std::vector<uint32_t> of_class(classes), as_class(classes), right(classes);
+  Counts of_class(classes), as_class(classes), right(classes);
   double loss = 0;
   for (const EvaluationReport& report : reports) {
     loss += report.loss_sum;

@@ -111,6 +111,60 @@ TEST(SessionMachine, ASecondPlanWhileBusyLeavesTheTaskAtHandAlone) {
   EXPECT_NE(sole<TrainLocally>(session.on(ReplicaUpdated{})), nullptr);
 }
 
+TEST(SessionMachine, AskedForTheSameTaskAgainItGoesOnOrSendsTheSameUpdate) {
+  SessionMachine session(3, kSchema, 0);
+  const PlanArrived plan = plan_of_round(5);
+  (void)session.on(plan);
+  EXPECT_TRUE(session.on(plan).empty()) << "while the replica is moved";
+  ASSERT_NE(sole<TrainLocally>(session.on(ReplicaUpdated{})), nullptr);
+  EXPECT_TRUE(session.on(plan).empty()) << "while it trains";
+  ASSERT_NE(sole<EncodeAndStore>(session.on(TrainingDone{TrainReport{.examples = 60}})), nullptr);
+  EXPECT_TRUE(session.on(plan).empty()) << "while it encodes";
+  const auto first = session.on(UpdateStored{});
+  for (int again = 0; again < 2; ++again) {
+    const auto actions = session.on(plan);
+    const auto* update = sole<SendUpdate>(actions);
+    ASSERT_NE(update, nullptr);
+    EXPECT_EQ(update->message.task, sole<SendUpdate>(first)->message.task);
+    EXPECT_EQ(update->message.client, 3u);
+    EXPECT_EQ(update->message.report.examples, 60u);
+  }
+  EXPECT_NE(sole<CommitResidual>(session.on(VerdictArrived{{.task = 105, .counted = true}})),
+            nullptr)
+      << "and the verdict counts as before";
+  EXPECT_NE(sole<ReportFailure>(session.on(plan)), nullptr) << "after it the task is over";
+}
+
+TEST(SessionMachine, ANewPlanWhileAVerdictIsDueRollsBackFirst) {
+  SessionMachine session(3, kSchema, 0);
+  play(session, 5);
+  const auto actions = session.on(plan_of_round(8));
+  ASSERT_EQ(actions.size(), 2u);
+  EXPECT_TRUE(std::holds_alternative<RollBackResidual>(actions[0]));
+  EXPECT_TRUE(std::holds_alternative<UpdateReplica>(actions[1]));
+  EXPECT_EQ(session.last_task_round(), 5u);
+  EXPECT_TRUE(session.on(VerdictArrived{{.task = 105, .counted = true}}).empty()) << "too late";
+  ASSERT_NE(sole<TrainLocally>(session.on(ReplicaUpdated{})), nullptr);
+}
+
+TEST(SessionMachine, APlanThatIsRefusedWhileAVerdictIsDueRollsNothingBack) {
+  PlanArrived foreign = plan_of_round(8), schema = foreign, codec = foreign, older = foreign,
+              same = foreign;
+  foreign.task.client = 4;
+  schema.plan.schema_hash = 1;
+  codec.plan.codec = "zip";
+  older.plan.round = 4;
+  same.plan.round = 5;  // another task of the same round
+  for (const PlanArrived& plan : {foreign, schema, codec, older, same}) {
+    SessionMachine session(3, kSchema, 0);
+    play(session, 5);
+    ASSERT_NE(sole<ReportFailure>(session.on(plan)), nullptr);
+    EXPECT_EQ(session.last_task_round(), 0u);
+    EXPECT_NE(sole<CommitResidual>(session.on(VerdictArrived{{.task = 105, .counted = true}})),
+              nullptr);
+  }
+}
+
 TEST(SessionMachine, AFailureAtAnyStepIsReportedOnce) {
   const Status broken = error(Code::kIo, "disk");
   for (int step = 0; step < 3; ++step) {

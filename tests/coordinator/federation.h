@@ -109,6 +109,7 @@ class Federation {
   void start() {
     if (!coordinator) open();
     ASSERT_NE(coordinator, nullptr);
+    started = true;
     coordinator->start();
     for (const auto& client : clients)
       if (!client->session) client->start();
@@ -119,7 +120,7 @@ class Federation {
   }
   /// To the end of the run, and until the clients have heard of it.
   void run() {
-    if (!coordinator || rounds_ended == 0) start();
+    if (!started) start();
     ASSERT_TRUE(run_until([this] { return ended.has_value(); })) << "the run hangs";
     ASSERT_TRUE(*ended) << ended->error().describe();
     const TimePoint farewell = loop.now() + std::chrono::seconds(1);
@@ -166,6 +167,7 @@ class Federation {
   std::map<PeerKey, Member> members;
   std::unique_ptr<Coordinator> coordinator;
   std::vector<std::unique_ptr<TestClient>> clients;
+  bool started = false;
   int rounds_ended = 0;
   std::vector<Evaluation> evaluations;
   std::optional<Result<bool>> ended;

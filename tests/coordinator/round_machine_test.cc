@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
 
 namespace tern {
@@ -194,6 +195,59 @@ TEST(RoundMachine, AResumedRunAsksTheSameClientsAsOneThatWentThrough) {
   const auto tasks = only<SendTask>(resumed.on(BeginRound{}, {}));
   ASSERT_EQ(tasks.size(), second.size());
   for (size_t i = 0; i < tasks.size(); ++i) EXPECT_EQ(tasks[i].task, second[i].task);
+}
+
+std::vector<uint32_t> clients_of(const std::vector<SendTask>& tasks) {
+  std::vector<uint32_t> clients;
+  for (const SendTask& task : tasks) clients.push_back(task.client);
+  return clients;
+}
+
+TEST(RoundMachine, AsksAmongThoseWhoAreThere) {
+  Recorder sink;
+  std::vector<uint32_t> all(20);
+  std::iota(all.begin(), all.end(), 0u);
+  RoundMachine everyone(small_rules(), 1, sink), without(small_rules(), 1, sink),
+      some(small_rules(), 1, sink);
+  const auto cohort = clients_of(only<SendTask>(everyone.on(BeginRound{all}, {})));
+  EXPECT_EQ(cohort, clients_of(only<SendTask>(without.on(BeginRound{}, {}))));
+  // One of them is missing: another one is asked in his place, the rest stay.
+  std::vector<uint32_t> rest = all;
+  std::erase(rest, cohort[1]);
+  const auto substituted = clients_of(only<SendTask>(some.on(BeginRound{rest}, {})));
+  ASSERT_EQ(substituted.size(), 4u);
+  EXPECT_THAT(substituted, testing::Not(testing::Contains(cohort[1])));
+  EXPECT_THAT(substituted, testing::IsSupersetOf({cohort[0], cohort[2], cohort[3]}));
+}
+
+TEST(RoundMachine, AsksFewerWhenFewerAreThereAndEndsWithTheLastOfThem) {
+  for (const uint32_t minimum : {2u, 3u}) {
+    Recorder sink;
+    RoundRules rules = small_rules();
+    rules.min_updates = minimum;
+    RoundMachine machine(rules, 1, sink);
+    const auto tasks = only<SendTask>(machine.on(BeginRound{std::vector<uint32_t>{4, 17}}, {}));
+    ASSERT_THAT(clients_of(tasks), testing::ElementsAre(4, 17));
+    EXPECT_EQ(tasks[0].task, task_id(7, 1, 4)) << "a task's id says nothing of who else is there";
+    (void)machine.on(update_of(tasks[0]), {});
+    const auto ended = machine.on(update_of(tasks[1]), {});
+    EXPECT_EQ(only<CloseRound>(ended).size(), minimum == 2 ? 1u : 0u);
+    EXPECT_EQ(only<VoidRound>(ended).size(), minimum == 3 ? 1u : 0u);
+  }
+}
+
+TEST(RoundMachine, ARoundThatAllHaveFailedIsVoid) {
+  Recorder sink;
+  RoundMachine machine(small_rules(), 1, sink);
+  const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
+  for (size_t i = 0; i + 1 < tasks.size(); ++i)
+    EXPECT_TRUE(machine.on(TaskFailed{tasks[i].task, error(Code::kIo, "gone")}, {}).empty());
+  EXPECT_TRUE(machine.on(TaskFailed{tasks[0].task, error(Code::kIo, "again")}, {}).empty());
+  const auto ended = machine.on(TaskFailed{tasks[3].task, error(Code::kIo, "gone")}, {});
+  ASSERT_EQ(only<VoidRound>(ended).size(), 1u);
+  EXPECT_EQ(only<VoidRound>(ended)[0].counted, 0u);
+  (void)machine.on(RoundEnded{}, {});
+  EXPECT_EQ(only<SendTask>(machine.on(BeginRound{}, {})).size(), 4u) << "the next one is another";
 }
 
 }  // namespace
