@@ -45,10 +45,20 @@ Result<PeerKey> parse_user_id(std::string_view text) {
   return key;
 }
 
-Result<std::unique_ptr<ZapHandler>> ZapHandler::open(ZmqContext& context) {
+Result<std::unique_ptr<ZapHandler>> ZapHandler::open(ZmqContext& context, const Clock& clock) {
   TERN_TRY(ZmqSocket socket, new_socket(context, ZMQ_REP));
   if (zmq_bind(socket.get(), kEndpoint) != 0) return zmq_failure("binding the ZAP handler");
-  return std::unique_ptr<ZapHandler>(new ZapHandler(std::move(socket)));
+  return std::unique_ptr<ZapHandler>(new ZapHandler(std::move(socket), clock));
+}
+
+/// Each handshake costs kHandshakePause, on a credit of kHandshakeBurst of them.
+bool ZapHandler::comes_too_often(const PeerKey& key) {
+  const TimePoint now = clock_.now();
+  TimePoint& paid_until = paid_until_.try_emplace(key, now).first->second;
+  const TimePoint then = std::max(now, paid_until) + kHandshakePause;
+  if (then > now + kHandshakeBurst * kHandshakePause) return true;
+  paid_until = then;
+  return false;
 }
 
 bool ZapHandler::answer_one() {
@@ -66,19 +76,24 @@ bool ZapHandler::answer_one() {
   const bool proper = parts.size() == kParts && parts[kVersionPart] == kVersion &&
                       parts[kDomain] == kZapDomain && parts[kMechanism] == "CURVE" &&
                       parts[kKey].size() == key.size();
-  bool allowed = false;
-  if (proper) {
-    std::ranges::copy(bytes_of(parts[kKey]), key.begin());
-    allowed = allow_ && allow_(key);
-    if (!allowed && refused_) refused_({parts[kAddress], key});
-  } else {
+  enum class Answer { kRefused, kLater, kWelcome } answer = Answer::kRefused;
+  if (!proper) {
     ++malformed_;
+  } else {
+    std::ranges::copy(bytes_of(parts[kKey]), key.begin());
+    if (!allow_ || !allow_(key)) {
+      if (refused_) refused_({parts[kAddress], key});
+    } else {
+      answer = comes_too_often(key) ? Answer::kLater : Answer::kWelcome;
+    }
   }
 
+  static constexpr std::string_view kStatus[] = {"400", "300", "200"};
+  static constexpr std::string_view kText[] = {"not on the list", "too often", "OK"};
   const std::string request_id = parts.size() > kRequestId ? parts[kRequestId] : "";
-  const std::string id = allowed ? user_id(key) : "";
-  const std::string_view reply[] = {
-      kVersion, request_id, allowed ? "200" : "400", allowed ? "OK" : "not on the list", id, ""};
+  const std::string id = answer == Answer::kWelcome ? user_id(key) : "";
+  const auto index = static_cast<size_t>(answer);
+  const std::string_view reply[] = {kVersion, request_id, kStatus[index], kText[index], id, ""};
   for (const std::string_view& part : reply)
     send(socket_.get(), bytes_of(part), &part != &reply[std::size(reply) - 1]);
   return true;

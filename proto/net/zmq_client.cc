@@ -114,7 +114,8 @@ bool ZmqClient::on_event() {
         dial_->packet_watch->after_use();
       } else {
         lose(error(Code::kInvalidArgument,
-                   "the handshake failed: is server_key really the key of the coordinator at {}?",
+                   "the handshake failed: is server_key really the key of the coordinator at {}? "
+                   "(It also turns away clients that dial too often.)",
                    options_.server));
       }
       break;
@@ -159,7 +160,7 @@ Status ZmqClient::send(Bytes packet) {
   TERN_CHECK_OK(check_packet(packet));
   if (!dial_ || !dial_->connected || dial_->broken) return not_connected();
   ZmqMessage message;
-  TERN_CHECK_OK(message.own(std::move(packet)));
+  TERN_CHECK_OK(message.fill(packet));
   const int result = tern::send(dial_->socket.get(), message);
   dial_->packet_watch->after_use();
   if (result == 0) return {};

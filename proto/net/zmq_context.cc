@@ -8,17 +8,6 @@
 
 #include "proto/net/transport_rules.h"
 
-#if defined(__SANITIZE_THREAD__)
-#define TERN_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TERN_TSAN 1
-#endif
-#endif
-#ifdef TERN_TSAN
-#include <sanitizer/tsan_interface.h>
-#endif
-
 namespace tern {
 namespace {
 
@@ -33,9 +22,6 @@ constexpr int kSendQueue = 2 * kQueuePackets;
 
 /// Of a CURVE message around a packet: its name, nonce, tag and flags.
 constexpr int64_t kCurveOverhead = 64;
-
-/// From here on a copy costs more than a message that points to our bytes.
-constexpr size_t kNoCopyBytes = 4096;
 
 Status check_library() {
   int major = 0, minor = 0, patch = 0;
@@ -59,23 +45,6 @@ int without_interruption(Call call) {
     result = call();
   } while (result == -1 && zmq_errno() == EINTR);
   return result;
-}
-
-/// ThreadSanitizer doesn't see how libzmq hands a message from thread to thread.
-void hand_over([[maybe_unused]] void* bytes) {
-#ifdef TERN_TSAN
-  __tsan_release(bytes);
-#endif
-}
-void take_over([[maybe_unused]] void* bytes) {
-#ifdef TERN_TSAN
-  __tsan_acquire(bytes);
-#endif
-}
-
-void free_bytes(void*, void* hint) {
-  take_over(hint);
-  delete static_cast<Bytes*>(hint);
 }
 
 }  // namespace
@@ -192,20 +161,11 @@ void discard_rest(void* socket, ZmqMessage& part) {
   }
 }
 
-Status ZmqMessage::own(Bytes bytes) {
+Status ZmqMessage::fill(std::span<const std::byte> bytes) {
   zmq_msg_close(&message_);
-  if (bytes.size() < kNoCopyBytes) {
-    if (zmq_msg_init_size(&message_, bytes.size()) == 0) {
-      std::ranges::copy(bytes, static_cast<std::byte*>(zmq_msg_data(&message_)));
-      return {};
-    }
-  } else {
-    auto owned = std::make_unique<Bytes>(std::move(bytes));
-    hand_over(owned.get());
-    if (zmq_msg_init_data(&message_, owned->data(), owned->size(), free_bytes, owned.get()) == 0) {
-      (void)owned.release();  // the message's
-      return {};
-    }
+  if (zmq_msg_init_size(&message_, bytes.size()) == 0) {
+    std::ranges::copy(bytes, static_cast<std::byte*>(zmq_msg_data(&message_)));
+    return {};
   }
   zmq_msg_init(&message_);
   return zmq_failure("making a message");
@@ -227,7 +187,7 @@ int send(void* socket, ZmqMessage& part, bool more) {
 
 int send(void* socket, std::span<const std::byte> part, bool more) {
   ZmqMessage message;
-  if (!message.own(Bytes(part.begin(), part.end())).ok()) return ENOMEM;
+  if (!message.fill(part).ok()) return ENOMEM;
   return send(socket, message, more);
 }
 

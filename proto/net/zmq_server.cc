@@ -144,8 +144,8 @@ struct ZmqServer::Impl {
   bool paused = false;
 
   uint64_t accepted = 0, disconnected = 0, accept_failed = 0, accept_pauses = 0, turned_away = 0;
-  uint64_t handshakes_ok = 0, handshakes_refused_key = 0, handshakes_failed_protocol = 0,
-           handshakes_failed_other = 0;
+  uint64_t handshakes_ok = 0, handshakes_refused_key = 0, handshakes_too_often = 0,
+           handshakes_failed_protocol = 0, handshakes_failed_other = 0;
   uint64_t connections_dropped = 0, silent_closed = 0, hoarders_closed = 0, relief_closed = 0;
   uint64_t packets_in = 0, bytes_in = 0, packets_out = 0, bytes_out = 0;
   uint64_t multipart_dropped = 0, empty_dropped = 0, stray_dropped = 0, queue_overflows = 0;
@@ -192,7 +192,7 @@ Status ZmqServer::Impl::open() {
   TERN_TRY(zap, self_probe({*context, router.get(), *monitor, options.own.public_key},
                            [this]() -> Result<std::unique_ptr<ZapHandler>> {
                              if (options.without_zap_handler_for_test) return nullptr;
-                             return ZapHandler::open(*context);
+                             return ZapHandler::open(*context, loop);
                            }));
   TERN_CHECK_OK(listen());
   zap->set_allow(options.allow);
@@ -331,7 +331,7 @@ bool ZmqServer::Impl::on_event() {
       ++handshakes_ok;
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-      ++handshakes_refused_key;
+      ++(event->value == 300 ? handshakes_too_often : handshakes_refused_key);
       break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
       ++handshakes_failed_protocol;
@@ -496,7 +496,7 @@ Status ZmqServer::send(const Connection& to, Bytes packet) {
   if (!routing_id) return no_such_connection();
   const size_t size = packet.size();
   ZmqMessage message;
-  TERN_CHECK_OK(message.own(std::move(packet)));
+  TERN_CHECK_OK(message.fill(packet));
   void* const router = impl_->router.get();
   int result = tern::send(router, std::as_bytes(std::span(*routing_id)), true);
   if (result == 0) result = tern::send(router, message);
@@ -529,6 +529,7 @@ TransportCounters ZmqServer::counters() const {
           {"turned_away", of.turned_away},
           {"handshakes_ok", of.handshakes_ok},
           {"handshakes_refused_key", of.handshakes_refused_key},
+          {"handshakes_too_often", of.handshakes_too_often},
           {"handshakes_failed_protocol", of.handshakes_failed_protocol},
           {"handshakes_failed_other", of.handshakes_failed_other},
           {"zap_malformed", of.zap->malformed_requests()},

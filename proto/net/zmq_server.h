@@ -6,7 +6,8 @@
 /// packet is a message of one part.
 ///
 /// Bounds. A stranger: 3 s for the handshake, one frame of kMaxPacketBytes in memory. A connection
-/// that never says anything ends after `silence_limit`. A peer on the list: kConnectionsPerKey
+/// that never says anything ends after `silence_limit`. A peer on the list: so many handshakes in a
+/// time (zap_handler.h), kConnectionsPerKey
 /// connections. What it sends is stored until the loop gets to it, and ZeroMQ stores the parts of
 /// an unfinished message without any bound. So a look each second, when the loop has received all
 /// there is, ends connections that hold more than kMostUnfinished, and those that hold most when
@@ -39,8 +40,8 @@ struct ZmqServerOptions {
   /// Told of whoever proved a key that isn't allowed, from the loop; may come as often as strangers
   /// like.
   std::function<void(const RefusedPeer&)> refused;
-  Duration handshake_limit = std::chrono::seconds(3);
-  Duration silence_limit = std::chrono::seconds(10);
+  Duration handshake_limit = std::chrono::seconds(10);
+  Duration silence_limit = std::chrono::seconds(30);
   /// What open() must notice.
   bool without_zap_handler_for_test = false;
   bool without_zap_enforcement_for_test = false;
@@ -52,7 +53,8 @@ inline constexpr uint64_t kMostUnfinished = 48 << 20;
 inline constexpr uint64_t kMostUnfinishedInAll = 1 << 30;
 
 /// Counters: accepted, disconnected, accept_failed, accept_pauses, turned_away,
-/// handshakes_ok, handshakes_refused_key, handshakes_failed_protocol, handshakes_failed_other,
+/// handshakes_ok, handshakes_refused_key, handshakes_too_often, handshakes_failed_protocol,
+/// handshakes_failed_other,
 /// zap_malformed, connections, connections_dropped, silent_closed, hoarders_closed, relief_closed,
 /// packets_in, bytes_in, packets_out, bytes_out, multipart_dropped, empty_dropped, stray_dropped,
 /// queue_overflows.
