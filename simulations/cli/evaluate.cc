@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <cstdlib>
 
 #include "base/durable_file.h"
 #include "base/log_view.h"
@@ -55,7 +56,8 @@ int attach(const Arguments& arguments) {
   const Result<LoadedScenario> loaded = load_with_overrides(arguments.file, set);
   if (!loaded) return fail(loaded.error(), arguments.json);
   LogView log(stderr, "");
-  const Result<bool> interrupted = run_client(*loaded, {.evaluator = true}, log);
+  const Result<bool> interrupted =
+      run_client(*loaded, {.evaluator = true, .end_now = [] { std::_Exit(kInterrupted); }}, log);
   if (!interrupted) return fail(loaded->locate(interrupted.error()), arguments.json);
   return *interrupted ? kInterrupted : kOk;
 }

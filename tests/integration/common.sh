@@ -5,7 +5,11 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
-bin=$(cd "${TERN_BIN:-$root/build/release/bin}" && pwd)
+bin=$(realpath "${TERN_BIN:-$root/build/release/bin}")
+[[ -x $bin/tern && -x $bin/tern-coordinator && -x $bin/tern-client ]] || {
+  echo "the programs are not in $bin: build them, or set TERN_BIN" >&2
+  exit 2
+}
 export TERN_BIN=$bin
 test_name=$(basename "$0")
 # On a busy machine everything takes longer; what is waited for comes or doesn't.
@@ -24,7 +28,7 @@ clean_up() {
     for name in "$work"/*.log; do
       [[ -s $name ]] || continue
       echo "--- ${name##*/}" >&2
-      tail -n 12 "$name" | cut -c 1-400 >&2
+      tail -n 6 "$name" | cut -c 1-300 >&2
     done
   fi
   for name in "${!pid_of[@]}"; do
@@ -49,6 +53,7 @@ start() {
   local name=$1
   shift
   [[ -z ${pid_of[$name]:-} ]] || ! running "$name" || fail "$name runs already"
+  : >"$name.out" >"$name.log"  # readable from now on
   # exec: $! is to be the program itself. Without --default-signal what runs in the background ignores SIGINT.
   (exec setpriv --pdeathsig KILL env --default-signal=INT,QUIT "$@") >"$name.out" 2>"$name.log" &
   pid_of[$name]=$!
@@ -68,19 +73,24 @@ until_true() {
 
 # wait_log NAME PATTERN [SECONDS]: until the log of NAME has a line with this (grep -E).
 wait_log() {
-  # shellcheck disable=SC2317
   said_or_over() { grep -qE -- "$2" "$1.log" || ! running "$1"; }
   until_true "${3:-10}" said_or_over "$1" "$2" || fail "$1 doesn't say '$2'"
   grep -qE -- "$2" "$1.log" || fail "$1 ended without saying '$2'"
 }
 
+# gone NAME [SECONDS]: waits for its end, however it ends.
+is_over() { ! running "$1"; }
+gone() {
+  until_true "${2:-10}" is_over "$1" || fail "$1 still runs after $((longer * ${2:-10})) s"
+  unset "pid_of[$1]"
+}
+
 # ended NAME STATUS [SECONDS]: waits for its end and compares its exit status.
 ended() {
   local status=0
-  # shellcheck disable=SC2317
-  is_over() { ! running "$1"; }
-  until_true "${3:-10}" is_over "$1" || fail "$1 still runs after $((longer * ${3:-10})) s"
-  wait "${pid_of[$1]}" || status=$?
+  # Who was killed ends; waiting at once keeps the shell from speaking of it.
+  (($2 == 137)) || until_true "${3:-10}" is_over "$1" || fail "$1 still runs after $((longer * ${3:-10})) s"
+  wait "${pid_of[$1]}" 2>/dev/null || status=$?
   unset "pid_of[$1]"
   ((status == $2)) || fail "$1 ended with exit status $status, expected $2"
 }
