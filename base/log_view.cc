@@ -23,18 +23,39 @@ struct LoggedEvent {
 /// By default debug is silent: these come once a task or more often, and what they carry is summed
 /// up in metrics.jsonl.
 constexpr LoggedEvent kEvents[] = {
-    {"control_bytes", LogLevel::kDebug, false},      {"download_sent", LogLevel::kDebug, false},
-    {"update_sent", LogLevel::kDebug, false},        {"wire_bytes", LogLevel::kDebug, false},
+    {"control_bytes", LogLevel::kDebug, false},
+    {"download_sent", LogLevel::kDebug, false},
+    {"update_sent", LogLevel::kDebug, false},
+    {"update_uploaded", LogLevel::kDebug, false},
+    {"wire_bytes", LogLevel::kDebug, false},
 
-    {"client_joined", LogLevel::kInfo, true},        {"model_evaluated", LogLevel::kInfo, false},
-    {"round_closed", LogLevel::kInfo, false},        {"round_started", LogLevel::kInfo, false},
-    {"run_finished", LogLevel::kInfo, false},        {"update_counted", LogLevel::kInfo, false},
-    {"update_ignored", LogLevel::kInfo, true},       {"version_published", LogLevel::kInfo, false},
+    {"client_joined", LogLevel::kInfo, true},
+    {"clients_reloaded", LogLevel::kInfo, false},
+    {"connected", LogLevel::kInfo, false},
+    {"listening", LogLevel::kInfo, false},
+    {"model_evaluated", LogLevel::kInfo, false},
+    {"round_closed", LogLevel::kInfo, false},
+    {"round_started", LogLevel::kInfo, false},
+    {"run_finished", LogLevel::kInfo, false},
+    {"signal", LogLevel::kInfo, false},
+    {"task_started", LogLevel::kInfo, false},
+    {"update_counted", LogLevel::kInfo, false},
+    {"update_ignored", LogLevel::kInfo, true},
+    {"verdict_received", LogLevel::kInfo, false},
+    {"version_published", LogLevel::kInfo, false},
     {"waiting_for_clients", LogLevel::kInfo, false},
 
-    {"clock_skew", LogLevel::kWarn, true},           {"peer_refused", LogLevel::kWarn, true},
-    {"round_void", LogLevel::kWarn, false},          {"task_failed", LogLevel::kWarn, true},
-    {"update_ignored", LogLevel::kWarn, true},       {"update_refused", LogLevel::kWarn, true},
+    {"clients_not_reloaded", LogLevel::kWarn, false},
+    {"clock_skew", LogLevel::kWarn, true},
+    {"connection_lost", LogLevel::kWarn, false},
+    {"handshake_refused", LogLevel::kWarn, true},
+    {"no_deadline", LogLevel::kWarn, false},
+    {"no_openblas", LogLevel::kWarn, false},
+    {"peer_refused", LogLevel::kWarn, true},
+    {"round_void", LogLevel::kWarn, false},
+    {"task_failed", LogLevel::kWarn, true},
+    {"task_refused", LogLevel::kWarn, true},
+    {"update_refused", LogLevel::kWarn, true},
 };
 
 /// An event that the table doesn't know is written, but nobody can flood the log with it.
