@@ -139,9 +139,11 @@ void LogView::on(const Event& event) {
 std::string LogView::head(Time now, LogLevel level, std::string_view name) const {
   const auto whole = std::chrono::floor<std::chrono::seconds>(now);
   const auto rest = std::chrono::floor<std::chrono::milliseconds>(now - whole);
-  return fmt::format("{:%FT%T}.{:03}Z {} {} run={}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(whole)), rest.count(),
-                     padded(level), name, shown(std::string_view(run_id_)));
+  std::string head =
+      fmt::format("{:%FT%T}.{:03}Z {} {}", fmt::gmtime(std::chrono::system_clock::to_time_t(whole)),
+                  rest.count(), padded(level), name);
+  if (!run_id_.empty()) head += fmt::format(" run={}", shown(std::string_view(run_id_)));
+  return head;
 }
 
 void LogView::say_left_out(Time now, const std::string& name, Count& count) {

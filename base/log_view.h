@@ -31,7 +31,7 @@ struct LogOptions {
 /// A table in log_view.cc has each event's level. Errors of `out` are ignored. Threads: one.
 class LogView : public EventSink {
  public:
-  /// `out` outlives the view; every line is flushed.
+  /// `out` outlives the view; every line is flushed. Without a run id the lines name no run.
   LogView(std::FILE* out, std::string run_id, LogOptions options = {});
   /// Says how many lines are still left out.
   ~LogView() override;

@@ -17,11 +17,10 @@ Status check_given(std::string_view key, const std::string& value) {
 }
 
 Status check_endpoint(std::string_view key, std::string_view value) {
-  for (const std::string_view scheme : {"tcp://", "ipc://"})
-    if (value.starts_with(scheme) && value.size() > scheme.size()) return {};
-  return refuse(key,
-                fmt::format("must start with tcp:// or ipc:// and go on with an address, not {}",
-                            toml_string(value)));
+  constexpr std::string_view kScheme = "tcp://";
+  const size_t colon = value.rfind(':');
+  if (value.starts_with(kScheme) && colon > kScheme.size() && colon + 1 < value.size()) return {};
+  return refuse(key, fmt::format("must be tcp://ADDRESS:PORT, not {}", toml_string(value)));
 }
 
 }  // namespace

@@ -185,7 +185,7 @@ constexpr Key kVocabulary[] = {
     {.name = "server.plan_lifetime", .type = KeyType::kDuration,
      .field = &at<&Scenario::server, &ServerConfig::plan_lifetime_seconds>,
      .meaning = "how long after a plan is signed clients take it",
-     .range = kPositiveTime},
+     .range = {.low = 10, .high = 1e9}},
 
     {.name = "client.connect", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::connect>,
      .meaning = "where the coordinator is, such as \"tcp://coordinator.example:7700\""},

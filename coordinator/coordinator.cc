@@ -27,6 +27,8 @@ constexpr Duration kRetrySending = std::chrono::milliseconds(20);
 /// After rounds in which nothing could be counted: at first, and at most.
 constexpr Duration kVoidPause = std::chrono::seconds(1),
                    kLongestVoidPause = std::chrono::minutes(1);
+/// Without fleet.max_examples.
+constexpr uint64_t kMostTimesMedian = 64;
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
 /// A client may say that it trained on any number of samples; this many are believed.
@@ -171,6 +173,13 @@ class Driver : public Coordinator {
     loop_.post([this] { begin_if_ready(); });
   }
 
+  void members_changed() override {
+    std::vector<Connection> gone;
+    for (const auto& [number, session] : sessions_)
+      if (!setup_.membership(session.connection.key)) gone.push_back(session.connection);
+    for (const Connection& connection : gone) turn_away(connection, kNotAMember);
+  }
+
   void stop() override {
     if (phase_ == Phase::kFinished) return;
     stopping_ = true;
@@ -281,7 +290,8 @@ class Driver : public Coordinator {
                        .seed = scenario_.seed,
                        .unix_seconds = loop_.unix_seconds(),
                        .last_task = last.task,
-                       .last_fate = last.fate});
+                       .last_fate = last.fate,
+                       .partition = scenario_.data.partition});
   }
 
   void receive(const Connection& from, const Member& member, const Ready& ready) {
@@ -557,12 +567,21 @@ class Driver : public Coordinator {
     begin_round(begin);
   }
 
+  /// The most examples that a client announces, but no more than kMostTimesMedian the median: one
+  /// that lies must not make all the others weigh nothing.
+  uint32_t largest_announced() const {
+    std::vector<uint32_t> announced;
+    for (const auto& [number, session] : sessions_)
+      if (!session.evaluator && session.examples > 0) announced.push_back(session.examples);
+    if (announced.empty()) return 1;
+    std::ranges::sort(announced);
+    const uint64_t most = kMostTimesMedian * announced[announced.size() / 2];
+    return static_cast<uint32_t>(std::min<uint64_t>(announced.back(), most));
+  }
+
   /// Before the first round: what an update can weigh, and room for the sums.
   Status settle_weights() {
-    if (setup_.largest_examples == 0)
-      for (const auto& [number, session] : sessions_)
-        if (!session.evaluator)
-          setup_.largest_examples = std::max(setup_.largest_examples, session.examples);
+    if (setup_.largest_examples == 0) setup_.largest_examples = largest_announced();
     const int shift = fedavg_weight_shift(setup_.largest_examples);
     const AccumulatorBounds bounds{
         .norm_bound = scenario_.strategy.norm_bound,

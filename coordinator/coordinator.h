@@ -50,7 +50,8 @@ struct CoordinatorSetup {
   Membership membership;
   uint64_t run_id = 0;
   size_t workers = 1;  ///< of the loop
-  /// Of one client; 0: the most that clients announce before the first round.
+  /// Of one client; 0: the most that clients announce before the first round, within 64 times
+  /// the median.
   uint32_t largest_examples = 0;
   uint32_t start_when = 0;        ///< clients to wait for before the first round
   bool everyone_is_there = true;  /// simulations: any client can be asked, whoever is connected
@@ -99,6 +100,8 @@ class Coordinator : public ServerTransport::Handler {
   /// update_refused, update_ignored, task_failed, round_closed or round_void, version_published,
   /// model_evaluated, control_bytes, run_finished.
   virtual void start() = 0;
+  /// Cuts off now, and not at its next packet, whoever the membership knows no more.
+  virtual void members_changed() = 0;
   /// Ends the run: at once, so that the round at hand is void, or as soon as the version that it
   /// has led to is published.
   virtual void stop() = 0;

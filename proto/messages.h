@@ -61,6 +61,7 @@ struct Welcome {
   int64_t unix_seconds = 0;  ///< the coordinator's clock
   TaskId last_task = 0;      ///< 0: none in this run
   Fate last_fate = Fate::kOpen;
+  std::string partition;  ///< data.partition of the run: how a share of common data is dealt
 };
 
 /// The client has its data at hand and can be asked.

@@ -111,6 +111,12 @@ class Examples {
                           "in another way",
                           scenario_.fleet.clients, welcome.clients),
                     "fleet.clients");
+    if (welcome.partition != scenario_.data.partition)
+      return at_key(error(Code::kInvalidArgument,
+                          "is \"{}\" here, the coordinator's run has \"{}\": the examples would be "
+                          "dealt in another way",
+                          scenario_.data.partition, welcome.partition),
+                    "data.partition");
     return {};
   }
 

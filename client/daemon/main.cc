@@ -8,6 +8,7 @@
 #include "base/program.h"
 #include "base/version.h"
 #include "client/daemon/client_daemon.h"
+#include "config/deployment.h"
 #include "config/load.h"
 
 int main(int argc, char** argv) {
@@ -38,7 +39,8 @@ int main(int argc, char** argv) {
       "  tern keys new edge-1.key\n"
       "  tern-client run.toml\n"
       "  tern-client run.toml --set client.connect=tcp://10.0.0.1:7700 --log debug\n"
-      "Exit status: 0 the run is finished, 1 failed or refused, 2 bad input, 130 interrupted.");
+      "Exit status: 0 the run is finished, 1 failed, 2 bad input or refused by the "
+      "coordinator, 130 interrupted.");
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
@@ -48,6 +50,8 @@ int main(int argc, char** argv) {
     const Result<LoadedScenario> loaded = load_with_overrides(file, set);
     if (!loaded) return cli::fail(loaded.error(), false);
     if (check) {
+      if (const Status status = check_client(loaded->scenario); !status.ok())
+        return cli::fail(loaded->locate(status), false);
       fmt::print("{}", print_scenario(loaded->scenario));
       return cli::finish_output(cli::kOk);
     }

@@ -2,6 +2,7 @@
 
 #include <asio/signal_set.hpp>
 #include <csignal>
+#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -70,6 +71,13 @@ class Members {
                                 "in the next run",
                                 registry.clients(), registry_.clients()),
                     {.file = file_});
+    for (uint32_t number = 0; number < registry.clients(); ++number)
+      if (registry.client(number)->key != registry_.client(number)->key)
+        return Status(Code::kInvalidArgument,
+                      fmt::format("client {} has another key: lines must not be reordered or "
+                                  "replaced during a run",
+                                  number),
+                      {.file = file_, .line = registry.client(number)->line});
     registry_ = std::move(registry);
     number_evaluators();
     return {};
@@ -122,7 +130,7 @@ class Daemon {
     server.refused = [this](const RefusedPeer& peer) {
       events_.on({"handshake_refused",
                   {{"address", peer.address},
-                   {"key", to_hex(peer.key)},
+                   {"key", to_hex(peer.key).substr(0, 16)},
                    {"reason", "its key is not on the list, or was revoked"}}});
     };
     TERN_TRY(server_, ZmqServer::open(loop_, std::move(server)));
@@ -172,14 +180,17 @@ class Daemon {
     loop_.run();
     pool_->wait_until_idle();
     if (!stopped_) return error(Code::kInternal, "the loop ended before the run");
+    // A run that failed leaves its results so far, too.
+    DaemonResult result{.summary = summary(), .interrupted = *stopped_ && **stopped_};
+    const Status written =
+        write_results(folder_, {.scenario = scenario_,
+                                .schema = schema_,
+                                .model = coordinator_->model(),
+                                .rows = metrics_.rows(),
+                                .summary = result.summary,
+                                .evaluation = evaluation_ ? &*evaluation_ : nullptr});
     if (!*stopped_) return stopped_->error();
-    DaemonResult result{.summary = summary(), .interrupted = **stopped_};
-    TERN_CHECK_OK(write_results(folder_, {.scenario = scenario_,
-                                          .schema = schema_,
-                                          .model = coordinator_->model(),
-                                          .rows = metrics_.rows(),
-                                          .summary = result.summary,
-                                          .evaluation = evaluation_ ? &*evaluation_ : nullptr}));
+    TERN_CHECK_OK(written);
     return result;
   }
 
@@ -189,7 +200,16 @@ class Daemon {
     const TcpBytes wire = server_->wire_bytes();
     events_.on({"wire_bytes",
                 {{"up", static_cast<int64_t>(wire.in)}, {"down", static_cast<int64_t>(wire.out)}}});
-    return folder_.append(metrics_.finish_round(seconds(loop_.now())));
+    TERN_CHECK_OK(folder_.append(metrics_.finish_round(seconds(loop_.now()))));
+    return keep_model();
+  }
+
+  /// Whatever ends this process, the newest version is there.
+  Status keep_model() {
+    const VersionedModel& model = coordinator_->model();
+    if (model.version() == kept_version_) return {};
+    kept_version_ = model.version();
+    return write_model(folder_, schema_, model, scenario_.model.name);
   }
 
   nlohmann::ordered_json summary() const {
@@ -223,10 +243,12 @@ class Daemon {
     hangup_.async_wait([this](const asio::error_code& failure, int) {
       if (failure) return;
       const Status status = members_.reload();
-      if (status.ok())
+      if (status.ok()) {
         events_.on({"clients_reloaded", {{"clients", int64_t{members_.clients()}}}});
-      else
+        coordinator_->members_changed();
+      } else {
         events_.on({"clients_not_reloaded", {{"reason", status.describe()}}});
+      }
       wait_for_hangup();
     });
   }
@@ -249,6 +271,7 @@ class Daemon {
   std::unique_ptr<Coordinator> coordinator_;
   std::optional<Result<bool>> stopped_;
   std::optional<Evaluation> evaluation_;
+  uint32_t kept_version_ = 0;
 };
 
 }  // namespace
@@ -275,6 +298,13 @@ Result<DaemonResult> run_coordinator(const LoadedScenario& loaded,
   TERN_TRY(std::vector<float> initial, read_initial(scenario.model.initial, schema));
   raise_descriptor_limit();
   TERN_TRY(RunFolder folder, RunFolder::open(scenario.server.state_dir, false));
+  std::error_code ignored;
+  const auto size = std::filesystem::file_size(folder.file("metrics.jsonl"), ignored);
+  if (!ignored && size > 0)
+    return Status(Code::kInUse,
+                  "the folder holds what is left of a run that was killed; move it away, or choose "
+                  "another one",
+                  {.file = scenario.server.state_dir});
   Daemon daemon(scenario, std::move(schema), Members(scenario.server.clients, std::move(registry)),
                 std::move(key), std::move(folder), options);
   TERN_CHECK_OK(daemon.open(std::move(initial), static_cast<uint32_t>(shape.classes), options));

@@ -5,6 +5,7 @@
 
 #include "base/program.h"
 #include "base/version.h"
+#include "config/deployment.h"
 #include "config/load.h"
 #include "coordinator/daemon/coordinator_daemon.h"
 #include "coordinator/views/summary.h"
@@ -54,6 +55,8 @@ int main(int argc, char** argv) {
     const Result<LoadedScenario> loaded = load_with_overrides(file, set);
     if (!loaded) return cli::fail(loaded.error(), json);
     if (check) {
+      if (const Status status = check_server(loaded->scenario); !status.ok())
+        return cli::fail(loaded->locate(status), json);
       fmt::print("{}", print_scenario(loaded->scenario));
       return cli::finish_output(cli::kOk);
     }

@@ -23,12 +23,12 @@ bool exists(const std::string& folder, const char* file) {
 
 Status check_folder_is_free(const std::string& path) {
   if (exists(path, "summary.json"))
-    return Status(Code::kInUse, "the folder already holds a finished run; choose another --out",
+    return Status(Code::kInUse, "the folder already holds a finished run; choose another one",
                   {.file = path});
   if (exists(path, "checkpoint.bin"))
     return Status(Code::kInUse,
                   fmt::format("the folder already holds an interrupted run; go on with it by "
-                              "--resume {}, or choose another --out",
+                              "--resume {}, or choose another one",
                               path),
                   {.file = path});
   return {};

@@ -173,6 +173,16 @@ ordered_json evaluation_json(const Evaluation& evaluation, const EvaluationNames
   return json;
 }
 
+Status write_model(const RunFolder& folder, const ParameterSchema& schema,
+                   const VersionedModel& model, const std::string& name) {
+  return write_durably(
+      folder.file("model.safetensors"),
+      std::span<const std::byte>(to_safetensors(schema, model.parameters(),
+                                                {{"tern.model", name},
+                                                 {"tern.version", std::to_string(model.version())},
+                                                 {"tern.sha256", to_hex(model.sha256())}})));
+}
+
 Status write_results(const RunFolder& folder, const RunOutput& output) {
   std::string rows;
   std::vector<nlohmann::json> for_report;
@@ -181,12 +191,7 @@ Status write_results(const RunFolder& folder, const RunOutput& output) {
     for_report.emplace_back(row);
   }
   TERN_CHECK_OK(write_durably(folder.file("metrics.jsonl"), std::string_view(rows)));
-  TERN_CHECK_OK(write_durably(folder.file("model.safetensors"),
-                              std::span<const std::byte>(to_safetensors(
-                                  output.schema, output.model.parameters(),
-                                  {{"tern.model", output.scenario.model.name},
-                                   {"tern.version", std::to_string(output.model.version())},
-                                   {"tern.sha256", to_hex(output.model.sha256())}}))));
+  TERN_CHECK_OK(write_model(folder, output.schema, output.model, output.scenario.model.name));
   if (output.evaluation)
     TERN_CHECK_OK(write_durably(
         folder.file("evaluation.json"),

@@ -59,6 +59,10 @@ struct EvaluationNames {
 /// The object of evaluation.json.
 nlohmann::ordered_json evaluation_json(const Evaluation& evaluation, const EvaluationNames& names);
 
+/// Writes model.safetensors, whole or not at all. Errors: kNoSpace, kIo.
+Status write_model(const RunFolder& folder, const ParameterSchema& schema,
+                   const VersionedModel& model, const std::string& name);
+
 /// What a run leaves in its folder.
 struct RunOutput {
   const Scenario& scenario;

@@ -9,6 +9,7 @@ namespace {
 
 /// Messages handled before timers and other sockets get their turn.
 constexpr int kMessagesPerTurn = 256;
+constexpr Duration kPollPause = std::chrono::milliseconds(10);
 
 int descriptor_of(void* socket) {
   int descriptor = -1;
@@ -24,7 +25,10 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
       : loop(its_loop),
         socket(its_socket),
         receive(std::move(its_receive)),
-        descriptor(loop.context(), descriptor_of(socket)) {}
+        descriptor(loop.context()) {
+    asio::error_code failure;
+    descriptor.assign(descriptor_of(socket), failure);
+  }
   ~State() { let_go(); }
 
   void turn() {
@@ -49,6 +53,13 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
   void wait() {
     if (waiting || stopped) return;
     waiting = true;
+    if (!descriptor.is_open()) {
+      loop.call_at(loop.now() + kPollPause, [self = shared_from_this()] {
+        self->waiting = false;
+        self->post_turn();
+      });
+      return;
+    }
     descriptor.async_wait(asio::posix::descriptor_base::wait_read,
                           [self = shared_from_this()](const asio::error_code& error) {
                             self->waiting = false;

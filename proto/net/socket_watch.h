@@ -18,8 +18,8 @@ class SocketWatch {
   /// Receives and handles one message; false when there was none. May destroy the watch.
   using Receive = std::function<bool()>;
 
-  /// `socket` outlives the watch. The first turn comes from the loop. Throws asio::system_error
-  /// when the system has no room for another watch.
+  /// `socket` outlives the watch. The first turn comes from the loop. When the system has no room
+  /// for another watched descriptor, the socket gets a turn each 10 ms.
   SocketWatch(AsioLoop& loop, void* socket, Receive receive);
   /// `receive` isn't called again.
   ~SocketWatch();

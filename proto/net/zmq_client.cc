@@ -1,6 +1,5 @@
 #include "proto/net/zmq_client.h"
 
-#include <asio/system_error.hpp>
 #include <cerrno>
 #include <optional>
 #include <utility>
@@ -75,11 +74,7 @@ Result<std::unique_ptr<ZmqClient::Dial>> ZmqClient::dial() {
   TERN_CHECK_OK(set_curve_client(socket, options_.own, options_.server_key));
   TERN_TRY(made->monitor,
            ZmqMonitor::open(context_, socket, ZMQ_EVENT_ALL & ~ZMQ_EVENT_MONITOR_STOPPED));
-  try {
-    made->monitor_watch.emplace(loop_, made->monitor->socket(), [this] { return on_event(); });
-  } catch (const asio::system_error& failure) {
-    return error(Code::kNoSpace, "watching a socket: {}", failure.what());
-  }
+  made->monitor_watch.emplace(loop_, made->monitor->socket(), [this] { return on_event(); });
   if (zmq_connect(socket, options_.server.c_str()) != 0)
     return error(Code::kInvalidArgument, "dialling {}: {}", options_.server,
                  zmq_strerror(zmq_errno()));
@@ -128,12 +123,7 @@ bool ZmqClient::on_event() {
 void ZmqClient::on_connected() {
   loop_.cancel(dial_->timer);
   dial_->connected = true;
-  try {
-    dial_->packet_watch.emplace(loop_, dial_->socket.get(), [this] { return receive_packet(); });
-  } catch (const asio::system_error& failure) {
-    lose(error(Code::kNoSpace, "watching a socket: {}", failure.what()));
-    return;
-  }
+  dial_->packet_watch.emplace(loop_, dial_->socket.get(), [this] { return receive_packet(); });
   handler_->on_connected();
 }
 

@@ -16,7 +16,7 @@ struct ZmqClientOptions {
   std::string server = "tcp://127.0.0.1:7700";  ///< tcp://HOST:PORT
   PeerKey server_key{};                         ///< no other is talked to
   CurveKeys own;
-  Duration dial_limit = std::chrono::seconds(10);
+  Duration dial_limit = std::chrono::seconds(20);
 };
 
 /// on_lost says what a person should check: kInvalidArgument (the key was refused; the server has

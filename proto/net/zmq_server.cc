@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <asio/system_error.hpp>
 #include <cerrno>
 #include <deque>
 #include <functional>
@@ -213,7 +212,10 @@ Status ZmqServer::Impl::listen() {
   if (zmq_getsockopt(router.get(), ZMQ_LAST_ENDPOINT, bound.data(), &size) != 0)
     return zmq_failure("asking where the socket listens");
   endpoint = bound.data();
-  while (const auto event = monitor->next()) {
+  // What comes before is the probe's, what comes after are connections.
+  while (listener < 0) {
+    const auto event = monitor->next();
+    if (!event) break;
     if (event->kind == ZMQ_EVENT_LISTENING) listener = static_cast<int>(event->value);
   }
   // ZeroMQ accepts when the descriptor is ready, but a connection may be gone by then.
@@ -473,11 +475,7 @@ ZmqServer::~ZmqServer() = default;
 
 Result<std::unique_ptr<ZmqServer>> ZmqServer::open(AsioLoop& loop, ZmqServerOptions options) {
   auto impl = std::make_unique<Impl>(loop, std::move(options));
-  try {
-    TERN_CHECK_OK(impl->open());
-  } catch (const asio::system_error& failure) {
-    return error(Code::kNoSpace, "watching the coordinator's socket: {}", failure.what());
-  }
+  TERN_CHECK_OK(impl->open());
   return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));
 }
 

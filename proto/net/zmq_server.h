@@ -5,7 +5,8 @@
 /// key was proved; the routing id, which a client can choose, only says where an answer goes. A
 /// packet is a message of one part.
 ///
-/// Bounds. A stranger: 3 s for the handshake, one frame of kMaxPacketBytes in memory. A connection
+/// Bounds. A stranger: 10 s for the handshake (thousands who come at once share one I/O thread, and
+/// with less none of them would get through), one frame of kMaxPacketBytes in memory. A connection
 /// that never says anything ends after `silence_limit`. A peer on the list: so many handshakes in a
 /// time (zap_handler.h), kConnectionsPerKey
 /// connections. What it sends is stored until the loop gets to it, and ZeroMQ stores the parts of

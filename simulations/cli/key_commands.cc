@@ -8,6 +8,7 @@
 
 #include "base/durable_file.h"
 #include "base/program.h"
+#include "base/sha256.h"
 #include "coordinator/client_registry.h"
 #include "proto/keys.h"
 #include "simulations/cli/commands.h"
@@ -127,11 +128,13 @@ int list(const Arguments& arguments) {
   }
   size_t width = 4;
   for (const RegisteredPeer& peer : registry->peers()) width = std::max(width, peer.name.size());
-  fmt::print("{:>6}  {:<9}  {:<7}  {:<{}}  {}\n", "number", "role", "state", "name", width, "key");
+  fmt::print("{:>6}  {:<9}  {:<7}  {:<{}}  {:<16}  {}\n", "number", "role", "state", "name", width,
+             "in logs", "key");
   for (const RegisteredPeer& peer : registry->peers())
-    fmt::print("{:>6}  {:<9}  {:<7}  {:<{}}  {}\n",
+    fmt::print("{:>6}  {:<9}  {:<7}  {:<{}}  {:<16}  {}\n",
                peer.role == Role::kClient ? fmt::to_string(peer.number) : "-", role_name(peer.role),
-               peer.revoked ? "revoked" : "allowed", peer.name, width, to_text(peer.key));
+               peer.revoked ? "revoked" : "allowed", peer.name, width,
+               to_hex(peer.key.curve).substr(0, 16), to_text(peer.key));
   return kOk;
 }
 

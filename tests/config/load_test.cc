@@ -293,7 +293,7 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:11: model.classes: must be an integer, at least 2, not 1"},
       {good(18, "accuracy = 0.5\n[server]\nplan_lifetime = \"0s\""),
        "x.toml:20: server.plan_lifetime: must be a duration such as \"60s\" (units: ms, s, m, h), "
-       "above 0 and at most 1000000000, not \"0s\""},
+       "at least 10 and at most 1000000000, not \"0s\""},
       {good(18, "accuracy = 0.5\n[server]\nevaluate = \"client\""),
        "x.toml:20: server.evaluate: must be one of clients, attached, none, not \"client\"; did "
        "you "

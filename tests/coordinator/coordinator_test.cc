@@ -908,6 +908,25 @@ TEST_F(Hostile, RevokedAndSilentItIsAskedNoMore) {
   expect_counted_once(*run, 2, 1);
 }
 
+TEST_F(Hostile, RevokedAndSilentItHoldsUpNoRound) {
+  for (const bool last : {false, true}) {
+    prepare();
+    if (!last) run->clients[0]->loop.work_takes = seconds(20);
+    answer = [&] {
+      run->loop.call_at(run->loop.now() + seconds(10), [&] {
+        run->members.erase(peer_key(2));
+        run->coordinator->members_changed();
+        run->coordinator->members_changed();
+      });
+    };
+    run->run();
+    EXPECT_EQ(run->parameters(), run->expected({0, 1}, 3));
+    EXPECT_EQ(run->events.count("peer_refused"), 1);
+    EXPECT_THAT(run->events.texts("task_failed"), HasSubstr("revoked"));
+    EXPECT_EQ(peer->losses.size(), 1u);
+  }
+}
+
 // ---- Clients that can't obey: the coordinator hears of it, and the round completes
 
 FederationOptions with_one_that_fails() { return {.clients = 3, .min_updates = 2, .rounds = 3}; }

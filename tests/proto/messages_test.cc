@@ -36,7 +36,7 @@ auto fields(const Hello& m) {
 }
 auto fields(const Welcome& m) {
   return std::tuple(m.protocol, m.run_id, m.client, m.clients, m.seed, m.unix_seconds, m.last_task,
-                    m.last_fate);
+                    m.last_fate, m.partition);
 }
 auto fields(const Ready& m) { return std::tuple(m.examples, m.test_examples); }
 auto fields(const Status& status) { return std::tuple(status.code(), status.message()); }
@@ -158,7 +158,8 @@ std::vector<Message> samples() {
               .seed = 9,
               .unix_seconds = kTime + 1,
               .last_task = kTask,
-              .last_fate = Fate::kCounted},
+              .last_fate = Fate::kCounted,
+              .partition = "shards:2"},
       Refusal{{Code::kUnsupported, "too old"}},
       Goodbye{.finished = true, .reason = "done"},
       PlanMessage{.plan = sample_signed(to_bytes(sample_plan()), 64),
@@ -219,7 +220,8 @@ std::vector<Message> extremes() {
               .seed = kMost64,
               .unix_seconds = kHighest,
               .last_task = kMost64,
-              .last_fate = Fate::kRefused},
+              .last_fate = Fate::kRefused,
+              .partition = std::string(1000, 'p')},
       Refusal{},
       Refusal{{Code::kInternal, longest_reason}},
       Refusal{{Code::kInvalidArgument, ""}},
@@ -377,7 +379,8 @@ const std::pair<const char*, const char*> kGoldenPackets[] = {
      "000000c086fd6a00000000"},
     {"Welcome",
      "54524e4d020001000100a8a7a6a5a4a3a2a103000000640000000900000000000000c186fd6a0000000001"
-     "0203040506070801"},
+     "020304050607080108000000"
+     "7368617264733a32"},
     {"Refusal", "54524e4d030001000307000000746f6f206f6c64"},
     {"Goodbye", "54524e4d040001000104000000646f6e65"},
     {"PlanMessage",

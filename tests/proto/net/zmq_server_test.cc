@@ -549,6 +549,28 @@ TEST(ZmqServerBusy, SurvivesPingsAndResetsWhileItIsBusy) {
   rig.settle(milliseconds(20));
 }
 
+TEST_F(ZmqServerTest, LongWaitsOfTheLoopEndNoHonestConnection) {
+  constexpr size_t kPackets = 2 * kMostUnfinished / kMaxPacketBytes;
+  const ZmqSocket socket = rogue(rig.secrets.at(rig.make_key()), rig.zmq_server->endpoint());
+  ASSERT_TRUE(set_option(socket.get(), ZMQ_SNDHWM, 0).ok());
+  ZmqMessage message;
+  ASSERT_TRUE(message.fill(kHello).ok());
+  ASSERT_TRUE(rig.run_until([&] { return send(socket.get(), message) == 0; }));
+  ASSERT_TRUE(rig.run_until([&] { return log.packets.size() == 1; }));
+  log.then = [&](const Connection&, const Bytes&) { log.packets.back().second.clear(); };
+  for (size_t i = 0; i < kPackets; ++i) {
+    ASSERT_TRUE(message.fill(Bytes(kMaxPacketBytes)).ok());
+    ASSERT_EQ(send(socket.get(), message), 0);
+  }
+  // The loop doesn't run while all of it arrives, and until the next look is overdue.
+  const TimePoint due = rig.loop.now() + milliseconds(1100);
+  while (rig.zmq_server->wire_bytes().in < kPackets * kMaxPacketBytes || rig.loop.now() < due)
+    std::this_thread::yield();
+  ASSERT_TRUE(rig.run_until([&] { return log.packets.size() == kPackets + 1; }));
+  EXPECT_EQ(counter("hoarders_closed"), 0u);
+  EXPECT_EQ(counter("disconnected"), 0u);
+}
+
 class ZmqServerImpatient : public ZmqServerTest {
  protected:
   ZmqServerImpatient() : ZmqServerTest(options()) {}
