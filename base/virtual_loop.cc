@@ -41,7 +41,7 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
     clock_.advance_to(at);
     if (first.mapped().work) {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&, id = id] { return !unfinished_.contains(id); });
+      changed_.wait(lock, [&, work = id] { return !unfinished_.contains(work); });
     } else {
       timers_.erase(id);
     }

@@ -221,7 +221,7 @@ class Driver : public Coordinator {
     return found != sessions_.end() && found->second.connection == from ? &found->second : nullptr;
   }
 
-  void turn_away(const Connection& from, Status reason) {
+  void turn_away(const Connection& from, const Status& reason) {
     send(from, Refusal{reason});
     turn_away(from, reason.describe());
   }
@@ -878,6 +878,7 @@ class Driver : public Coordinator {
     timer_ = 0;
     if (reports_.empty()) return after_round(nullptr);
     std::vector<EvaluationReport> reports;
+    reports.reserve(reports_.size());
     for (auto& [number, report] : reports_) reports.push_back(std::move(report));
     const Evaluation evaluation = summarize_reports(reports, setup_.classes, setup_.clients);
     evaluated(&evaluation);

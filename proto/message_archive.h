@@ -129,7 +129,7 @@ void CEREAL_LOAD_FUNCTION_NAME(MessageReader& archive, OneOf<T>& field) {
   using Number = std::underlying_type_t<T>;
   static_assert(std::is_unsigned_v<Number>);
   const auto number = archive.number<Number>();
-  if (number > static_cast<Number>(LastOf<T>::value)) archive.refuse();
+  if (number > static_cast<Number>(LastOf<T>::kValue)) archive.refuse();
   field.value = archive.ok() ? static_cast<T>(number) : T{};
 }
 

@@ -7,19 +7,19 @@ namespace tern {
 
 template <>
 struct LastOf<Code> {
-  static constexpr Code value = Code::kInternal;
+  static constexpr Code kValue = Code::kInternal;
 };
 template <>
 struct LastOf<Fate> {
-  static constexpr Fate value = Fate::kRefused;
+  static constexpr Fate kValue = Fate::kRefused;
 };
 template <>
 struct LastOf<PlanKind> {
-  static constexpr PlanKind value = PlanKind::kEvaluate;
+  static constexpr PlanKind kValue = PlanKind::kEvaluate;
 };
 template <>
 struct LastOf<DownloadKind> {
-  static constexpr DownloadKind value = DownloadKind::kSnapshot;
+  static constexpr DownloadKind kValue = DownloadKind::kSnapshot;
 };
 
 // The fields of each message, in the order of the wire. cereal finds these by argument-dependent

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <string>
@@ -11,8 +12,10 @@
 #include "config/deployment.h"
 #include "config/load.h"
 
-int main(int argc, char** argv) {
-  using namespace tern;
+namespace tern::cli {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App program{"A client of a federated run: trains on this device, dials out only.",
                    "tern-client"};
   program.set_version_flag("--version", std::string("tern-client ") + kVersion);
@@ -44,23 +47,31 @@ int main(int argc, char** argv) {
   try {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
-    return program.exit(problem) == 0 ? cli::finish_output(cli::kOk) : cli::kBadInput;
+    return program.exit(problem) == 0 ? finish_output(kOk) : kBadInput;
   }
+  const Result<LoadedScenario> loaded = load_with_overrides(file, set);
+  if (!loaded) return fail(loaded.error(), false);
+  if (check) {
+    if (const Status status = check_client(loaded->scenario); !status.ok())
+      return fail(loaded->locate(status), false);
+    fmt::print("{}", print_scenario(loaded->scenario));
+    return finish_output(kOk);
+  }
+  LogView log(stderr, "", {.least = level});
+  const Result<bool> interrupted =
+      run_client(*loaded, {.end_now = [] { std::_Exit(kInterrupted); }}, log);
+  if (!interrupted) return fail(loaded->locate(interrupted.error()), false);
+  return finish_output(*interrupted ? kInterrupted : kOk);
+}
+
+}  // namespace
+}  // namespace tern::cli
+
+int main(int argc, char** argv) {
   try {
-    const Result<LoadedScenario> loaded = load_with_overrides(file, set);
-    if (!loaded) return cli::fail(loaded.error(), false);
-    if (check) {
-      if (const Status status = check_client(loaded->scenario); !status.ok())
-        return cli::fail(loaded->locate(status), false);
-      fmt::print("{}", print_scenario(loaded->scenario));
-      return cli::finish_output(cli::kOk);
-    }
-    LogView log(stderr, "", {.least = level});
-    const Result<bool> interrupted =
-        run_client(*loaded, {.end_now = [] { std::_Exit(cli::kInterrupted); }}, log);
-    if (!interrupted) return cli::fail(loaded->locate(interrupted.error()), false);
-    return cli::finish_output(*interrupted ? cli::kInterrupted : cli::kOk);
+    return tern::cli::run(argc, argv);
   } catch (const std::exception& problem) {
-    return cli::fail(Status(Code::kInternal, problem.what()), false);
+    std::fprintf(stderr, "%s: %s\n", argv[0], problem.what());
+    return tern::cli::kRunFailed;
   }
 }

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <string>
 #include <vector>
@@ -10,8 +11,10 @@
 #include "coordinator/daemon/coordinator_daemon.h"
 #include "coordinator/views/summary.h"
 
-int main(int argc, char** argv) {
-  using namespace tern;
+namespace tern::cli {
+namespace {
+
+int run(int argc, char** argv) {
   CLI::App program{"The coordinator of a federated run: serves the clients on its list.",
                    "tern-coordinator"};
   program.set_version_flag("--version", std::string("tern-coordinator ") + kVersion);
@@ -47,24 +50,32 @@ int main(int argc, char** argv) {
     program.parse(argc, argv);
   } catch (const CLI::ParseError& problem) {
     if (problem.get_exit_code() != 0 && json)
-      return cli::fail(Status(Code::kInvalidArgument, problem.what()), true);
-    return program.exit(problem) == 0 ? cli::finish_output(cli::kOk) : cli::kBadInput;
+      return fail(Status(Code::kInvalidArgument, problem.what()), true);
+    return program.exit(problem) == 0 ? finish_output(kOk) : kBadInput;
   }
+  options.log_level = level;
+  const Result<LoadedScenario> loaded = load_with_overrides(file, set);
+  if (!loaded) return fail(loaded.error(), json);
+  if (check) {
+    if (const Status status = check_server(loaded->scenario); !status.ok())
+      return fail(loaded->locate(status), json);
+    fmt::print("{}", print_scenario(loaded->scenario));
+    return finish_output(kOk);
+  }
+  const Result<DaemonResult> result = run_coordinator(*loaded, options);
+  if (!result) return fail(loaded->locate(result.error()), json);
+  fmt::print("{}", json ? result->summary.dump(2) + "\n" : summary_table(result->summary));
+  return finish_output(result->interrupted ? kInterrupted : kOk);
+}
+
+}  // namespace
+}  // namespace tern::cli
+
+int main(int argc, char** argv) {
   try {
-    options.log_level = level;
-    const Result<LoadedScenario> loaded = load_with_overrides(file, set);
-    if (!loaded) return cli::fail(loaded.error(), json);
-    if (check) {
-      if (const Status status = check_server(loaded->scenario); !status.ok())
-        return cli::fail(loaded->locate(status), json);
-      fmt::print("{}", print_scenario(loaded->scenario));
-      return cli::finish_output(cli::kOk);
-    }
-    const Result<DaemonResult> result = run_coordinator(*loaded, options);
-    if (!result) return cli::fail(loaded->locate(result.error()), json);
-    fmt::print("{}", json ? result->summary.dump(2) + "\n" : summary_table(result->summary));
-    return cli::finish_output(result->interrupted ? cli::kInterrupted : cli::kOk);
+    return tern::cli::run(argc, argv);
   } catch (const std::exception& problem) {
-    return cli::fail(Status(Code::kInternal, problem.what()), json);
+    std::fprintf(stderr, "%s: %s\n", argv[0], problem.what());
+    return tern::cli::kRunFailed;
   }
 }

@@ -27,7 +27,7 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
         receive(std::move(its_receive)),
         descriptor(loop.context()) {
     asio::error_code failure;
-    descriptor.assign(descriptor_of(socket), failure);
+    (void)descriptor.assign(descriptor_of(socket), failure);
   }
   ~State() { let_go(); }
 

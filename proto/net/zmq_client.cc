@@ -141,7 +141,7 @@ bool ZmqClient::receive_packet() {
   return true;  // the handler may have destroyed this client
 }
 
-void ZmqClient::lose(Status reason) {
+void ZmqClient::lose(const Status& reason) {
   dial_.reset();
   handler_->on_lost(reason);
 }

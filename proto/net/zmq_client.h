@@ -42,7 +42,7 @@ class ZmqClient : public ClientTransport {
   bool on_event();
   bool receive_packet();
   void on_connected();
-  void lose(Status reason);
+  void lose(const Status& reason);
 
   AsioLoop& loop_;
   ZmqContext& context_;

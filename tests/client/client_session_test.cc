@@ -452,22 +452,21 @@ TEST(ClientSession, FollowsTheModelByDeltasAndSnapshots) {
 }
 
 TEST(ClientSession, DeltasItHasAlreadyArePassedOver) {
-  Script script;
+  Script script(2000);
   TestClient& client = script.ready();
-  script.publish();
-  script.publish();
+  script.publish("topk:0.01");
+  script.publish("topk:0.01");
   (void)script.ask(1, PlanKind::kTrain, 0);
   ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
-  script.publish();
-  // The coordinator still believes it at version 0.
-  (void)script.ask(2, PlanKind::kTrain, 0);
-  ASSERT_TRUE(script.until([&] { return script.frames() == 2; }))
-      << client.events.texts("task_refused");
-  EXPECT_TRUE(std::ranges::equal(client.work.parameters(), script.model.parameters()));
-  // And one that it has altogether.
-  (void)script.ask(3, PlanKind::kTrain, 0);
-  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }))
-      << client.events.texts("task_refused");
+  script.publish("topk:0.01");
+  // The coordinator still believes it at version 0; then it has all of them.
+  for (const uint32_t round : {2u, 3u}) {
+    ASSERT_EQ(script.message(script.plan(round), 0).task.download, DownloadKind::kDeltas);
+    (void)script.ask(round, PlanKind::kTrain, 0);
+    ASSERT_TRUE(script.until([&] { return script.frames() == round; }))
+        << client.events.texts("task_refused");
+    EXPECT_TRUE(std::ranges::equal(client.work.parameters(), script.model.parameters()));
+  }
 }
 
 TEST(ClientSession, ALargeDownloadIsTakenInUnderCredit) {
@@ -830,16 +829,40 @@ TEST(ClientSession, RefusesPlansWithAReasonAndGoesOn) {
   }
 }
 
+TEST(ClientSession, RefusesToEvaluateInAnothersPlace) {
+  Script script;
+  TestClient& client = script.ready({.evaluates = true});
+  PlanMessage message = script.message(script.plan(1, PlanKind::kEvaluate), 0);
+  message.task.client = 3;
+  script.say(message);
+  ASSERT_TRUE(script.until([&] { return script.count<TaskFailure>() == 1; }));
+  EXPECT_THAT(client.events.texts("task_refused"), HasSubstr("a task for client 3"));
+  EXPECT_EQ(script.count<EvaluationReport>(), 0u);
+}
+
 TEST(ClientSession, APlanThatPassedOnceExpiresAllTheSame) {
   Script script;
   (void)script.ready();
-  const PlanMessage message = script.message(script.plan(1), 0);
+  const int64_t now = script.machine.unix_seconds();
+  PlanMessage message = script.message(script.plan(1), 0);
+  message.manifest =
+      sign_bytes(script.key, kManifestPurpose, message.manifest.payload, now, now + 300);
   script.say(message);
   ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
-  script.pass(seconds(700));
+  script.pass(seconds(400));
   script.say(message);
   ASSERT_TRUE(script.until([&] { return script.count<TaskFailure>() == 1; }));
-  EXPECT_THAT(script.heard<TaskFailure>()[0].reason.describe(), HasSubstr("the plan: expired"));
+  EXPECT_THAT(script.heard<TaskFailure>()[0].reason.describe(),
+              HasSubstr("the model manifest: expired"));
+  PlanMessage lasting = message;
+  lasting.manifest =
+      sign_bytes(script.key, kManifestPurpose, message.manifest.payload, now, now + 3600);
+  script.say(lasting);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 2; })) << "the plan is still good";
+  script.pass(seconds(400));
+  script.say(lasting);
+  ASSERT_TRUE(script.until([&] { return script.count<TaskFailure>() == 2; }));
+  EXPECT_THAT(script.heard<TaskFailure>()[1].reason.describe(), HasSubstr("the plan: expired"));
 }
 
 TEST(ClientSession, ADamagedDownloadIsRefusedAndTheReplicaStaysAsItWas) {
@@ -1058,6 +1081,9 @@ TEST(ClientSession, AnotherRunWaitsForWhatAWorkerIsAt) {
     script.ask(1);
     ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
     EXPECT_TRUE(residual_of(client).empty());
+    script.pass(minutes(10));
+    EXPECT_EQ(script.count<UpdateMessage>(), 1u);
+    EXPECT_EQ(client.training.tasks.size(), in_preparation ? 1u : 2u);
   }
 }
 
@@ -1181,6 +1207,31 @@ TEST(ClientSession, AStoreThatFailsNeverMakesItGoOnAsIfNothingHadHappened) {
     }
     session->stop();
   }
+}
+
+TEST(ClientSession, AStoreThatFailsOnceCostsOneTask) {
+  Script script;
+  TestClient& client = script.add_client();
+  FailingStore store;
+  store.good_calls = 1000;
+  std::optional<Status> finished;
+  const auto session =
+      ClientSession::make({.schema_hash = script.schema.hash(),
+                           .plans = std::make_shared<PlanCheck>(script.key.public_key())},
+                          client.loop, client.transport, client.work, store, client.events,
+                          [&](Status status) { finished = std::move(status); });
+  session->start();
+  ASSERT_TRUE(script.until([&] { return script.count<Ready>() == 1; }));
+  store.good_calls = 0;
+  script.ask(1);
+  ASSERT_TRUE(script.until([&] { return script.count<TaskFailure>() == 1; }));
+  EXPECT_THAT(client.events.texts("task_refused"), HasSubstr("the disk is gone"));
+  store.good_calls = 1000;
+  script.ask(2);
+  EXPECT_TRUE(script.until([&] { return script.frames() == 1; }))
+      << client.events.texts("task_refused");
+  EXPECT_FALSE(finished);
+  session->stop();
 }
 
 // ---- Evaluations that can't be reported

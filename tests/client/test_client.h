@@ -51,17 +51,17 @@ inline ParameterSchema test_schema(int64_t elements) {
 class EventLog : public EventSink {
  public:
   void on(const Event& event) override {
-    events.push_back({std::string(event.name), {}});
+    events_.push_back({std::string(event.name), {}});
     for (const auto& [key, value] : event.fields)
-      events.back().fields.emplace_back(std::string(key), value);
+      events_.back().fields.emplace_back(std::string(key), value);
   }
   int count(std::string_view name) const {
-    return static_cast<int>(std::ranges::count(events, name, &Entry::name));
+    return static_cast<int>(std::ranges::count(events_, name, &Entry::name));
   }
   /// The text in `field` of each event of that name, a line each.
   std::string texts(std::string_view name, std::string_view field = "reason") const {
     std::string all;
-    for (const Entry& event : events)
+    for (const Entry& event : events_)
       if (event.name == name)
         for (const auto& [key, value] : event.fields)
           if (key == field) all += std::get<std::string>(value) + "\n";
@@ -70,7 +70,7 @@ class EventLog : public EventSink {
   /// The numbers in `field` of each event of that name.
   std::vector<int64_t> numbers(std::string_view name, std::string_view field) const {
     std::vector<int64_t> all;
-    for (const Entry& event : events)
+    for (const Entry& event : events_)
       if (event.name == name)
         for (const auto& [key, value] : event.fields)
           if (key == field) all.push_back(std::get<int64_t>(value));
@@ -82,7 +82,7 @@ class EventLog : public EventSink {
     std::string name;
     std::vector<std::pair<std::string, EventValue>> fields;
   };
-  std::vector<Entry> events;
+  std::vector<Entry> events_;
 };
 
 /// One machine's view of the loop.

@@ -119,7 +119,8 @@ class Fields {
                        .seed = number(),
                        .unix_seconds = static_cast<int64_t>(number()),
                        .last_task = number(),
-                       .last_fate = static_cast<Fate>(rng_.below(3))};
+                       .last_fate = static_cast<Fate>(rng_.below(3)),
+                       .partition = text()};
       case 2:
         return Refusal{status()};
       case 3:

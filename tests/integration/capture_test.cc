@@ -157,7 +157,7 @@ struct Sink : EventSink {
 
 /// A whole run through a proxy that records, and what was said in it.
 class CaptureTest : public testing::Test {
- protected:
+ public:
   struct Device {
     SecretKey key;
     std::unique_ptr<DeviceWork> work;
@@ -249,7 +249,7 @@ class CaptureTest : public testing::Test {
           packets);
       device.session = ClientSession::make(
           {.schema_hash = schema.hash(), .plans = std::make_shared<PlanCheck>(server_public)}, loop,
-          *device.transport, *device.work, device.store, sink, [&device](Status status) {
+          *device.transport, *device.work, device.store, sink, [&device](const Status& status) {
             EXPECT_TRUE(status.ok()) << status.describe();
             device.finished = true;
           });
@@ -296,7 +296,7 @@ TEST_F(CaptureTest, NothingOfADenseRunIsReadable) {
     if (name.starts_with("delta")) deltas += runs > 0;
     if (name.starts_with("snapshot")) snapshots += runs > 0;
   }
-  EXPECT_EQ(updates, size_t{kRounds * kCohort});
+  EXPECT_EQ(updates, size_t{kRounds} * kCohort);
   EXPECT_GE(deltas, 2u);
   EXPECT_GE(snapshots, 1u);
   for (const auto& [name, runs] : tensors.in(captured)) EXPECT_EQ(runs, 0u) << name;

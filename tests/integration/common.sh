@@ -121,7 +121,9 @@ field() {
 }
 model_of() { field "$1/summary.json" sha256; }
 # accuracies DIR: of each evaluation of the run, by round.
-accuracies() { grep -oE '"(round|accuracy)":[0-9.e-]+' "$1/metrics.jsonl" | paste -sd ' ' | grep -oE '"round":[0-9]+ "accuracy":[0-9.e-]+'; }
+accuracies() {
+  grep -oE '"(round|accuracy)":[0-9.e-]+' "$1/metrics.jsonl" | paste -sd ' ' | grep -oE '"round":[0-9]+ "accuracy":[0-9.e-]+'
+}
 
 # ---- Keys, data, scenarios
 

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -146,6 +147,7 @@ void run_clients(const Load& load, const Keys& keys, const std::string& endpoint
   LightClient::Shared shared{
       .load = load, .schema_hash = schema_of(load.elements).hash(), .loop = loop, .frame = {}};
   std::vector<std::unique_ptr<LightClient>> clients;
+  clients.reserve(load.clients);
   for (const SecretKey& key : keys.clients)
     clients.push_back(std::make_unique<LightClient>(
         shared, std::make_unique<ZmqClient>(
@@ -264,6 +266,7 @@ double run_raw(const Load& load, const Keys& keys, size_t part_bytes) {
     if (::read(where[0], endpoint, sizeof endpoint - 1) <= 0) std::_Exit(1);
     auto context = need(ZmqContext::open());
     std::vector<ZmqSocket> sockets;
+    sockets.reserve(load.clients);
     const Bytes hello(1);
     for (uint32_t i = 0; i < load.clients; ++i) {
       sockets.push_back(need(new_socket(*context, ZMQ_DEALER)));
@@ -321,6 +324,7 @@ double run_raw(const Load& load, const Keys& keys, size_t part_bytes) {
 
 int run(const Load& load) {
   Keys keys{need(SecretKey::generate()), {}};
+  keys.clients.reserve(load.clients);
   for (uint32_t i = 0; i < load.clients; ++i) keys.clients.push_back(need(SecretKey::generate()));
   nlohmann::ordered_json best, runs = nlohmann::ordered_json::array();
   double raw_best = 0, rate_best = 0;
@@ -372,5 +376,10 @@ int main(int argc, char** argv) {
   if (argc > 2) load.rounds = static_cast<uint32_t>(std::strtoul(argv[2], nullptr, 10));
   if (argc > 3) load.elements = std::strtoul(argv[3], nullptr, 10);
   if (argc > 4) load.codec = argv[4];
-  return tern::run(load);
+  try {
+    return tern::run(load);
+  } catch (const std::exception& problem) {
+    std::fprintf(stderr, "fleet_load: %s\n", problem.what());
+    return 1;
+  }
 }

@@ -639,7 +639,7 @@ TEST(MessageAllocation, IsAtMostFourTimesThePacketWhateverItClaims) {
         ASSERT_NO_FATAL_FAILURE(expect_cheap(changed));
       }
   }
-  for (RoundPlan plan : {sample_plan(), RoundPlan{}}) {
+  for (const RoundPlan& plan : {sample_plan(), RoundPlan{}}) {
     const Bytes bytes = to_bytes(plan);
     for (size_t at = 0; at + 4 <= bytes.size(); ++at) {
       Bytes changed = bytes;

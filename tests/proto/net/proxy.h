@@ -21,7 +21,7 @@ inline uint16_t port_of(const std::string& endpoint) {
 /// Sits between clients and a server, on the loop. May record, change or withhold what they say.
 class Proxy {
  public:
-  using tcp = asio::ip::tcp;
+  using Tcp = asio::ip::tcp;
   /// Called with each piece of a stream and the offset where it starts; what it leaves in the piece
   /// is passed on.
   using Meddle = std::function<void(std::vector<char>& piece, size_t offset)>;
@@ -29,7 +29,7 @@ class Proxy {
   /// `meddle` with what clients say, `meddle_down` with what the server says.
   Proxy(AsioLoop& loop, uint16_t upstream, Meddle meddle, Meddle meddle_down = {})
       : context_(loop.context()),
-        acceptor_(context_, tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
+        acceptor_(context_, Tcp::endpoint(asio::ip::address_v4::loopback(), 0)),
         upstream_(asio::ip::address_v4::loopback(), upstream),
         meddle_(std::move(meddle)),
         meddle_down_(std::move(meddle_down)) {
@@ -40,7 +40,7 @@ class Proxy {
     for (const std::weak_ptr<Pair>& weak : pairs_) {
       if (const auto pair = weak.lock()) {
         asio::error_code ignored;
-        pair->server.set_option(asio::socket_base::linger(true, 0), ignored);
+        (void)pair->server.set_option(asio::socket_base::linger(true, 0), ignored);
         pair->close();
       }
     }
@@ -54,11 +54,11 @@ class Proxy {
     explicit Pair(asio::io_context& context) : client(context), server(context) {}
     void close() {
       asio::error_code ignored;
-      client.close(ignored);
-      server.close(ignored);
+      (void)client.close(ignored);
+      (void)server.close(ignored);
     }
-    tcp::socket client;
-    tcp::socket server;
+    Tcp::socket client;
+    Tcp::socket server;
     size_t offset = 0, offset_down = 0;
     std::vector<char> up = std::vector<char>(65536), down = std::vector<char>(65536);
   };
@@ -68,7 +68,7 @@ class Proxy {
     acceptor_.async_accept(pair->client, [this, pair](const asio::error_code& error) {
       if (error) return;
       asio::error_code failed;
-      pair->server.connect(upstream_, failed);
+      (void)pair->server.connect(upstream_, failed);
       if (!failed) {
         pairs_.push_back(pair);
         pass_up(pair);
@@ -109,8 +109,8 @@ class Proxy {
   }
 
   asio::io_context& context_;
-  tcp::acceptor acceptor_;
-  tcp::endpoint upstream_;
+  Tcp::acceptor acceptor_;
+  Tcp::endpoint upstream_;
   Meddle meddle_;
   Meddle meddle_down_;
   std::vector<std::weak_ptr<Pair>> pairs_;
