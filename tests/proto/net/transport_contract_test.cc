@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <ostream>
 
 #include "proto/net/transport_rules.h"
 #include "tests/proto/net/transport_rig.h"
@@ -16,6 +17,7 @@ struct Kind {
   const char* name;
   std::unique_ptr<TransportRig> (*make)();
 };
+void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 class TransportContract : public testing::TestWithParam<Kind> {
  protected:

@@ -481,11 +481,8 @@ TEST_F(ZmqServerTest, ClientsCannotChooseTheirRoutingId) {
 // on the way.
 TEST_F(ZmqServerTest, WhoHoardsAnUnfinishedMessageIsCutOff) {
   constexpr size_t kThrough = kMostUnfinished + (8 << 20);
-  bool stuck = false;
   Proxy proxy(rig.loop, port(), [&](std::vector<char>& piece, size_t offset) {
-    if (offset < kThrough) return;
-    stuck = true;
-    piece.clear();
+    if (offset >= kThrough) piece.clear();
   });
   const ZmqSocket socket = rogue(rig.secrets.at(rig.make_key()), proxy.endpoint());
   ASSERT_TRUE(set_option(socket.get(), ZMQ_SNDHWM, 0).ok());
@@ -503,7 +500,6 @@ TEST_F(ZmqServerTest, WhoHoardsAnUnfinishedMessageIsCutOff) {
   ASSERT_TRUE(last.fill(kHello).ok());
   ASSERT_EQ(send(socket.get(), last), 0);
   ASSERT_TRUE(rig.run_until([&] { return counter("hoarders_closed") == 1; }));
-  EXPECT_TRUE(stuck);
   ASSERT_TRUE(rig.run_until([&] { return counter("disconnected") == 1; }));
   EXPECT_EQ(log.packets.size(), 1u);
   EXPECT_EQ(counter("multipart_dropped"), 0u);
@@ -783,6 +779,8 @@ TEST_F(ZmqServerImpatient, FloodOfSilentAndGiantConnectionsTakesLittleMemory) {
     GTEST_SKIP() << "only " << descriptor_limit() << " descriptors";
   ClientLog client_log;
   const auto client = connect(rig.make_key(), client_log);
+  ASSERT_TRUE(client->send(kHello).ok());
+  ASSERT_TRUE(rig.run_until([&] { return log.packets.size() == 1; }));
   const size_t before = resident_bytes();
   std::vector<RawSocket> sockets;
   for (size_t i = 0; i < kSilent; ++i) {
