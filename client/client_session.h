@@ -6,6 +6,9 @@
 /// older than what was obeyed before, and when the model manifest beside it says the same of the
 /// model.
 ///
+/// An update that waits for its verdict is in memory only: a client that is killed then goes on
+/// with the residual it had before the task, whether the update was counted or not.
+///
 /// Threads: the loop's thread; tasks run on its workers.
 #pragma once
 

@@ -1,6 +1,7 @@
 /// Packets between a coordinator and its clients. A packet is one control message (messages.h) or
-/// one part of a transfer (parts.h), at most kMaxPacketBytes. Two implementations, ZeroMQ with CURVE
-/// and one in memory (proto/net), keep this contract, and one suite of tests holds both to it:
+/// one part of a transfer (parts.h), at most kMaxPacketBytes. Two implementations, ZeroMQ with
+/// CURVE and one in memory (proto/net), keep this contract, and one suite of tests holds both to
+/// it:
 ///
 /// - Packets of one connection arrive whole, in order, each at most once; a connection that breaks
 ///   loses what was on its way. Whoever needs more repeats and numbers what he says.
@@ -77,7 +78,8 @@ class ClientTransport {
 
   virtual ~ClientTransport() = default;
   /// Dials once; on_connected or on_lost follows. While connected or dialling: drops that
-  /// connection first, without on_lost. Whoever wants to try again does so after a pause of his own.
+  /// connection first, without on_lost. Whoever wants to try again does so after a pause of his
+  /// own.
   virtual void connect(Handler& handler) = 0;
   /// Queues a packet. Errors: kNotFound without a connection, kOutOfRange as above.
   virtual Status send(Bytes packet) = 0;

@@ -71,13 +71,14 @@ class Members {
                                 "in the next run",
                                 registry.clients(), registry_.clients()),
                     {.file = file_});
-    for (uint32_t number = 0; number < registry.clients(); ++number)
-      if (registry.client(number)->key != registry_.client(number)->key)
+    for (const RegisteredPeer& peer : registry.peers()) {
+      const RegisteredPeer* const before = registry_.find(peer.key.curve);
+      if (before != nullptr && before->number != peer.number)
         return Status(Code::kInvalidArgument,
-                      fmt::format("client {} has another key: lines must not be reordered or "
-                                  "replaced during a run",
-                                  number),
-                      {.file = file_, .line = registry.client(number)->line});
+                      "a client has another number than before: lines must not be reordered during "
+                      "a run",
+                      {.file = file_, .line = peer.line});
+    }
     registry_ = std::move(registry);
     number_evaluators();
     return {};

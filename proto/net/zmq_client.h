@@ -15,7 +15,7 @@ namespace tern {
 struct ZmqClientOptions {
   std::string server = "tcp://127.0.0.1:7700";  ///< tcp://HOST:PORT
   PeerKey server_key{};                         ///< no other is talked to
-  CurveKeys own;
+  CurveKeys own{};
   Duration dial_limit = std::chrono::seconds(20);
 };
 

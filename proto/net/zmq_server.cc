@@ -78,9 +78,9 @@ struct ZmqServer::Impl {
   struct Accepted {
     TcpSocket tcp;
     TimePoint since{};
-    TcpBytes bytes;                 // at the last look
-    uint64_t received = 0;          // of them, in messages that were received whole
-    std::optional<std::string> id;  // its routing id, once it has said something
+    TcpBytes bytes{};                 // at the last look
+    uint64_t received = 0;            // of them, in messages that were received whole
+    std::optional<std::string> id{};  // its routing id, once it has said something
   };
 
   Impl(AsioLoop& its_loop, ZmqServerOptions its_options)

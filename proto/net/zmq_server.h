@@ -35,12 +35,12 @@ struct ZmqServerOptions {
   /// tcp://HOST:PORT. HOST is an address of this machine ([...] for IPv6), an interface's name, or
   /// *; PORT 0 or * is any free one.
   std::string listen = "tcp://0.0.0.0:7700";
-  CurveKeys own;
+  CurveKeys own{};
   /// Asked in each handshake, from the loop.
-  std::function<bool(const PeerKey&)> allow;
+  std::function<bool(const PeerKey&)> allow{};
   /// Told of whoever proved a key that isn't allowed, from the loop; may come as often as strangers
   /// like.
-  std::function<void(const RefusedPeer&)> refused;
+  std::function<void(const RefusedPeer&)> refused{};
   Duration handshake_limit = std::chrono::seconds(10);
   Duration silence_limit = std::chrono::seconds(30);
   /// What open() must notice.

@@ -840,6 +840,22 @@ TEST(ClientSession, RefusesToEvaluateInAnothersPlace) {
   EXPECT_EQ(script.count<EvaluationReport>(), 0u);
 }
 
+TEST(ClientSession, APlanThatPassedOnceVouchesForNothingThatComesWithItLater) {
+  Script script;
+  (void)script.ready();
+  const PlanMessage message = script.message(script.plan(1), 0);
+  script.say(message);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
+  PlanMessage plan_changed = message, manifest_changed = message;
+  plan_changed.plan.signature[9] ^= std::byte{1};
+  manifest_changed.manifest.payload[9] ^= std::byte{1};
+  script.say(plan_changed);
+  script.say(manifest_changed);
+  ASSERT_TRUE(script.until([&] { return script.count<TaskFailure>() == 2; }));
+  EXPECT_THAT(script.heard<TaskFailure>()[0].reason.describe(), HasSubstr("the plan: "));
+  EXPECT_THAT(script.heard<TaskFailure>()[1].reason.describe(), HasSubstr("the model manifest: "));
+}
+
 TEST(ClientSession, APlanThatPassedOnceExpiresAllTheSame) {
   Script script;
   (void)script.ready();

@@ -78,6 +78,17 @@ TEST(Coordinator, LargeModelsTravelUnderCreditBothWays) {
   }
 }
 
+TEST(Coordinator, EachClientDownloadsEachDeltaOnce) {
+  Federation run({.clients = 3, .rounds = 5, .down = kErrorFeedback, .elements = 3000});
+  run.add_clients();
+  run.run();
+  std::vector<int64_t> expected;
+  for (const int64_t delta : run.events.numbers("version_published", "delta_bytes"))
+    expected.insert(expected.end(), 3, delta + static_cast<int64_t>(kPartHeaderBytes));
+  expected.resize(4 * 3);  // the last version is for nobody
+  EXPECT_EQ(run.events.numbers("download_sent", "bytes"), expected);
+}
+
 TEST(Coordinator, TheLawOfErrorFeedbackHoldsOverAWholeRun) {
   Federation run({.clients = 1, .rounds = 6, .up = kErrorFeedback, .elements = 100});
   TestClient& client = run.add_client(0);

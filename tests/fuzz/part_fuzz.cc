@@ -19,20 +19,13 @@ using namespace tern;
 
 constexpr TaskId kTask = 0x1122334455667788;
 constexpr TransferKind kKind = TransferKind::kDeltas;
-/// Around every border; the shortest ones most often.
-constexpr uint32_t kLengths[] = {1,
-                                 2,
-                                 7,
-                                 63,
-                                 64,
-                                 1000,
-                                 3,
-                                 5,
-                                 kPartBytes - 1,
-                                 kPartBytes,
-                                 kPartBytes + 1,
-                                 2 * kPartBytes,
-                                 3 * kPartBytes - 1};
+/// Transfers of one small part, and around every border. The long ones cost far more time.
+constexpr uint32_t kShort[] = {1, 2, 3, 5, 7, 63, 64, 1000};
+constexpr uint32_t kLong[] = {kPartBytes - 1, kPartBytes, kPartBytes + 1, 2 * kPartBytes,
+                              3 * kPartBytes - 1};
+uint32_t length_of(uint8_t choice) {
+  return choice < 240 ? kShort[choice % std::size(kShort)] : kLong[choice % std::size(kLong)];
+}
 /// For the vector of parts and the texts of refusals.
 constexpr int64_t kSmallChange = 4096;
 
@@ -101,7 +94,7 @@ void put_real_part(uint32_t transfer, uint32_t index, Bytes& part) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Script script(std::as_bytes(std::span(data, size)));
-  const uint32_t length = kLengths[script.next() % std::size(kLengths)];
+  const uint32_t length = length_of(script.next());
   uint64_t max_bytes = length;
   switch (script.next() % 4) {
     case 0:

@@ -20,7 +20,7 @@ struct Kind {
 void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
 
 class TransportContract : public testing::TestWithParam<Kind> {
- protected:
+ public:
   /// A client that is connected, and known to the server.
   struct Peer {
     std::unique_ptr<ClientTransport> transport;
@@ -87,6 +87,7 @@ TEST_P(TransportContract, CarriesPacketsWholeAndInOrderBothWays) {
   start();
   Peer peer = connect(rig->make_key());
   std::vector<Bytes> packets;
+  packets.reserve(200);
   for (uint32_t i = 0; i < 200; ++i)
     packets.push_back(make_packet(1, i, i % 20 == 7 ? kMaxPacketBytes - i : 1 + i * 37));
   server_log.packets.clear();
@@ -267,6 +268,7 @@ TEST_P(TransportContract, KeepsFourConnectionsOfAKey) {
   start();
   const PeerKey key = rig->make_key();
   std::vector<Peer> peers;
+  peers.reserve(kConnectionsPerKey);
   for (size_t i = 0; i < kConnectionsPerKey; ++i) peers.push_back(connect(key));
   Peer other = connect(rig->make_key());
   rig->settle();
@@ -332,6 +334,7 @@ TEST_P(TransportContract, DisconnectSendsWhatIsQueued) {
   Peer peer = connect(rig->make_key());
   server_log.packets.clear();
   std::vector<Bytes> packets;
+  packets.reserve(kQueuePackets);
   for (uint32_t i = 0; i < kQueuePackets; ++i) packets.push_back(make_packet(1, i, 20'000 + i));
   for (const Bytes& packet : packets) ASSERT_TRUE(send(*peer.transport, packet).ok());
   {

@@ -121,7 +121,7 @@ Bytes greeting(const char* mechanism = "CURVE") {
 }
 
 class ZmqServerTest : public testing::Test {
- protected:
+ public:
   explicit ZmqServerTest(ZmqServerOptions options = {}) : rig(std::move(options)) {
     if (rig.zmq_server) rig.server().start(log);
   }
@@ -319,7 +319,7 @@ TEST_F(ZmqServerTest, StrangersGetNowhere) {
 }
 
 class ZmqServerRefusals : public ZmqServerTest {
- protected:
+ public:
   ZmqServerRefusals() : ZmqServerTest(options()) {}
   static inline std::vector<RefusedPeer> refused;
   static ZmqServerOptions options() {
@@ -568,7 +568,7 @@ TEST_F(ZmqServerTest, LongWaitsOfTheLoopEndNoHonestConnection) {
 }
 
 class ZmqServerImpatient : public ZmqServerTest {
- protected:
+ public:
   ZmqServerImpatient() : ZmqServerTest(options()) {}
   static ZmqServerOptions options() {
     ZmqServerOptions result;
@@ -867,7 +867,7 @@ TEST_F(ZmqServerTest, AtTheDescriptorLimitNothingSpinsAndConnectionsLive) {
 }
 
 class ZapHandlerTest : public testing::Test {
- protected:
+ public:
   /// The reply's status, user id and number of parts to a request of these parts.
   struct Reply {
     std::string status, user;
