@@ -27,7 +27,7 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
         receive(std::move(its_receive)),
         descriptor(loop.context()) {
     asio::error_code failure;
-    (void)descriptor.assign(descriptor_of(socket), failure);
+    polled = static_cast<bool>(descriptor.assign(descriptor_of(socket), failure));
   }
   ~State() { let_go(); }
 
@@ -53,7 +53,7 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
   void wait() {
     if (waiting || stopped) return;
     waiting = true;
-    if (!descriptor.is_open()) {
+    if (polled) {
       loop.call_at(loop.now() + kPollPause, [self = shared_from_this()] {
         self->waiting = false;
         self->post_turn();
@@ -75,6 +75,7 @@ struct SocketWatch::State : std::enable_shared_from_this<State> {
   void* const socket;
   const Receive receive;
   asio::posix::stream_descriptor descriptor;
+  bool polled = false;  // the system has no room for another watched descriptor
   bool turn_posted = false;
   bool in_turn = false;
   bool waiting = false;

@@ -656,7 +656,7 @@ class Hostile : public testing::Test {
     options.clients = 3;
     options.min_updates = 2;
     options.rounds = 3;
-    options.largest_examples = 8;
+    options.largest_examples = announced == 8 ? 8 : 0;  // 0: what clients announce decides
     peer.reset();
     run = std::make_unique<Federation>(std::move(options));
     run->add_client(0);
@@ -667,7 +667,7 @@ class Hostile : public testing::Test {
           Hello{.schema_hash = run->schema.hash(), .unix_seconds = run->machine.unix_seconds()});
     };
     peer->when_told = [this](const Message& message) {
-      if (std::holds_alternative<Welcome>(message)) (void)peer->say(Ready{.examples = 8});
+      if (std::holds_alternative<Welcome>(message)) (void)peer->say(Ready{.examples = announced});
       if (const auto* plan = std::get_if<PlanMessage>(&message)) {
         task = plan->task.task;
         round = parse_plan(plan->plan.payload)->round;
@@ -717,6 +717,7 @@ class Hostile : public testing::Test {
 
   std::unique_ptr<Federation> run;
   std::unique_ptr<RawPeer> peer;
+  uint32_t announced = 8;  ///< examples
   std::function<void()> answer;
   TaskId task = 0;
   uint32_t round = 0, version = 0;
@@ -796,6 +797,24 @@ TEST_F(Hostile, FramesOfAnotherTaskAreRefused) {
     prepare();
     answer = [&] { send_update(frame(), examples); };
     expect_refused_each_time("clients hold 1 to 8");
+  }
+}
+
+TEST_F(Hostile, AnnouncesSoMuchThatTheOthersWouldWeighNothing) {
+  announced = UINT32_MAX;
+  prepare();
+  answer = [&] { send_update(frame(), UINT32_MAX); };
+  expect_refused_each_time("clients hold 1 to 512");
+  // What it may claim at most, 64 times the others' 8 examples, is its weight; theirs is still 8.
+  prepare();
+  answer = [&] { send_update(frame("float32", 0.25f), 512); };
+  run->run();
+  expect_counted_once(*run, 2, 3);
+  const std::vector<float> before = run->expected({0}, 0), after = run->parameters();
+  for (size_t i = 0; i < before.size(); ++i) {
+    const double mean =
+        (8 * constant_update(0, i) + 8 * constant_update(1, i) + 512 * 0.25) / (8 + 8 + 512);
+    EXPECT_NEAR(after[i] - before[i], 3 * mean, 1e-5);
   }
 }
 

@@ -61,12 +61,10 @@ class Script {
   std::span<const std::byte> bytes_;
 };
 
-/// What a part of such a transfer has to look like at this place; nothing when there is no such
-/// transfer.
-std::optional<Bytes> due(uint64_t transfer, uint32_t index) {
+/// The header of a part at this place of such a transfer; one of nothing beyond its end.
+Bytes header_of(uint64_t transfer, uint32_t index) {
   const uint64_t count = transfer / kPartBytes + (transfer % kPartBytes != 0 ? 1 : 0);
-  if (index >= count || count > UINT32_MAX) return std::nullopt;
-  const uint64_t offset = uint64_t{index} * kPartBytes;
+  const uint64_t offset = std::min(uint64_t{index} * kPartBytes, transfer);
   Bytes header(kPartHeaderBytes);
   std::memcpy(header.data(), "TRNP\1\0", 6);
   store(header.data() + 6, static_cast<uint8_t>(kKind));
@@ -80,10 +78,17 @@ std::optional<Bytes> due(uint64_t transfer, uint32_t index) {
   return header;
 }
 
+/// What a part that is taken has to look like; nothing when there is no such part.
+std::optional<Bytes> due(uint64_t transfer, uint32_t index) {
+  const uint64_t count = transfer / kPartBytes + (transfer % kPartBytes != 0 ? 1 : 0);
+  if (index >= count || count > UINT32_MAX) return std::nullopt;
+  return header_of(transfer, index);
+}
+
 /// The part that is due of the sender's transfer; the last one once it is over.
 void put_real_part(uint32_t transfer, uint32_t index, Bytes& part) {
   const Bytes header =
-      *due(transfer, std::min(index, static_cast<uint32_t>((transfer - 1) / kPartBytes)));
+      header_of(transfer, std::min(index, static_cast<uint32_t>((transfer - 1) / kPartBytes)));
   part.assign(header.begin(), header.end());
   const auto payload = std::span(content()).subspan(load<uint64_t>(header.data() + 32),
                                                     load<uint32_t>(header.data() + 40));
@@ -136,6 +141,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         put_real_part(length, accepted, part);
         part.resize(std::min<size_t>(part.size() + 1, part.size() - 2 + what / 64));
         break;
+      case 5: {  // the next part of a transfer of another length, or one too many
+        const uint64_t claimed = what < 128   ? length
+                                 : what < 192 ? max_bytes - script.next() % 4
+                                              : script.number();
+        part = header_of(claimed, accepted + what / 8u % 2);
+        part.resize(kPartHeaderBytes + load<uint32_t>(part.data() + 40));
+        break;
+      }
       default:
         put_real_part(length, accepted, part);
     }

@@ -12,8 +12,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-class AsioLoopTest : public testing::Test {
- protected:
+struct AsioLoopTest : testing::Test {
   bool run_until(const std::function<bool()>& done) { return loop.run_until(done, seconds(10)); }
   ThreadPool pool{2};
   AsioLoop loop{pool};
@@ -39,6 +38,7 @@ TEST_F(AsioLoopTest, PostsFromOtherThreadsArriveAndStopEndsRun) {
   std::atomic<int> sent = 0;
   int heard = 0;
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (int t = 0; t < 4; ++t)
     threads.emplace_back([&] {
       for (int i = 0; i < 1000; ++i) loop.post([&] { ++heard; });

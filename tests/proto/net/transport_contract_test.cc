@@ -13,6 +13,8 @@ namespace {
 
 using testing::HasSubstr;
 
+const Bytes kHello{std::byte{'h'}, std::byte{'i'}};
+
 struct Kind {
   const char* name;
   std::unique_ptr<TransportRig> (*make)();
@@ -78,7 +80,6 @@ class TransportContract : public testing::TestWithParam<Kind> {
     return at == counters.end() ? 0 : at->second;
   }
 
-  const Bytes kHello{std::byte{'h'}, std::byte{'i'}};
   std::unique_ptr<TransportRig> rig = GetParam().make();
   ServerLog server_log;
 };

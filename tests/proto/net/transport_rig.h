@@ -100,7 +100,8 @@ class TransportRig {
   bool run_until(const std::function<bool()>& done, Duration at_most = kPatience) {
     const TimePoint deadline = loop.now() + at_most;
     while (!loop.run_until(done, std::chrono::milliseconds(5))) {
-      if (loop.now() > deadline) return false;
+      // Once more, should the whole machine have stood still.
+      if (loop.now() > deadline) return loop.run_until(done, std::chrono::milliseconds(100));
     }
     return true;
   }
