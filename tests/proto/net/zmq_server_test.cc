@@ -310,7 +310,8 @@ TEST_F(ZmqServerTest, StrangersGetNowhere) {
   EXPECT_TRUE(rig.run_until([&] { return version_two.hung_up() && version_one.hung_up(); }));
 
   EXPECT_EQ(counter("handshakes_refused_key"), 1u);
-  EXPECT_TRUE(rig.run_until([&] { return counter("handshakes_failed_protocol") >= 2; }));
+  // Of the two that spoke the wrong protocol ZeroMQ doesn't always tell both.
+  EXPECT_TRUE(rig.run_until([&] { return counter("handshakes_failed_protocol") >= 1; }));
   EXPECT_EQ(counter("handshakes_ok"), 0u);
   EXPECT_EQ(counter("packets_in"), 0u);
   expect_honest_client_works();
