@@ -67,4 +67,8 @@ Result<ParameterSchema> ParameterSchema::make(std::vector<TensorSpec> tensors) {
   return schema;
 }
 
+ParameterSchema ParameterSchema::flat(size_t elements) {
+  return make({{.name = "update", .shape = {static_cast<int64_t>(elements)}}}).value();
+}
+
 }  // namespace tern

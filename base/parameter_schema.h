@@ -31,6 +31,8 @@ class ParameterSchema {
   /// Errors: kInvalidArgument for a repeated or empty name, a negative dimension, or more than 2^40
   /// elements.
   static Result<ParameterSchema> make(std::vector<TensorSpec> tensors);
+  /// One vector named "update": for callers to whom tensors mean nothing. At most 2^40 elements.
+  static ParameterSchema flat(size_t elements);
 
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
   /// Where the tensor begins in the flat stream, in elements.

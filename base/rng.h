@@ -30,6 +30,8 @@ enum class Purpose : uint32_t {
   kTies = 13,        ///< order of answers that come at one virtual time
   kSubstitute = 14,  ///< who is asked in place of clients that aren't there
   kBackoff = 15,     ///< pauses before dialling again
+  kLowRank = 16,     ///< where the power iteration begins; index = tensor
+  kSketch = 17,      ///< cells and signs of a count sketch; index = row
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

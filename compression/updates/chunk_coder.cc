@@ -1,14 +1,23 @@
 #include "compression/updates/chunk_coder.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/bytes.h"
+#include "compression/updates/chain.h"
+#include "compression/updates/kernels/kernels.h"
+#include "compression/updates/positions.h"
+#include "compression/updates/stages/rans.h"
+#include "compression/updates/stages/scale.h"
+#include "compression/updates/stages/zstd.h"
+#include "compression/updates/symbols.h"
 
 namespace tern {
 
 namespace {
 
-constexpr size_t kCountBytes = 2;  // of a chunk whose positions travel: k - 1
+constexpr size_t kRawBytes = sizeof(float);
+constexpr size_t kHalfBytes = 2;
 
 bool all_zero(std::span<const float> x) {
   // By bits: a lossless chain must bring back -0.0.
@@ -21,15 +30,15 @@ size_t group_count(size_t n) { return (n + kGroupElements - 1) / kGroupElements;
 
 /// Values share a scale with those of the same 1,024 positions; where positions travel, with the
 /// whole chunk.
-Groups make_groups(const Codec& codec, size_t n, std::span<const uint16_t> index, size_t k,
+Groups make_groups(const Chain& chain, size_t n, std::span<const uint16_t> index, size_t k,
                    CodecScratch& scratch) {
   uint32_t* end = scratch.groups.data();
-  if (codec.indexed()) {
+  if (chain.indexed()) {
     end[0] = static_cast<uint32_t>(k);
     return {end, 1};
   }
   const size_t count = group_count(n);
-  if (codec.selector() == nullptr) {
+  if (!chain.selector) {
     for (size_t g = 0; g < count; ++g)
       end[g] = static_cast<uint32_t>(std::min((g + 1) * kGroupElements, n));
   } else {
@@ -42,89 +51,220 @@ Groups make_groups(const Codec& codec, size_t n, std::span<const uint16_t> index
   return {end, count};
 }
 
-}  // namespace
-
-size_t max_chunk_bytes(const Codec& codec, size_t n, size_t k) {
-  const size_t m = codec.transform() ? codec.transform()->padded(n) : n;
-  if (codec.indexed()) {
-    k = std::min(k, m);
-    return kCountBytes + codec.quantizer().bytes(k, 1, true) + codec.index_code()->max_bytes(k, m);
-  }
-  const size_t kept = codec.selector() ? codec.selector()->kept(m) : m;
-  return codec.quantizer().bytes(kept, group_count(m), false);
+size_t scale_bytes(const Chain& chain, size_t groups) {
+  return chain.quantizer && chain.quantizer->scaled() ? groups * kScaleBytes : 0;
 }
 
-EncodedChunk encode_chunk(const Codec& codec, std::span<const float> x, const ChunkContext& context,
-                          Selector::Cut& cut, CodecScratch& scratch, std::byte* out) {
+/// Bytes of k values without their scales, before a value code.
+size_t fixed_bytes(const Chain& chain, size_t k) {
+  return chain.format ? k * chain.format->width()
+                      : symbol_bytes(chain.quantizer->alphabet(chain.indexed()), k);
+}
+
+/// The elements as float32; what a selection by magnitude dropped stays zero.
+void write_raw(const Chain& chain, std::span<const float> x, std::span<const uint16_t> index,
+               const float* values, std::byte* out) {
+  if (!chain.indexed()) {
+    std::memcpy(out, x.data(), x.size_bytes());
+    return;
+  }
+  std::memset(out, 0, x.size_bytes());
+  for (size_t i = 0; i < index.size(); ++i) store(out + kRawBytes * index[i], values[i]);
+}
+
+/// Writes scales and values, the shorter of fixed and coded ones; returns the bytes.
+size_t write_values(const Chain& chain, const float* values, Groups groups,
+                    const ChunkContext& context, CodecScratch& scratch, std::byte* out,
+                    bool& coded) {
+  const size_t k = groups.empty() ? 0 : groups.back();
+  const size_t fixed = fixed_bytes(chain, k);
+  const size_t scales = scale_bytes(chain, groups.size());
+  std::byte* const to = out + scales;
+  size_t bytes = 0;
+  if (chain.format) {
+    if (chain.value_code == ValueCode::kZstd) {
+      auto* plain = reinterpret_cast<std::byte*>(scratch.plain.data());
+      chain.format->write(values, k, plain);
+      bytes = encode_zstd(plain, k, chain.format->width(), fixed, scratch, to);
+    }
+    coded = bytes > 0;
+    if (!coded) chain.format->write(values, k, to);
+  } else {
+    uint16_t* symbols = scratch.symbols.data();
+    chain.quantizer->quantize(values, groups, chain.indexed(), context, symbols, out);
+    if (chain.value_code == ValueCode::kRans)
+      bytes = encode_rans(symbols, k, fixed, scratch, to);
+    coded = bytes > 0;
+    if (!coded) write_symbols(symbols, k, chain.quantizer->alphabet(chain.indexed()), to);
+  }
+  return scales + (coded ? bytes : fixed);
+}
+
+/// Reads the scales and values that fill `in`. Errors: kCorrupt.
+Status read_values(const Chain& chain, std::span<const std::byte> in, bool coded, Groups groups,
+                   CodecScratch& scratch, float* values) {
+  const size_t k = groups.empty() ? 0 : groups.back();
+  const size_t fixed = fixed_bytes(chain, k);
+  const size_t scales = scale_bytes(chain, groups.size());
+  if (in.size() < scales || (!coded && in.size() != scales + fixed))
+    return error(Code::kCorrupt, "{} bytes for {} values, which need {}", in.size(), k,
+                 scales + fixed);
+  const auto rest = in.subspan(scales);
+  // A writer codes only what gets shorter, so nothing needs more than that.
+  if (coded && rest.size() >= fixed)
+    return error(Code::kCorrupt, "{} coded bytes for {} values of {} bytes", rest.size(), k, fixed);
+  if (chain.format) {
+    const std::byte* plain = rest.data();
+    if (coded) {
+      auto* decoded = reinterpret_cast<std::byte*>(scratch.plain.data());
+      TERN_CHECK_OK(decode_zstd(rest, k, chain.format->width(), scratch, decoded));
+      plain = decoded;
+    }
+    chain.format->read(plain, k, values);
+    return {};
+  }
+  const uint32_t alphabet = chain.quantizer->alphabet(chain.indexed());
+  uint16_t* symbols = scratch.symbols.data();
+  if (coded)
+    TERN_CHECK_OK(decode_rans(rest, k, alphabet, scratch, symbols));
+  else
+    TERN_CHECK_OK(read_symbols(rest.data(), k, alphabet, symbols));
+  return chain.quantizer->restore(symbols, in.data(), groups, chain.indexed(), values);
+}
+
+/// The modes, flags and parameters that this chain's writers use.
+Status check_entry(const Chain& chain, const ChunkEntry& entry) {
+  const bool indexed = chain.indexed();
+  bool known = false;
+  switch (entry.mode) {
+    case ChunkMode::kEmpty:
+    case ChunkMode::kDense:
+    case ChunkMode::kRaw:
+      known = true;
+      break;
+    case ChunkMode::kPlain:
+      known = indexed && !chain.rice;
+      break;
+    case ChunkMode::kRice:
+      known = indexed && chain.rice;
+      break;
+    case ChunkMode::kBitmap:
+      known = indexed;
+      break;
+    case ChunkMode::kHalf:
+      break;
+  }
+  const bool values = entry.mode != ChunkMode::kEmpty && entry.mode != ChunkMode::kRaw;
+  if (!known || (entry.coded && (!values || chain.value_code == ValueCode::kNone)) ||
+      (entry.parameter != 0 && entry.mode != ChunkMode::kRice))
+    return error(Code::kCorrupt, "chunk mode {}{} with parameter {} doesn't go with this chain",
+                 static_cast<int>(entry.mode), entry.coded ? " (coded)" : "", entry.parameter);
+  return {};
+}
+
+}  // namespace
+
+size_t most_chunk_bytes(const Chain& chain, size_t n) {
+  if (chain.indexed()) return most_position_bytes(n) + scale_bytes(chain, 1) + 1;
+  const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  const size_t k = chain.selector ? chain.selector->kept(m) : m;
+  return scale_bytes(chain, group_count(m)) + fixed_bytes(chain, k);
+}
+
+size_t most_value_bytes(const Chain& chain, size_t k) { return fixed_bytes(chain, k); }
+
+ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
+                        const ChunkContext& context, CodecScratch& scratch, std::byte* out) {
   if (all_zero(x)) return {};
   const float* values = x.data();
   size_t m = x.size();
-  if (codec.transform()) {
+  if (chain.transform) {
     std::copy(x.begin(), x.end(), scratch.chunk.begin());
-    codec.transform()->forward(scratch.chunk.data(), m, context);
-    m = codec.transform()->padded(m);
+    chain.transform->forward(scratch.chunk.data(), m, context);
+    m = chain.transform->padded(m);
     values = scratch.chunk.data();
   }
   size_t k = m;
-  if (codec.selector()) {
-    k = codec.selector()->select(values, m, context, cut, scratch.index.data(),
-                                 scratch.values.data());
+  if (chain.selector) {
+    k = chain.selector->select(values, m, at, context, scratch, scratch.index.data(),
+                               scratch.values.data());
     values = scratch.values.data();
     if (k == 0) return {};
   }
-  const std::span<const uint16_t> index(scratch.index.data(), codec.selector() ? k : 0);
-  const Groups groups = make_groups(codec, m, index, k, scratch);
-  EncodedChunk encoded{.mode = ChunkMode::kCoded};
-  std::byte* to = out;
-  if (codec.indexed()) {
-    store(to, static_cast<uint16_t>(k - 1));
-    to += kCountBytes;
+  const std::span<const uint16_t> index(scratch.index.data(), chain.selector ? k : 0);
+  const Groups groups = make_groups(chain, m, index, k, scratch);
+  PositionsPlan plan;
+  if (chain.indexed())
+    plan = plan_positions(index.data(), k, m, chain.rice, scratch.symbols.data());
+  if (plan.bytes + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) >
+      x.size() * kRawBytes) {
+    write_raw(chain, x, index, values, out);
+    return {.bytes = static_cast<uint32_t>(x.size_bytes()), .mode = ChunkMode::kRaw};
   }
-  codec.quantizer().encode(values, groups, codec.indexed(), context, scratch.symbols.data(), to);
-  to += codec.quantizer().bytes(k, groups.size(), codec.indexed());
-  if (codec.indexed())
-    to += codec.index_code()->encode(index.data(), k, m, scratch.symbols.data(), encoded.parameter,
-                                     to);
-  encoded.bytes = static_cast<size_t>(to - out);
-  return encoded;
+  ChunkEntry entry{.mode = plan.mode};
+  if (plan.mode == ChunkMode::kRice) entry.parameter = plan.rice.parameter;
+  if (chain.indexed()) write_positions(plan, index.data(), k, m, scratch.symbols.data(), out);
+  entry.bytes = static_cast<uint32_t>(
+      plan.bytes + write_values(chain, values, groups, context, scratch, out + plan.bytes,
+                                entry.coded));
+  return entry;
 }
 
-Result<DecodedChunk> decode_chunk(const Codec& codec, std::span<const std::byte> body,
-                                  uint8_t parameter, size_t n, const ChunkContext& context,
-                                  CodecScratch& scratch) {
-  const size_t m = codec.transform() ? codec.transform()->padded(n) : n;
-  const std::span<const std::byte> whole = body;
-  size_t k = m;
-  if (codec.indexed()) {
-    if (body.size() < kCountBytes)
-      return error(Code::kCorrupt, "a chunk of {} bytes has no count", whole.size());
-    k = size_t{load<uint16_t>(body.data())} + 1;
-    body = body.subspan(kCountBytes);
-    if (k > m) return error(Code::kCorrupt, "a chunk of {} elements claims {} values", m, k);
-  } else if (codec.selector()) {
-    k = codec.selector()->positions(m, context, scratch.index.data());
+ChunkEntry encode_half_chunk(std::span<const float> x, std::byte* out) {
+  if (all_zero(x)) return {};
+  kernels().to_bfloat16(x.data(), x.size(), reinterpret_cast<uint8_t*>(out));
+  return {.bytes = static_cast<uint32_t>(kHalfBytes * x.size()), .mode = ChunkMode::kHalf};
+}
+
+Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
+                                  std::span<const std::byte> body, size_t n,
+                                  const ChunkContext& context, CodecScratch& scratch) {
+  TERN_CHECK_OK(check_entry(chain, entry));
+  if (entry.mode == ChunkMode::kEmpty) return DecodedChunk{{}, {}, true};
+  if (entry.mode == ChunkMode::kRaw) {
+    if (body.size() != n * kRawBytes)
+      return error(Code::kCorrupt, "{} bytes for {} raw elements", body.size(), n);
+    std::memcpy(scratch.chunk.data(), body.data(), body.size());
+    return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
   }
-  const std::span<const uint16_t> index(scratch.index.data(), codec.selector() ? k : 0);
-  const Groups groups = make_groups(codec, m, index, k, scratch);
-  const size_t quantized = codec.quantizer().bytes(k, groups.size(), codec.indexed());
-  if (codec.indexed() ? body.size() < quantized : body.size() != quantized)
-    return error(Code::kCorrupt, "a chunk has {} bytes, its {} values need {}{}", whole.size(), k,
-                 quantized, codec.indexed() ? " and indices" : "");
-  if (codec.indexed())
-    TERN_CHECK_OK(codec.index_code()->decode(body.subspan(quantized), k, m, parameter,
-                                             scratch.symbols.data(), scratch.index.data()));
-  else if (parameter != 0)
-    return error(Code::kCorrupt, "a chunk without indices has an index parameter");
+  const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  size_t k = m;
+  bool sparse = false;
+  if (chain.indexed()) {
+    sparse = entry.mode != ChunkMode::kDense;
+    TERN_TRY(const ReadPositions read,
+             read_positions(entry.mode, body, entry.parameter, m, scratch.symbols.data(),
+                            scratch.index.data()));
+    k = read.count;
+    body = body.subspan(read.used);
+  } else if (chain.selector) {
+    sparse = true;
+    k = chain.selector->positions(m, context, scratch.index.data());
+  }
+  const std::span<const uint16_t> index(scratch.index.data(), sparse ? k : 0);
+  const Groups groups = make_groups(chain, m, index, k, scratch);
   // Values go straight to where the next step wants them.
-  float* values = codec.selector() ? scratch.values.data() : scratch.chunk.data();
-  TERN_CHECK_OK(codec.quantizer().decode(body.data(), groups, codec.indexed(), context,
-                                         scratch.symbols.data(), values));
-  if (!codec.transform()) return DecodedChunk{{values, k}, index, codec.selector() != nullptr};
-  if (codec.selector()) {
+  float* values = chain.selector ? scratch.values.data() : scratch.chunk.data();
+  TERN_CHECK_OK(read_values(chain, body, entry.coded, groups, scratch, values));
+  if (!chain.transform) return DecodedChunk{{values, k}, index, sparse};
+  if (chain.selector) {
     std::fill_n(scratch.chunk.begin(), m, 0.0f);
     for (size_t i = 0; i < k; ++i) scratch.chunk[index[i]] = values[i];
   }
-  codec.transform()->inverse(scratch.chunk.data(), n, context);
+  chain.transform->inverse(scratch.chunk.data(), n, context);
+  return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
+}
+
+Result<DecodedChunk> decode_half_chunk(const ChunkEntry& entry, std::span<const std::byte> body,
+                                       size_t n, CodecScratch& scratch) {
+  if ((entry.mode != ChunkMode::kEmpty && entry.mode != ChunkMode::kHalf) || entry.coded ||
+      entry.parameter != 0)
+    return error(Code::kCorrupt, "chunk mode {} among the small tensors",
+                 static_cast<int>(entry.mode));
+  if (entry.mode == ChunkMode::kEmpty) return DecodedChunk{{}, {}, true};
+  if (body.size() != kHalfBytes * n)
+    return error(Code::kCorrupt, "{} bytes for {} elements of small tensors", body.size(), n);
+  kernels().from_bfloat16(reinterpret_cast<const uint8_t*>(body.data()), n, scratch.chunk.data());
   return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
 }
 

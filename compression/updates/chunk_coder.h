@@ -1,4 +1,4 @@
-/// One chunk of a frame: the stages of a codec applied in order, and back.
+/// One chunk of a frame: the stages of a chain applied in order, and back.
 #pragma once
 
 #include <cstddef>
@@ -13,33 +13,52 @@ namespace tern {
 
 /// How a chunk's body is to be read; in the chunk table.
 enum class ChunkMode : uint8_t {
-  kZero = 0,   ///< no body: every value is zero
-  kCoded = 1,  ///< by the frame's stages
+  kEmpty = 0,   ///< no body: every value is zero
+  kDense = 1,   ///< quantized values alone: all of them, or those at seeded positions
+  kPlain = 2,   ///< a count, 16-bit positions, quantized values
+  kRice = 3,    ///< a count, Rice-coded positions, quantized values
+  kBitmap = 4,  ///< a count, one bit an element, quantized values
+  kRaw = 5,     ///< float32 elements: the stages would have been longer
+  kHalf = 6,    ///< bfloat16 elements, of the small stream
 };
 
-struct EncodedChunk {
-  ChunkMode mode = ChunkMode::kZero;
-  uint8_t parameter = 0;  ///< of the index code
-  size_t bytes = 0;
+/// A chunk's entry in the table.
+struct ChunkEntry {
+  uint32_t bytes = 0;  ///< of the body; below 2^24
+  ChunkMode mode = ChunkMode::kEmpty;
+  bool coded = false;     ///< the values went through the chain's value code
+  uint8_t parameter = 0;  ///< of `rice`
+  uint32_t crc = 0;       ///< CRC32C of the body
 };
 
-/// A decoded chunk lies in the scratch: `values` (k of them), and `index` when it is sparse.
+/// A decoded chunk lies in the scratch: `values`, and `index` when it is sparse.
 struct DecodedChunk {
   std::span<const float> values;
   std::span<const uint16_t> index;
   bool sparse = false;
 };
 
-/// Longest body of a chunk of n elements of which at most k are kept (k counts for topk only).
-size_t max_chunk_bytes(const Codec& codec, size_t n, size_t k);
+inline size_t chunk_count(size_t elements) {
+  return (elements + kChunkElements - 1) / kChunkElements;
+}
 
-/// Encodes x into out (max_chunk_bytes long). Chunks in order: `cut` is consumed.
-EncodedChunk encode_chunk(const Codec& codec, std::span<const float> x, const ChunkContext& context,
-                          Selector::Cut& cut, CodecScratch& scratch, std::byte* out);
+/// Longest body of a chunk of n elements; where positions travel, without its values.
+size_t most_chunk_bytes(const Chain& chain, size_t n);
+/// Bytes of k values spread over chunks whose rest most_chunk_bytes() counts.
+size_t most_value_bytes(const Chain& chain, size_t k);
 
-/// Decodes a hostile body for a chunk of n elements. Errors: kCorrupt.
-Result<DecodedChunk> decode_chunk(const Codec& codec, std::span<const std::byte> body,
-                                  uint8_t parameter, size_t n, const ChunkContext& context,
-                                  CodecScratch& scratch);
+/// Encodes x, which begins at element `at` of the stream; writes at most 4 x.size() bytes. Chunks in
+/// order. All but the checksum of the entry is set.
+ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
+                        const ChunkContext& context, CodecScratch& scratch, std::byte* out);
+/// Likewise for a chunk of the small stream.
+ChunkEntry encode_half_chunk(std::span<const float> x, std::byte* out);
+
+/// Decodes a hostile body for a chunk of n elements of the main stream. Errors: kCorrupt.
+Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
+                                  std::span<const std::byte> body, size_t n,
+                                  const ChunkContext& context, CodecScratch& scratch);
+Result<DecodedChunk> decode_half_chunk(const ChunkEntry& entry, std::span<const std::byte> body,
+                                       size_t n, CodecScratch& scratch);
 
 }  // namespace tern

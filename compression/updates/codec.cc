@@ -1,15 +1,14 @@
 #include "compression/updates/codec.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "base/bytes.h"
+#include "compression/updates/chain.h"
 #include "compression/updates/chunk_coder.h"
 #include "compression/updates/crc32c.h"
 #include "compression/updates/frame_header.h"
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/scratch.h"
-#include "compression/updates/stages/stage.h"
 
 namespace tern {
 
@@ -21,20 +20,27 @@ Status refuse(const std::vector<Stage>& stages, std::string_view why) {
   return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
 }
 
-std::string_view family_name(Family family) {
-  switch (family) {
-    case Family::kState:
-      return "state";
-    case Family::kTransform:
-      return "transform";
-    case Family::kSelect:
-      return "select";
-    case Family::kQuantize:
-      return "quantize";
-    case Family::kCode:
-      return "code";
+/// Calls f(chunk number, where it begins, its length) for the chunks of a stream.
+template <typename F>
+void for_each_chunk(size_t elements, F f) {
+  for (size_t chunk = 0; chunk < chunk_count(elements); ++chunk) {
+    const size_t at = chunk * kChunkElements;
+    f(chunk, at, std::min(kChunkElements, elements - at));
   }
-  return "";
+}
+
+size_t most_bytes(const Chain& chain, const Layout& layout) {
+  const size_t elements = coded_elements(chain, layout);
+  const size_t chunks = chunk_count(elements) + chunk_count(layout.small_elements);
+  size_t fixed = kMaxFrameHeader + chunks * kChunkEntryBytes + 2 * layout.small_elements;
+  size_t bytes = 0, raw = 0;
+  for_each_chunk(elements, [&](size_t, size_t, size_t n) {
+    bytes += most_chunk_bytes(chain, n);
+    raw += 4 * n;
+  });
+  // A selection may spread its values over the chunks in any way.
+  if (chain.indexed()) bytes += most_value_bytes(chain, chain.selector->most_kept(layout));
+  return fixed + std::min(bytes, raw);
 }
 
 }  // namespace
@@ -45,86 +51,30 @@ Result<Codec> Codec::parse(std::string_view spec) {
 }
 
 Result<Codec> Codec::make(std::vector<Stage> stages) {
-  if (stages.empty())
-    return error(Code::kInvalidArgument, "a codec needs at least one stage, such as float32");
-  Codec codec;
-  codec.stages_ = std::move(stages);
-  const auto& all = codec.stages_;
-  size_t block = 0;  // of the rotation
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i].info->family == Family::kState && i > 0)
-      return refuse(all, "'ef' covers the whole chain and stands first");
-    if (i > 0 && all[i].info->family <= all[i - 1].info->family)
-      return refuse(
-          all,
-          fmt::format(
-              "'{}' ({}) can't follow '{}' ({}); the order is ef, transform, select, quantize, "
-              "code, with one of each at most",
-              all[i].info->name, family_name(all[i].info->family), all[i - 1].info->name,
-              family_name(all[i - 1].info->family)));
-    const uint32_t argument = all[i].argument;
-    const std::string_view stage = all[i].info->name;
-    if (stage == "ef") codec.error_feedback_ = true;
-    if (stage == "rotate") {
-      codec.transform_ = make_rotate(argument);
-      block = argument;
-    }
-    if (stage == "topk") codec.selector_ = make_topk(argument);
-    if (stage == "randk") codec.selector_ = make_randk(argument);
-    if (stage == "float32") codec.quantizer_ = make_float32();
-    if (stage == "float16") codec.quantizer_ = make_float16();
-    if (stage == "bfloat16") codec.quantizer_ = make_bfloat16();
-    if (stage == "int") codec.quantizer_ = make_int(argument);
-    if (stage == "ternary") codec.quantizer_ = make_ternary();
-    if (stage == "sign") codec.quantizer_ = make_sign();
-    if (stage == "eden") codec.quantizer_ = make_eden(argument);
-    if (stage == "rice") codec.index_code_ = make_rice();
-  }
-  const bool rotated = codec.transform_ != nullptr;
-  const bool coded = codec.index_code_ != nullptr;
-  if (coded && !codec.selector_)
-    return refuse(all, "'rice' codes the indices of a selection, and there is none");
-  if (coded && codec.seeded())
-    return refuse(all, "'rice' has nothing to code: randk's positions don't travel");
-  if (rotated && codec.indexed())
-    return refuse(all,
-                  "after a rotation all magnitudes are alike: use randk instead of topk, or leave "
-                  "out rotate");
-  if (rotated && !codec.selector_ && !codec.quantizer_)
-    return refuse(all, "a rotation alone saves nothing: add a select or quantize stage");
-  for (const Stage& stage : all)
-    if (stage.info->name == "eden" && block < kGroupElements)
-      return refuse(all, fmt::format("eden's levels are those of a rotated block and its scale is "
-                                     "for {} values: put 'rotate:{}' or more before it",
-                                     kGroupElements, kGroupElements));
-  for (const Stage& stage : all)
-    if (codec.error_feedback_ && !codec.indexed() &&
-        (stage.info->name == "ternary" || (stage.info->name == "int" && stage.argument == 2)))
-      return refuse(all,
-                    "three levels at random lose more than they keep, and 'ef' would pile that up "
-                    "without end: use sign, eden or more bits");
-  if (codec.error_feedback_ && !codec.lossy())
-    return refuse(all, "'ef' keeps what a chain loses, and this chain loses nothing");
-  if (!codec.quantizer_) codec.quantizer_ = make_float32();
-  if (codec.indexed() && !coded) codec.index_code_ = make_plain_indices();
-  return codec;
+  TERN_TRY(std::shared_ptr<const Chain> chain, make_chain(std::move(stages)));
+  return Codec(std::move(chain));
 }
 
+const std::vector<Stage>& Codec::stages() const { return chain_->stages; }
+Feedback Codec::feedback() const { return chain_->feedback; }
+
 bool Codec::lossy() const {
-  return std::ranges::any_of(stages_, [](const Stage& stage) { return stage.info->traits.lossy; });
+  return std::ranges::any_of(stages(), [](const Stage& stage) { return stage.info->traits.lossy; });
 }
 
 Bias Codec::bias() const {
   Bias worst = Bias::kNone;
-  for (const Stage& stage : stages_) worst = std::max(worst, stage.info->traits.bias);
+  for (const Stage& stage : stages()) worst = std::max(worst, stage.info->traits.bias);
   return worst;
 }
 
-bool Codec::seeded() const { return selector_ != nullptr && selector_->seeded(); }
-bool Codec::indexed() const { return selector_ != nullptr && !selector_->seeded(); }
+Positions Codec::positions() const {
+  if (!chain_->selector) return Positions::kAll;
+  return chain_->selector->seeded() ? Positions::kSeeded : Positions::kTravel;
+}
 
 Result<Codec> Codec::with_rate(double rate) const {
-  std::vector<Stage> stages = stages_;
+  std::vector<Stage> stages = this->stages();
   for (Stage& stage : stages) {
     if (stage.info->argument != Argument::kRate) continue;
     TERN_TRY(const std::vector<Stage> parsed,
@@ -132,15 +82,15 @@ Result<Codec> Codec::with_rate(double rate) const {
     stage.argument = parsed[0].argument;
     return make(std::move(stages));
   }
-  return refuse(stages_, "a warm-up needs a stage with a rate, topk or randk");
+  return refuse(stages, "a warm-up needs a stage with a rate, topk or randk");
 }
 
 Status Codec::check_composition(const ChainUse& use) const {
-  if (bias() == Bias::kBiased && !error_feedback_ && !use.allow_biased) {
+  if (bias() == Bias::kBiased && !error_feedback() && !use.allow_biased) {
     const auto biased = std::ranges::find_if(
-        stages_, [](const Stage& stage) { return stage.info->traits.bias == Bias::kBiased; });
+        stages(), [](const Stage& stage) { return stage.info->traits.bias == Bias::kBiased; });
     return refuse(
-        stages_,
+        stages(),
         fmt::format("'{}' is biased: put 'ef' first so that what it loses comes back, or set "
                     "compression.allow_biased = true to accept the loss",
                     biased->info->name));
@@ -148,54 +98,64 @@ Status Codec::check_composition(const ChainUse& use) const {
   return {};
 }
 
-size_t Codec::max_encoded_bytes(size_t n) const {
-  // A selection may spread its k values over the chunks in any way. What a chunk costs is linear in
-  // its share but for rounding up to whole bytes, so one way of spreading and a byte a chunk bound
-  // them all.
-  const size_t chunks = (n + kChunkElements - 1) / kChunkElements;
-  const size_t k = selector_ ? selector_->kept(n) : n;
-  size_t bytes = kMaxFrameHeader + chunks * kChunkEntryBytes;
-  for (size_t chunk = 0, left = k; chunk < chunks; ++chunk) {
-    const size_t length = std::min(kChunkElements, n - chunk * kChunkElements);
-    const size_t here = std::min(left, length);
-    bytes += max_chunk_bytes(*this, length, std::max<size_t>(here, 1)) + 1;
-    left -= here;
-  }
-  return bytes;
+size_t Codec::max_encoded_bytes(const ParameterSchema& schema) const {
+  Layout layout;
+  lay_out(*chain_, schema, layout);
+  return most_bytes(*chain_, layout);
 }
 
-Result<size_t> Codec::encode(const FrameMeta& meta, std::span<const float> x, CodecScratch& scratch,
-                             std::span<std::byte> out) const {
-  if (x.size() > kMaxFrameElements)
-    return error(Code::kInvalidArgument, "an update of {} elements is too long", x.size());
-  if (out.size() < max_encoded_bytes(x.size()))
+Result<size_t> Codec::encode(const FrameMeta& meta, const ParameterSchema& schema,
+                             std::span<const float> x, CodecScratch& scratch,
+                             std::span<std::byte> out, std::span<const float> factors) const {
+  const Chain& chain = *chain_;
+  if (x.size() != schema.elements())
+    return error(Code::kInvalidArgument, "an update of {} elements for a schema of {}", x.size(),
+                 schema.elements());
+  const Layout& layout = scratch.layout;
+  lay_out(chain, schema, scratch.layout);
+  if (out.size() < most_bytes(chain, layout))
     return error(Code::kInvalidArgument,
                  "a frame of {} elements may take {} bytes, the buffer has {}", x.size(),
-                 max_encoded_bytes(x.size()), out.size());
+                 most_bytes(chain, layout), out.size());
   if (!(kernels().max_abs(x.data(), x.size()) <= kLargestMagnitude))
     return error(Code::kInvalidArgument,
                  "the update holds NaN, infinity or a magnitude beyond 2^100");
-  const size_t chunks = (x.size() + kChunkElements - 1) / kChunkElements;
-  const size_t header_bytes = frame_header_bytes(stages_);
+
+  std::span<const float> stream = x;
+  if (chain.small_below > 0) {
+    scratch.main.resize(layout.main_elements);
+    scratch.small.resize(layout.small_elements);
+    gather(layout.main, x, scratch.main);
+    gather(layout.small, x, scratch.small);
+    stream = scratch.main;
+  }
+  if (chain.projection) {
+    chain.projection->forward(stream, layout, meta.seed, error_feedback(), factors, scratch);
+    stream = scratch.stream;
+    if (!(kernels().max_abs(stream.data(), stream.size()) <= kLargestMagnitude))
+      return error(Code::kInvalidArgument, "the update's magnitudes add up to more than 2^100");
+  }
+  if (chain.selector) chain.selector->prepare(stream, layout, scratch);
+
+  const size_t main_chunks = chunk_count(stream.size());
+  const size_t chunks = main_chunks + chunk_count(layout.small_elements);
+  const size_t header_bytes = frame_header_bytes(chain.stages);
   std::byte* const table = out.data() + header_bytes;
   std::byte* body = table + chunks * kChunkEntryBytes;
-  Selector::Cut cut;
-  if (selector_) cut = selector_->prepare(x, scratch);
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    const size_t offset = chunk * kChunkElements;
-    const size_t length = std::min(kChunkElements, x.size() - offset);
-    const ChunkContext context{meta.seed, static_cast<uint32_t>(chunk), error_feedback_};
-    const EncodedChunk encoded =
-        encode_chunk(*this, x.subspan(offset, length), context, cut, scratch, body);
-    write_chunk_entry(table + chunk * kChunkEntryBytes,
-                      {.bytes = static_cast<uint32_t>(encoded.bytes),
-                       .mode = encoded.mode,
-                       .parameter = encoded.parameter,
-                       .crc = crc32c({body, encoded.bytes})});
-    body += encoded.bytes;
-  }
-  const size_t total = static_cast<size_t>(body - out.data());
-  write_frame_header(out.data(), stages_, meta, x.size(), chunks, total);
+  const auto finish = [&](size_t chunk, ChunkEntry entry) {
+    entry.crc = crc32c({body, entry.bytes});
+    write_chunk_entry(table + chunk * kChunkEntryBytes, entry);
+    body += entry.bytes;
+  };
+  for_each_chunk(stream.size(), [&](size_t chunk, size_t at, size_t n) {
+    const ChunkContext context{meta.seed, static_cast<uint32_t>(chunk), error_feedback()};
+    finish(chunk, encode_chunk(chain, stream.subspan(at, n), at, context, scratch, body));
+  });
+  for_each_chunk(layout.small_elements, [&](size_t chunk, size_t at, size_t n) {
+    finish(main_chunks + chunk, encode_half_chunk(std::span(scratch.small).subspan(at, n), body));
+  });
+  const auto total = static_cast<size_t>(body - out.data());
+  write_frame_header(out.data(), chain.stages, meta, schema, chunks, total);
   return total;
 }
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/parameter_schema.h"
 #include "base/status.h"
 #include "compression/updates/spec.h"
 
@@ -21,10 +22,10 @@ inline constexpr size_t kChunkElements = 65536;
 inline constexpr size_t kGroupElements = 1024;
 
 class CodecScratch;
-class Transform;
-class Selector;
-class Quantizer;
-class IndexCode;
+struct Chain;
+
+/// What the sender remembers between rounds; see error_feedback.h.
+enum class Feedback : uint8_t { kNone, kEf14, kEf21, kDgc };
 
 /// What the chain is to be used for.
 struct ChainUse {
@@ -33,7 +34,6 @@ struct ChainUse {
 
 /// What a frame says about itself besides its values.
 struct FrameMeta {
-  uint64_t schema_hash = 0;   ///< ParameterSchema::hash()
   uint32_t base_version = 0;  ///< the model version that the values are relative to
   uint32_t round = 0;
   uint64_t seed =
@@ -47,16 +47,18 @@ class Codec {
   static Result<Codec> make(std::vector<Stage> stages);
 
   /// Canonical text; parse(spec()) gives the same codec.
-  std::string spec() const { return print_spec(stages_); }
-  const std::vector<Stage>& stages() const { return stages_; }
+  std::string spec() const { return print_spec(stages()); }
+  const std::vector<Stage>& stages() const;
 
-  bool error_feedback() const { return error_feedback_; }
+  Feedback feedback() const;
+  bool error_feedback() const { return feedback() != Feedback::kNone; }
   bool lossy() const;
   Bias bias() const;
   /// Positions are chosen by the data and travel (topk), or by the seed (randk), or all are kept.
-  bool indexed() const;
-  bool seeded() const;
-  bool selects() const { return selector_ != nullptr; }
+  Positions positions() const;
+  bool indexed() const { return positions() == Positions::kTravel; }
+  bool seeded() const { return positions() == Positions::kSeeded; }
+  bool selects() const { return positions() != Positions::kAll; }
   /// The same chain with another rate of its select stage (warm-up). Errors: kInvalidArgument
   /// without one.
   Result<Codec> with_rate(double rate) const;
@@ -64,34 +66,27 @@ class Codec {
   /// Refuses a chain that isn't sound for its use: biased without error feedback.
   Status check_composition(const ChainUse& use) const;
 
-  /// A frame of n elements is never longer; callers allocate this much and need not handle "too
-  /// small".
-  size_t max_encoded_bytes(size_t n) const;
+  /// A frame of an update of this schema is never longer; callers allocate this much and need not
+  /// handle "too small".
+  size_t max_encoded_bytes(const ParameterSchema& schema) const;
 
-  /// Writes the frame of x into `out` (at least max_encoded_bytes(x.size()) long); returns its
-  /// length. Error feedback isn't applied here: see error_feedback.h. The bytes depend on nothing
-  /// but stages, meta and x. Errors: kInvalidArgument when x holds NaN or infinity, or `out` is too
-  /// short. Cost: O(n). Allocates nothing.
-  Result<size_t> encode(const FrameMeta& meta, std::span<const float> x, CodecScratch& scratch,
-                        std::span<std::byte> out) const;
+  /// Writes the frame of x into `out` (at least max_encoded_bytes(schema) long); returns its
+  /// length. Error feedback isn't applied here: see error_feedback.h. `factors`: what
+  /// scratch.factors held after this sender's last committed frame; only lowrank looks at it. The
+  /// bytes depend on nothing but stages, meta, x and factors. Errors: kInvalidArgument when x has
+  /// another length than the schema, or holds NaN, infinity or a magnitude above 2^100, or `out` is
+  /// too short. Cost: O(n). Allocates nothing in the steady state.
+  Result<size_t> encode(const FrameMeta& meta, const ParameterSchema& schema,
+                        std::span<const float> x, CodecScratch& scratch, std::span<std::byte> out,
+                        std::span<const float> factors = {}) const;
 
-  // For the frame decoder; null where the chain has no such stage.
-  const Transform* transform() const { return transform_.get(); }
-  const Selector* selector() const { return selector_.get(); }
-  const Quantizer& quantizer() const { return *quantizer_; }
-  const IndexCode* index_code() const { return index_code_.get(); }
+  /// For the frame decoder.
+  const Chain& chain() const { return *chain_; }
 
  private:
-  Codec() = default;
+  explicit Codec(std::shared_ptr<const Chain> chain) : chain_(std::move(chain)) {}
 
-  std::vector<Stage> stages_;
-  bool error_feedback_ = false;
-  // Shared because a Codec is copied into plans, tasks and checked frames; stages themselves are
-  // immutable.
-  std::shared_ptr<const Transform> transform_;
-  std::shared_ptr<const Selector> selector_;
-  std::shared_ptr<const Quantizer> quantizer_;
-  std::shared_ptr<const IndexCode> index_code_;
+  std::shared_ptr<const Chain> chain_;  // immutable: a Codec is copied into plans and frames
 };
 
 }  // namespace tern

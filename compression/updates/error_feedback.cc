@@ -1,52 +1,129 @@
 #include "compression/updates/error_feedback.h"
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 
+#include "compression/updates/chain.h"
 #include "compression/updates/frame.h"
 #include "compression/updates/kernels/kernels.h"
 
 namespace tern {
 
-double Residual::norm() const {
-  return std::sqrt(kernels().sum_squares(values_.data(), values_.size()));
+namespace {
+
+float from_bfloat16(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+std::vector<uint16_t> to_bfloat16(std::span<const float> values) {
+  std::vector<uint16_t> halves(values.size());
+  kernels().to_bfloat16(values.data(), values.size(), reinterpret_cast<uint8_t*>(halves.data()));
+  return halves;
 }
 
-void Residual::age(uint32_t rounds_without_task, uint32_t stale_after) {
-  if (stale_after == 0 || rounds_without_task <= stale_after) return;
+/// Whether momentum is masked: not where every value is sent.
+bool drops_values(const Codec& codec) {
+  for (const Stage& stage : codec.stages())
+    if (stage.info->family == Family::kSelect)
+      return stage.info->argument != Argument::kRate || stage.argument != kRateOne;
+  return false;
+}
+
+/// target[i] = 0 where a value was sent.
+class MaskSink : public ValueSink {
+ public:
+  explicit MaskSink(std::span<float> target) : target_(target) {}
+  void dense(size_t offset, std::span<const float> values) override {
+    std::fill_n(target_.begin() + static_cast<ptrdiff_t>(offset), values.size(), 0.0f);
+  }
+  void sparse(size_t offset, std::span<const uint16_t> index, std::span<const float>) override {
+    for (const uint16_t i : index) target_[offset + i] = 0;
+  }
+
+ private:
+  std::span<float> target_;
+};
+
+/// momentum = m * momentum + update
+std::vector<float> advance(const std::vector<float>& momentum, float m,
+                           std::span<const float> update) {
+  std::vector<float> next(update.begin(), update.end());
+  for (size_t i = 0; i < momentum.size(); ++i) next[i] += m * momentum[i];
+  return next;
+}
+
+}  // namespace
+
+void SenderMemory::add_residual(std::span<float> out, float sign) const {
+  for (size_t i = 0; i < residual.size(); ++i) out[i] += sign * residual[i];
+  for (size_t i = 0; i < residual16.size(); ++i) out[i] += sign * from_bfloat16(residual16[i]);
+}
+
+void SenderMemory::age(Feedback feedback, uint32_t rounds_without_task, uint32_t stale_after) {
+  if (feedback == Feedback::kEf21 || stale_after == 0 || rounds_without_task <= stale_after) return;
   const uint32_t halvings = (rounds_without_task - stale_after) / stale_after;
   const float factor = std::ldexp(1.0f, -static_cast<int>(std::min<uint32_t>(halvings, 200)));
-  for (float& value : values_) value *= factor;
-}
-
-void Residual::commit(PendingUpdate&& pending) {
-  if (!pending.residual.empty()) values_ = std::move(pending.residual);
+  for (float& value : residual) value *= factor;
+  for (float& value : momentum) value *= factor;
+  if (residual16.empty()) return;
+  std::vector<float> values(residual16.size());
+  for (size_t i = 0; i < values.size(); ++i) values[i] = from_bfloat16(residual16[i]) * factor;
+  residual16 = to_bfloat16(values);
 }
 
 Result<PendingUpdate> encode_update(const Codec& codec, const FrameMeta& meta,
-                                    std::span<const float> update, const Residual& residual,
-                                    CodecScratch& scratch) {
+                                    const ParameterSchema& schema, std::span<const float> update,
+                                    const SenderMemory& memory, CodecScratch& scratch,
+                                    ResidualStore store) {
+  const Feedback feedback = codec.feedback();
+  const bool remembers = feedback != Feedback::kNone;
+  if (remembers && memory.size() != 0 && memory.size() != update.size())
+    return error(Code::kInvalidArgument, "a residual of {} elements for an update of {}",
+                 memory.size(), update.size());
   PendingUpdate pending;
-  std::span<const float> input = update;
-  if (codec.error_feedback()) {
-    if (!residual.empty() && residual.values().size() != update.size())
-      return error(Code::kInvalidArgument, "a residual of {} elements for an update of {}",
-                   residual.values().size(), update.size());
-    pending.residual.assign(update.begin(), update.end());
-    for (size_t i = 0; i < residual.values().size(); ++i)
-      pending.residual[i] += residual.values()[i];
-    input = pending.residual;
+  SenderMemory& next = pending.next;
+  std::vector<float> remaining;  // what the chain is given, and then what it loses of that
+  if (remembers) {
+    if (feedback == Feedback::kDgc) {
+      if (memory.momentum.size() != memory.size())
+        return error(Code::kInvalidArgument, "a momentum of {} elements beside a residual of {}",
+                     memory.momentum.size(), memory.size());
+      next.momentum = advance(memory.momentum, codec.chain().momentum, update);
+      remaining = next.momentum;
+    } else {
+      remaining.assign(update.begin(), update.end());
+    }
+    memory.add_residual(remaining, feedback == Feedback::kEf21 ? -1.0f : 1.0f);
   }
-  pending.frame.resize(codec.max_encoded_bytes(update.size()));
-  TERN_TRY(const size_t bytes, codec.encode(meta, input, scratch, pending.frame));
+  const std::span<const float> input = remembers ? remaining : update;
+
+  pending.frame.resize(codec.max_encoded_bytes(schema));
+  TERN_TRY(const size_t bytes,
+           codec.encode(meta, schema, input, scratch, pending.frame, memory.factors));
   pending.frame.resize(bytes);
   pending.frame.shrink_to_fit();
-  if (codec.error_feedback()) {
-    // The sender checks its own frame as a receiver would: what it subtracts is exactly what they
-    // decode.
-    const DecodeLimits limits{.schema_hash = meta.schema_hash, .elements = update.size()};
-    TERN_TRY(const CheckedFrame frame, inspect(pending.frame, limits, scratch));
-    TERN_CHECK_OK(subtract_decoded(frame, scratch, pending.residual));
+  if (const Projection* projection = codec.chain().projection.get();
+      projection != nullptr && projection->stateful())
+    next.factors = scratch.factors;
+  if (!remembers) return pending;
+
+  // The sender checks its own frame as a receiver would: what it takes off is exactly what they
+  // decode.
+  TERN_TRY(const CheckedFrame frame, inspect(pending.frame, schema, {}, scratch));
+  if (feedback == Feedback::kEf21) {
+    remaining.assign(update.size(), 0.0f);
+    memory.add_residual(remaining);
+    TERN_CHECK_OK(add_decoded(frame, scratch, remaining));
+  } else {
+    TERN_CHECK_OK(subtract_decoded(frame, scratch, remaining));
   }
+  if (feedback == Feedback::kDgc && drops_values(codec)) {
+    MaskSink mask(next.momentum);
+    TERN_CHECK_OK(decode_into(frame, scratch, mask));
+  }
+  if (store == ResidualStore::kBfloat16)
+    next.residual16 = to_bfloat16(remaining);
+  else
+    next.residual = std::move(remaining);
   return pending;
 }
 

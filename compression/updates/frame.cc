@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "compression/updates/chain.h"
 #include "compression/updates/chunk_coder.h"
 #include "compression/updates/crc32c.h"
 #include "compression/updates/frame_header.h"
@@ -12,36 +13,159 @@ namespace tern {
 
 namespace {
 
-/// Decodes every chunk of hostile bytes whose header was read. Errors: as decode_chunk, and
-/// kCorrupt for a wrong length or checksum of a chunk.
-Status walk(const Codec& codec, uint64_t seed, size_t elements, std::span<const std::byte> frame,
-            bool verify, CodecScratch& scratch, ValueSink& sink) {
-  const size_t chunks = (elements + kChunkElements - 1) / kChunkElements;
-  std::span<const std::byte> rest = frame.subspan(frame_header_bytes(codec.stages()));
-  const std::byte* table = rest.data();
-  rest = rest.subspan(chunks * kChunkEntryBytes);
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    TERN_TRY(const ChunkEntry entry, read_chunk_entry(table + chunk * kChunkEntryBytes));
-    if (entry.bytes > rest.size())
-      return error(Code::kCorrupt, "chunk {} claims {} bytes, {} are left", chunk, entry.bytes,
-                   rest.size());
-    const auto body = rest.first(entry.bytes);
-    rest = rest.subspan(entry.bytes);
-    if (verify && crc32c(body) != entry.crc)
-      return error(Code::kCorrupt, "the checksum of chunk {} is wrong", chunk);
-    if (entry.mode == ChunkMode::kZero) continue;
-    const size_t offset = chunk * kChunkElements;
-    const size_t length = std::min(kChunkElements, elements - offset);
-    const ChunkContext context{seed, static_cast<uint32_t>(chunk), codec.error_feedback()};
-    TERN_TRY(const DecodedChunk decoded,
-             decode_chunk(codec, body, entry.parameter, length, context, scratch));
-    if (decoded.sparse)
-      sink.sparse(offset, decoded.index, decoded.values);
-    else
-      sink.dense(offset, decoded.values);
+/// From a stream's coordinates to the update's.
+class PiecesSink : public ValueSink {
+ public:
+  PiecesSink(std::span<const Piece> pieces, ValueSink& out) : pieces_(pieces), out_(out) {}
+
+  void dense(size_t offset, std::span<const float> values) override {
+    while (!values.empty()) {
+      const Piece& piece = find(offset);
+      const size_t here = std::min(values.size(), piece.at + piece.size() - offset);
+      out_.dense(piece.update_at + (offset - piece.at), values.first(here));
+      values = values.subspan(here);
+      offset += here;
+    }
   }
-  if (!rest.empty()) return error(Code::kCorrupt, "{} bytes follow the last chunk", rest.size());
-  return {};
+
+  void sparse(size_t offset, std::span<const uint16_t> index,
+              std::span<const float> values) override {
+    while (!values.empty()) {
+      const Piece& piece = find(offset + index[0]);
+      size_t here = 1;
+      while (here < index.size() && offset + index[here] < piece.at + piece.size()) ++here;
+      // Pieces keep their order, so an element's place in the update is never before that in the
+      // stream.
+      out_.sparse(offset + (piece.update_at - piece.at), index.first(here), values.first(here));
+      index = index.subspan(here);
+      values = values.subspan(here);
+    }
+  }
+
+ private:
+  /// Elements come in order.
+  const Piece& find(size_t element) {
+    while (element >= pieces_[piece_].at + pieces_[piece_].size()) ++piece_;
+    return pieces_[piece_];
+  }
+
+  std::span<const Piece> pieces_;
+  ValueSink& out_;
+  size_t piece_ = 0;
+};
+
+/// Keeps a whole stream.
+class StreamSink : public ValueSink {
+ public:
+  explicit StreamSink(std::span<float> stream) : stream_(stream) {
+    std::ranges::fill(stream_, 0.0f);
+  }
+  void dense(size_t offset, std::span<const float> values) override {
+    std::ranges::copy(values, stream_.begin() + static_cast<ptrdiff_t>(offset));
+  }
+  void sparse(size_t offset, std::span<const uint16_t> index,
+              std::span<const float> values) override {
+    for (size_t i = 0; i < values.size(); ++i) stream_[offset + index[i]] = values[i];
+  }
+
+ private:
+  std::span<float> stream_;
+};
+
+/// Reads the chunks of a frame one after another. Errors: as decode_chunk, and kCorrupt for a wrong
+/// length or checksum of a chunk.
+class ChunkReader {
+ public:
+  ChunkReader(std::span<const std::byte> frame, size_t header_bytes, size_t chunks, bool verify)
+      : table_(frame.data() + header_bytes),
+        rest_(frame.subspan(header_bytes + chunks * kChunkEntryBytes)),
+        verify_(verify) {}
+
+  /// Calls decode(entry, body, chunk of the stream, elements) for a stream's chunks and hands their
+  /// values on.
+  template <typename F>
+  Status read_stream(size_t elements, F decode, ValueSink& sink) {
+    for (size_t at = 0; at < elements; at += kChunkElements) {
+      TERN_TRY(const ChunkEntry entry, read_chunk_entry(table_));
+      table_ += kChunkEntryBytes;
+      if (entry.bytes > rest_.size())
+        return error(Code::kCorrupt, "chunk {} claims {} bytes, {} are left", chunk_, entry.bytes,
+                     rest_.size());
+      const auto body = rest_.first(entry.bytes);
+      rest_ = rest_.subspan(entry.bytes);
+      if (verify_ && crc32c(body) != entry.crc)
+        return error(Code::kCorrupt, "the checksum of chunk {} is wrong", chunk_);
+      TERN_TRY(const DecodedChunk decoded,
+               decode(entry, body, static_cast<uint32_t>(at / kChunkElements),
+                      std::min(kChunkElements, elements - at)));
+      if (!decoded.sparse)
+        sink.dense(at, decoded.values);
+      else if (!decoded.values.empty())
+        sink.sparse(at, decoded.index, decoded.values);
+      ++chunk_;
+    }
+    return {};
+  }
+
+  Status check_end() const {
+    if (!rest_.empty())
+      return error(Code::kCorrupt, "{} bytes follow the last chunk", rest_.size());
+    return {};
+  }
+
+ private:
+  const std::byte* table_;
+  std::span<const std::byte> rest_;
+  bool verify_;
+  size_t chunk_ = 0;
+};
+
+/// Decodes every chunk of hostile bytes whose header was read, for the schema that scratch.layout
+/// is of.
+Status walk(const Codec& codec, uint64_t seed, ChunkReader chunks, CodecScratch& scratch,
+            ValueSink& sink) {
+  const Chain& chain = codec.chain();
+  const Layout& layout = scratch.layout;
+  const auto decode_main = [&](const ChunkEntry& entry, std::span<const std::byte> body,
+                               uint32_t chunk, size_t n) {
+    const ChunkContext context{seed, chunk, codec.error_feedback()};
+    return decode_chunk(chain, entry, body, n, context, scratch);
+  };
+  PiecesSink placed(layout.main, sink);
+  ValueSink& main = chain.small_below > 0 ? static_cast<ValueSink&>(placed) : sink;
+  if (chain.projection) {
+    scratch.stream.resize(chain.projection->projected(layout));
+    StreamSink stream(scratch.stream);
+    TERN_CHECK_OK(chunks.read_stream(scratch.stream.size(), decode_main, stream));
+    // Sorting and comparing need numbers.
+    if (!std::isfinite(kernels().sum_squares(scratch.stream.data(), scratch.stream.size())))
+      return error(Code::kOutOfRange, "the update holds NaN or infinity");
+    chain.projection->inverse(scratch.stream, layout, seed, scratch, main);
+  } else {
+    TERN_CHECK_OK(chunks.read_stream(layout.main_elements, decode_main, main));
+  }
+  PiecesSink small(layout.small, sink);
+  TERN_CHECK_OK(chunks.read_stream(
+      layout.small_elements,
+      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t, size_t n) {
+        return decode_half_chunk(entry, body, n, scratch);
+      },
+      small));
+  return chunks.check_end();
+}
+
+size_t chunks_of(const Chain& chain, const Layout& layout) {
+  return chunk_count(coded_elements(chain, layout)) + chunk_count(layout.small_elements);
+}
+
+/// The codec of a header's stages, which is mostly that of the frame before.
+Result<Codec> codec_of(const FrameHeader& header, CodecScratch& scratch) {
+  if (!scratch.last_codec || !std::ranges::equal(scratch.last_codec->stages(), header.chain())) {
+    Result<Codec> codec = Codec::make({header.chain().begin(), header.chain().end()});
+    if (!codec) return error(Code::kCorrupt, "{}", codec.error().message());
+    scratch.last_codec = std::make_unique<Codec>(*std::move(codec));
+  }
+  return *scratch.last_codec;
 }
 
 class NormSink : public ValueSink {
@@ -99,24 +223,26 @@ class AccumulateSink : public ValueSink {
 
 }  // namespace
 
-Result<CheckedFrame> inspect(std::span<const std::byte> frame, const DecodeLimits& limits,
-                             CodecScratch& scratch) {
+Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSchema& schema,
+                             const DecodeLimits& limits, CodecScratch& scratch) {
   if (frame.size() > limits.max_bytes)
     return error(Code::kInvalidArgument, "a frame of {} bytes, at most {} are allowed",
                  frame.size(), limits.max_bytes);
-  TERN_TRY(FrameHeader header, read_frame_header(frame));
-  if (header.meta.schema_hash != limits.schema_hash || header.elements != limits.elements)
+  TERN_TRY(const FrameHeader header, read_frame_header(frame));
+  if (header.schema_hash != schema.hash() || header.elements != schema.elements())
     return error(Code::kInvalidArgument,
                  "the frame is for schema {:016x} with {} elements, expected {:016x} with {}",
-                 header.meta.schema_hash, header.elements, limits.schema_hash, limits.elements);
-  Result<Codec> codec = Codec::make(std::move(header.stages));
-  if (!codec) return error(Code::kCorrupt, "{}", codec.error().message());
-  CheckedFrame checked(*std::move(codec), header.meta);
+                 header.schema_hash, header.elements, schema.hash(), schema.elements());
+  TERN_TRY(Codec codec, codec_of(header, scratch));
+  CheckedFrame checked(std::move(codec), header.meta, schema, frame);
+  const Chain& chain = checked.codec_.chain();
+  lay_out(chain, schema, scratch.layout);
+  const size_t chunks = chunks_of(chain, scratch.layout);
+  TERN_CHECK_OK(check_frame_table(frame, header, chunks));
   NormSink norm;
-  TERN_CHECK_OK(
-      walk(checked.codec_, header.meta.seed, header.elements, frame, true, scratch, norm));
-  checked.elements_ = header.elements;
-  checked.bytes_ = frame;
+  TERN_CHECK_OK(walk(checked.codec_, header.meta.seed,
+                     ChunkReader(frame, header.header_bytes, chunks, true), scratch, norm));
+  checked.header_bytes_ = header.header_bytes;
   checked.norm_ = norm.norm();
   checked.nonzeros_ = norm.count();
   if (!std::isfinite(checked.norm_))
@@ -144,8 +270,11 @@ Result<std::vector<std::span<const std::byte>>> split_frames(std::span<const std
 }
 
 Status decode_into(const CheckedFrame& frame, CodecScratch& scratch, ValueSink& sink) {
-  const Status walked =
-      walk(frame.codec(), frame.meta().seed, frame.elements(), frame.bytes(), false, scratch, sink);
+  const Chain& chain = frame.codec().chain();
+  lay_out(chain, frame.schema(), scratch.layout);
+  const ChunkReader chunks(frame.bytes(), frame.header_bytes_, chunks_of(chain, scratch.layout),
+                           false);
+  const Status walked = walk(frame.codec(), frame.meta().seed, chunks, scratch, sink);
   if (walked.ok()) return {};
   return error(Code::kInternal, "a frame was changed after its check: {}", walked.message());
 }
@@ -153,6 +282,11 @@ Status decode_into(const CheckedFrame& frame, CodecScratch& scratch, ValueSink& 
 Status decode(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> out) {
   std::fill(out.begin(), out.end(), 0.0f);
   EachValue sink([out](size_t i, float value) { out[i] = value; });
+  return decode_into(frame, scratch, sink);
+}
+
+Status add_decoded(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> target) {
+  EachValue sink([target](size_t i, float value) { target[i] += value; });
   return decode_into(frame, scratch, sink);
 }
 

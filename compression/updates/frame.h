@@ -18,38 +18,37 @@ namespace tern {
 
 inline constexpr uint8_t kFrameMajor = 1;
 inline constexpr uint8_t kFrameMinor = 0;
-inline constexpr size_t kMaxFrameHeader = 64;
-inline constexpr size_t kChunkEntryBytes = 8;  ///< in the chunk table: length, mode, CRC32C
+inline constexpr size_t kMaxFrameHeader = 64;  ///< that a writer makes
+inline constexpr size_t kChunkEntryBytes = 8;  ///< in the chunk table: length, mode, CRC-32C
 inline constexpr size_t kMaxFrameElements = size_t{1} << 40;
 
 /// What a receiver expects.
 struct DecodeLimits {
-  uint64_t schema_hash = 0;
-  size_t elements = 0;
   size_t max_bytes = std::numeric_limits<size_t>::max();
   double norm_bound =
       std::numeric_limits<double>::infinity();  ///< on the Euclidean norm of the decoded values
 };
 
-/// Receives decoded values, chunk by chunk in order. A chunk comes once, by one of the two calls,
-/// or not at all when all its values are zero.
+/// Receives decoded values, piece by piece. An element comes once, by one of the two calls, or not
+/// at all when it is zero.
 class ValueSink {
  public:
   virtual ~ValueSink() = default;
   virtual void dense(size_t offset, std::span<const float> values) = 0;
-  /// values[i] belongs to element offset + index[i]; the other elements of the chunk are zero.
+  /// values[i] belongs to element offset + index[i]; those between are zero.
   virtual void sparse(size_t offset, std::span<const uint16_t> index,
                       std::span<const float> values) = 0;
 };
 
 /// A frame that passed the dry decode: structure, checksums, limits, finite values and norm.
-/// Decoding it fails only with kInternal, when its bytes were changed after the check. Holds a
-/// view: the bytes must outlive it.
+/// Decoding it fails only with kInternal, when its bytes were changed after the check. Holds views:
+/// the bytes and the schema must outlive it.
 class CheckedFrame {
  public:
   const FrameMeta& meta() const { return meta_; }
   const Codec& codec() const { return codec_; }
-  size_t elements() const { return elements_; }
+  const ParameterSchema& schema() const { return *schema_; }
+  size_t elements() const { return schema_->elements(); }
   std::span<const std::byte> bytes() const { return bytes_; }
   double norm() const { return norm_; }
   size_t nonzeros() const {
@@ -57,23 +56,28 @@ class CheckedFrame {
   }  ///< values that travel: all of dense chunks, the kept ones of sparse ones
 
  private:
-  friend Result<CheckedFrame> inspect(std::span<const std::byte>, const DecodeLimits&,
-                                      CodecScratch&);
-  CheckedFrame(Codec codec, FrameMeta meta) : codec_(std::move(codec)), meta_(meta) {}
+  friend Result<CheckedFrame> inspect(std::span<const std::byte>, const ParameterSchema&,
+                                      const DecodeLimits&, CodecScratch&);
+  friend Status decode_into(const CheckedFrame&, CodecScratch&, ValueSink&);
+  CheckedFrame(Codec codec, FrameMeta meta, const ParameterSchema& schema,
+               std::span<const std::byte> bytes)
+      : codec_(std::move(codec)), meta_(meta), schema_(&schema), bytes_(bytes) {}
 
   Codec codec_;
   FrameMeta meta_;
-  size_t elements_ = 0;
+  const ParameterSchema* schema_;
   std::span<const std::byte> bytes_;
+  size_t header_bytes_ = 0;
   double norm_ = 0;
   size_t nonzeros_ = 0;
 };
 
 /// The dry decode. Errors: kCorrupt (not a frame, damaged, malformed), kUnsupported (newer format),
 /// kInvalidArgument (another schema, too long), kOutOfRange (not finite, or norm above the bound).
-/// Cost: O(bytes + elements); allocates the stage list and a few small objects for the chain.
-Result<CheckedFrame> inspect(std::span<const std::byte> frame, const DecodeLimits& limits,
-                             CodecScratch& scratch);
+/// Cost: O(bytes + elements), times the rank or rows of lowrank and sketch; allocates nothing in the
+/// steady state, which is frames of one chain.
+Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSchema& schema,
+                             const DecodeLimits& limits, CodecScratch& scratch);
 
 /// Cuts a transfer into its frames by the lengths in their headers; the frames themselves are still
 /// unchecked. Errors: kCorrupt when the lengths don't fill `bytes`, or there are more than
@@ -87,6 +91,8 @@ Status decode_into(const CheckedFrame& frame, CodecScratch& scratch, ValueSink& 
 /// out = the decoded values; out.size() == frame.elements().
 Status decode(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> out);
 
+/// target[i] += the decoded values.
+Status add_decoded(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> target);
 /// target[i] -= the decoded values: what error feedback keeps.
 Status subtract_decoded(const CheckedFrame& frame, CodecScratch& scratch, std::span<float> target);
 

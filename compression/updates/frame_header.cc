@@ -18,14 +18,23 @@ constexpr size_t kStagesAt = 49;
 constexpr uint32_t kMagic = 0x464E5254;  // "TRNF"
 constexpr size_t kWideBytes = 6;         // lengths and element counts
 
+constexpr size_t kMostHeaderBytes = 255;  // that a reader takes; a writer ends at 64
+constexpr uint8_t kCritical = 0x80;       // bit of an extension's type
+
 size_t argument_bytes(Argument kind) {
   switch (kind) {
     case Argument::kNone:
       return 0;
-    case Argument::kBlock:
+    case Argument::kPowerOfTwo:
     case Argument::kBits:
+    case Argument::kRank:
+    case Argument::kPercent:
       return 1;
+    case Argument::kLevels:
+      return 2;
     case Argument::kRate:
+    case Argument::kThreshold:
+    case Argument::kTable:
       return 4;
   }
   return 0;
@@ -33,14 +42,40 @@ size_t argument_bytes(Argument kind) {
 
 /// Over header and chunk table, with the checksum's own field taken as zero.
 uint32_t checksum(std::span<const std::byte> covered) {
-  // Two runs around the field, chained: CRC of the concatenation is the CRC of the second run
-  // started from the first.
-  std::byte head[kMaxFrameHeader] = {};
-  const size_t in_head = std::min(covered.size(), kMaxFrameHeader);
-  std::memcpy(head, covered.data(), in_head);
-  store(head + kCrcAt, uint32_t{0});
-  const uint32_t first = crc32c({head, in_head});
-  return covered.size() == in_head ? first : crc32c_more(first, covered.subspan(in_head));
+  constexpr std::byte kNothing[4] = {};
+  const uint32_t before = crc32c(covered.first(kCrcAt));
+  return crc32c_more(crc32c_more(before, kNothing), covered.subspan(kCrcAt + sizeof kNothing));
+}
+
+Result<Stage> read_stage(ByteReader& reader) {
+  const uint8_t id = reader.take<uint8_t>();
+  if (!reader.ok()) return error(Code::kCorrupt, "the stage list is longer than the header");
+  Stage stage{.info = find_stage(id)};
+  if (stage.info == nullptr) return error(Code::kUnsupported, "unknown stage 0x{:02x}", id);
+  const StageInfo& info = *stage.info;
+  const uint64_t argument = reader.take_low(argument_bytes(info.argument));
+  const bool power = info.argument == Argument::kPowerOfTwo;
+  if (power && argument > 31)
+    return error(Code::kCorrupt, "stage '{}' with 2^{}", info.name, argument);
+  stage.argument = power ? uint32_t{1} << argument : static_cast<uint32_t>(argument);
+  const bool empty_table = info.argument == Argument::kTable &&
+                           (table_rows(stage.argument) == 0 || table_columns(stage.argument) == 0);
+  if (info.argument != Argument::kNone &&
+      (stage.argument < info.smallest || stage.argument > info.largest || empty_table))
+    return error(Code::kCorrupt, "stage '{}' with argument {}", info.name, stage.argument);
+  return stage;
+}
+
+/// Fields that a later minor version may add: passed over, unless they are critical.
+Status skip_extensions(ByteReader& reader) {
+  while (reader.ok() && reader.left() > 0) {
+    const auto type = reader.take<uint8_t>(), length = reader.take<uint8_t>();
+    reader.take_bytes(length);
+    if ((type & kCritical) != 0)
+      return error(Code::kUnsupported, "unknown critical header field 0x{:02x}", type);
+  }
+  if (!reader.ok()) return error(Code::kCorrupt, "the fields don't fill the header");
+  return {};
 }
 
 }  // namespace
@@ -53,7 +88,8 @@ size_t frame_header_bytes(const std::vector<Stage>& stages) {
 
 void write_chunk_entry(std::byte* to, const ChunkEntry& entry) {
   store_low(to, entry.bytes, 3);
-  store(to + 3, static_cast<uint8_t>(static_cast<uint8_t>(entry.mode) | entry.parameter << 3));
+  store(to + 3, static_cast<uint8_t>(static_cast<uint8_t>(entry.mode) | (entry.coded ? 8u : 0u) |
+                                     static_cast<unsigned>(entry.parameter) << 4));
   store(to + 4, entry.crc);
 }
 
@@ -61,25 +97,26 @@ Result<ChunkEntry> read_chunk_entry(const std::byte* from) {
   const uint8_t packed = load<uint8_t>(from + 3);
   ChunkEntry entry{.bytes = static_cast<uint32_t>(load_low(from, 3)),
                    .mode = static_cast<ChunkMode>(packed & 7),
-                   .parameter = static_cast<uint8_t>(packed >> 3),
+                   .coded = (packed & 8) != 0,
+                   .parameter = static_cast<uint8_t>(packed >> 4),
                    .crc = load<uint32_t>(from + 4)};
-  if ((packed & 7) > static_cast<uint8_t>(ChunkMode::kCoded))
-    return error(Code::kUnsupported, "unknown chunk mode {}", packed & 7);
-  if (entry.mode == ChunkMode::kZero && (entry.bytes != 0 || entry.parameter != 0))
-    return error(Code::kCorrupt, "a zero chunk has a body");
+  if ((packed & 7) > static_cast<uint8_t>(ChunkMode::kHalf))
+    return error(Code::kCorrupt, "unknown chunk mode {}", packed & 7);
+  if (entry.mode == ChunkMode::kEmpty && entry.bytes != 0)
+    return error(Code::kCorrupt, "an empty chunk has a body");
   return entry;
 }
 
 void write_frame_header(std::byte* to, const std::vector<Stage>& stages, const FrameMeta& meta,
-                        size_t elements, size_t chunks, size_t total_bytes) {
+                        const ParameterSchema& schema, size_t chunks, size_t total_bytes) {
   const size_t header_bytes = frame_header_bytes(stages);
   store(to + kMagicAt, kMagic);
   store(to + kMajorAt, kFrameMajor);
   store(to + kMinorAt, kFrameMinor);
   store(to + kHeaderBytesAt, static_cast<uint16_t>(header_bytes));
   store_low(to + kTotalAt, total_bytes, kWideBytes);
-  store_low(to + kElementsAt, elements, kWideBytes);
-  store(to + kSchemaAt, meta.schema_hash);
+  store_low(to + kElementsAt, schema.elements(), kWideBytes);
+  store(to + kSchemaAt, schema.hash());
   store(to + kSeedAt, meta.seed);
   store(to + kBaseAt, meta.base_version);
   store(to + kRoundAt, meta.round);
@@ -88,7 +125,7 @@ void write_frame_header(std::byte* to, const std::vector<Stage>& stages, const F
   for (const Stage& stage : stages) {
     store(at++, stage.info->id);
     const size_t bytes = argument_bytes(stage.info->argument);
-    const uint32_t argument = stage.info->argument == Argument::kBlock
+    const uint32_t argument = stage.info->argument == Argument::kPowerOfTwo
                                   ? static_cast<uint32_t>(std::countr_zero(stage.argument))
                                   : stage.argument;
     store_low(at, argument, bytes);
@@ -104,55 +141,44 @@ size_t frame_length(std::span<const std::byte> bytes) {
 Result<FrameHeader> read_frame_header(std::span<const std::byte> frame) {
   if (frame.size() < kStagesAt || load<uint32_t>(frame.data() + kMagicAt) != kMagic)
     return error(Code::kCorrupt, "not a frame ({} bytes)", frame.size());
-  const uint8_t major = load<uint8_t>(frame.data() + kMajorAt),
-                minor = load<uint8_t>(frame.data() + kMinorAt);
-  if (major != kFrameMajor || minor > kFrameMinor)
-    return error(Code::kUnsupported, "frame format {}.{}, this reader knows {}.0 to {}.{}", major,
-                 minor, kFrameMajor, kFrameMajor, kFrameMinor);
+  const uint8_t major = load<uint8_t>(frame.data() + kMajorAt);
+  if (major != kFrameMajor)
+    return error(Code::kUnsupported, "frame format {}.{}, this reader knows {}", major,
+                 load<uint8_t>(frame.data() + kMinorAt), kFrameMajor);
   FrameHeader header;
   header.header_bytes = load<uint16_t>(frame.data() + kHeaderBytesAt);
-  header.total_bytes = load_low(frame.data() + kTotalAt, kWideBytes);
+  const size_t total = load_low(frame.data() + kTotalAt, kWideBytes);
   header.elements = load_low(frame.data() + kElementsAt, kWideBytes);
-  header.meta = {.schema_hash = load<uint64_t>(frame.data() + kSchemaAt),
-                 .base_version = load<uint32_t>(frame.data() + kBaseAt),
+  header.schema_hash = load<uint64_t>(frame.data() + kSchemaAt);
+  header.meta = {.base_version = load<uint32_t>(frame.data() + kBaseAt),
                  .round = load<uint32_t>(frame.data() + kRoundAt),
                  .seed = load<uint64_t>(frame.data() + kSeedAt)};
-  if (header.total_bytes != frame.size())
-    return error(Code::kCorrupt, "the frame says {} bytes, there are {}", header.total_bytes,
-                 frame.size());
-  if (header.header_bytes < kStagesAt || header.header_bytes > kMaxFrameHeader ||
-      header.elements > kMaxFrameElements)
+  if (total != frame.size())
+    return error(Code::kCorrupt, "the frame says {} bytes, there are {}", total, frame.size());
+  if (header.header_bytes < kStagesAt || header.header_bytes > kMostHeaderBytes ||
+      header.header_bytes > frame.size() || header.elements > kMaxFrameElements)
     return error(Code::kCorrupt, "a frame header of {} bytes for {} elements", header.header_bytes,
                  header.elements);
-  header.chunks = (header.elements + kChunkElements - 1) / kChunkElements;
-  if (header.header_bytes > frame.size() ||
-      header.chunks > (frame.size() - header.header_bytes) / kChunkEntryBytes)
-    return error(Code::kCorrupt, "{} bytes are too few for the header and the table of {} chunks",
-                 frame.size(), header.chunks);
-  if (checksum(frame.first(header.header_bytes + header.chunks * kChunkEntryBytes)) !=
+  ByteReader reader(frame.subspan(kStageCountAt, header.header_bytes - kStageCountAt));
+  header.stage_count = reader.take<uint8_t>();
+  if (header.stage_count > kMostStages)
+    return error(Code::kCorrupt, "a chain of {} stages", header.stage_count);
+  for (size_t i = 0; i < header.stage_count; ++i) {
+    TERN_TRY(header.stages[i], read_stage(reader));
+  }
+  TERN_CHECK_OK(skip_extensions(reader));
+  return header;
+}
+
+Status check_frame_table(std::span<const std::byte> frame, const FrameHeader& header,
+                         size_t chunks) {
+  if (chunks > (frame.size() - header.header_bytes) / kChunkEntryBytes)
+    return error(Code::kCorrupt, "{} bytes are too few for the table of {} chunks", frame.size(),
+                 chunks);
+  if (checksum(frame.first(header.header_bytes + chunks * kChunkEntryBytes)) !=
       load<uint32_t>(frame.data() + kCrcAt))
     return error(Code::kCorrupt, "the header's checksum is wrong");
-
-  ByteReader reader(frame.subspan(kStageCountAt, header.header_bytes - kStageCountAt));
-  const uint8_t count = reader.take<uint8_t>();
-  for (uint8_t i = 0; i < count && reader.ok(); ++i) {
-    const uint8_t id = reader.take<uint8_t>();
-    if (!reader.ok()) break;
-    Stage stage{.info = find_stage(id)};
-    if (stage.info == nullptr) return error(Code::kUnsupported, "unknown stage 0x{:02x}", id);
-    const uint64_t argument = reader.take_low(argument_bytes(stage.info->argument));
-    const bool block = stage.info->argument == Argument::kBlock;
-    if (block && argument > 31)
-      return error(Code::kCorrupt, "stage '{}': block 2^{}", stage.info->name, argument);
-    stage.argument = block ? uint32_t{1} << argument : static_cast<uint32_t>(argument);
-    if (stage.info->argument != Argument::kNone &&
-        (stage.argument < stage.info->smallest || stage.argument > stage.info->largest))
-      return error(Code::kCorrupt, "stage '{}' with argument {}", stage.info->name, stage.argument);
-    header.stages.push_back(stage);
-  }
-  if (!reader.ok() || reader.left() != 0)
-    return error(Code::kCorrupt, "the stage list doesn't fill the header");
-  return header;
+  return {};
 }
 
 }  // namespace tern

@@ -1,5 +1,6 @@
-/// Memory that encoding and decoding need, about 1.2 MB; reused, so that the steady state allocates
-/// nothing. Threads: one for each thread.
+/// Memory that encoding and decoding need, about 1.5 MB, and for chains that rearrange the whole
+/// update (small16, lowrank, sketch) once or twice its size; reused, so that the steady state
+/// allocates nothing. Threads: one for each thread.
 #pragma once
 
 #include <cstdint>
@@ -7,25 +8,64 @@
 #include <vector>
 
 #include "compression/updates/codec.h"
+#include "compression/updates/layout.h"
+
+struct ZSTD_CCtx_s;
+struct ZSTD_DCtx_s;
 
 namespace tern {
 
+/// The magnitudes that a selection keeps, up to the element `end` of the stream.
+struct Cut {
+  size_t end = 0;
+  uint32_t magnitude = 0;  ///< bits of |x|: larger ones are kept
+  size_t ties = 0;  ///< so many of exactly this magnitude are kept, lowest index first; consumed
+};
+
+/// What decoding a symbol takes; see stages/rans.cc.
+struct RansSlot {
+  uint16_t symbol = 0;
+  uint16_t frequency = 0;
+  uint16_t offset = 0;
+};
+
 class CodecScratch {
  public:
-  CodecScratch()
-      : chunk(kChunkElements),
-        values(kChunkElements),
-        index(kChunkElements),
-        symbols(kChunkElements),
-        groups(kChunkElements / kGroupElements),
-        histogram(size_t{1} << 16) {}
+  CodecScratch();
+  ~CodecScratch();
+  CodecScratch(CodecScratch&&) noexcept;
+  CodecScratch& operator=(CodecScratch&&) noexcept;
 
-  std::vector<float> chunk;     ///< one chunk, transformed
+  // Of one chunk.
+  std::vector<float> chunk;     ///< the chunk, transformed
   std::vector<float> values;    ///< its kept values
   std::vector<uint16_t> index;  ///< their positions
   std::vector<uint16_t> symbols;
   std::vector<uint32_t> groups;
-  std::vector<uint32_t> histogram;  ///< of magnitudes, for topk
+  std::vector<float> plain;         ///< floats as they travel, before or after zstd
+  std::vector<std::byte> coded;     ///< words of rans from the end, or byte planes for zstd
+  std::vector<uint32_t> histogram;  ///< of magnitudes for a selection, of symbols for rans
+  std::vector<RansSlot> rans;
+
+  // Of the whole update.
+  Layout layout;
+  std::vector<Cut> cuts;
+  size_t cut = 0;              ///< the one that the next element falls under
+  std::vector<float> main;     ///< the main stream, where it isn't the update itself
+  std::vector<float> small;    ///< the small stream
+  std::vector<float> stream;   ///< a projection of the main stream
+  std::vector<float> estimates;  ///< of sketch, one for each element
+  std::vector<float> factors;  ///< after encoding with lowrank: what it starts from next time
+
+  /// The chain of the last frame that was read: most frames have that of the one before.
+  std::unique_ptr<Codec> last_codec;
+
+  ZSTD_CCtx_s* zstd_encoder();
+  ZSTD_DCtx_s* zstd_decoder();
+
+ private:
+  struct Zstd;
+  std::unique_ptr<Zstd> zstd_;
 };
 
 }  // namespace tern

@@ -36,37 +36,93 @@ std::string_view trim(std::string_view text) {
 }
 
 std::string print_argument(Argument kind, uint32_t value) {
-  if (kind == Argument::kRate) return fmt::format("{}", value / double{kRateOne});
-  return fmt::format("{}", value);
+  switch (kind) {
+    case Argument::kRate:
+      return fmt::format("{}", value / double{kRateOne});
+    case Argument::kPercent:
+      return fmt::format("{}", value / 100.0);
+    case Argument::kThreshold:
+      return fmt::format("{}", std::bit_cast<float>(value));
+    case Argument::kTable:
+      return fmt::format("{}x{}", table_rows(value), table_columns(value));
+    default:
+      return fmt::format("{}", value);
+  }
+}
+
+std::string_view describe(Argument kind) {
+  switch (kind) {
+    case Argument::kNone:
+      return "nothing";
+    case Argument::kPowerOfTwo:
+      return "a power of two";
+    case Argument::kBits:
+      return "a number of bits";
+    case Argument::kRank:
+      return "a rank";
+    case Argument::kLevels:
+      return "a number of levels";
+    case Argument::kPercent:
+      return "a fraction";
+    case Argument::kRate:
+      return "a rate";
+    case Argument::kThreshold:
+      return "a magnitude";
+    case Argument::kTable:
+      return "ROWSxCOLS";
+  }
+  return "";
 }
 
 Status bad_argument(const StageInfo& info, std::string_view text) {
-  const char* what = info.argument == Argument::kRate    ? "a rate"
-                     : info.argument == Argument::kBlock ? "a power of two"
-                                                         : "a number of bits";
   return error(Code::kInvalidArgument, "stage '{}' takes {} from {} to {}, not '{}'", info.name,
-               what, print_argument(info.argument, info.smallest),
+               describe(info.argument), print_argument(info.argument, info.smallest),
                print_argument(info.argument, info.largest), text);
 }
 
-Result<uint32_t> parse_argument(const StageInfo& info, std::string_view text) {
+/// All of `text`, as a number. Errors: none is given; false.
+template <typename T>
+bool parse_number(std::string_view text, T& value) {
   const char* end = text.data() + text.size();
+  const auto [stop, failed] = std::from_chars(text.data(), end, value);
+  return failed == std::errc() && stop == end;
+}
+
+/// A fraction in (0, 1] in units of 1/one.
+Result<uint32_t> parse_fraction(const StageInfo& info, std::string_view text, uint32_t one,
+                                int places) {
+  double fraction = 0;
+  if (!parse_number(text, fraction) || !(fraction > 0) || fraction > 1)
+    return bad_argument(info, text);
+  const auto value = static_cast<uint32_t>(std::llround(fraction * one));
+  if (value / static_cast<double>(one) != fraction)
+    return error(Code::kInvalidArgument,
+                 "stage '{}': {} has at most {} decimal places, '{}' has more", info.name,
+                 describe(info.argument), places, text);
+  return value;
+}
+
+Result<uint32_t> parse_argument(const StageInfo& info, std::string_view text) {
   uint32_t value = 0;
   if (info.argument == Argument::kRate) {
-    double rate = 0;
-    const auto [stop, failed] = std::from_chars(text.data(), end, rate);
-    if (failed != std::errc() || stop != end || !(rate > 0) || rate > 1)
+    TERN_TRY(value, parse_fraction(info, text, kRateOne, 9));
+  } else if (info.argument == Argument::kPercent) {
+    TERN_TRY(value, parse_fraction(info, text, 100, 2));
+  } else if (info.argument == Argument::kThreshold) {
+    float magnitude = 0;
+    if (!parse_number(text, magnitude) || !(magnitude > 0)) return bad_argument(info, text);
+    value = std::bit_cast<uint32_t>(magnitude);
+  } else if (info.argument == Argument::kTable) {
+    const size_t cross = text.find('x');
+    uint32_t rows = 0, columns = 0;
+    if (cross == std::string_view::npos || !parse_number(text.substr(0, cross), rows) ||
+        !parse_number(text.substr(cross + 1), columns) || rows < 1 || rows > 15 || columns < 1 ||
+        columns >= 1u << kTableColumnBits)
       return bad_argument(info, text);
-    value = static_cast<uint32_t>(std::llround(rate * kRateOne));
-    if (value / double{kRateOne} != rate)
-      return error(Code::kInvalidArgument,
-                   "stage '{}': a rate has at most 9 decimal places, '{}' has more", info.name,
-                   text);
-  } else {
-    const auto [stop, failed] = std::from_chars(text.data(), end, value);
-    if (failed != std::errc() || stop != end) return bad_argument(info, text);
-    if (info.argument == Argument::kBlock && !std::has_single_bit(value))
-      return bad_argument(info, text);
+    value = table_argument(rows, columns);
+  } else if (!parse_number(text, value) ||
+             (info.argument == Argument::kPowerOfTwo && !std::has_single_bit(value))) {
+    return bad_argument(info, text);
   }
   if (value < info.smallest || value > info.largest) return bad_argument(info, text);
   return value;
@@ -106,7 +162,10 @@ Result<std::vector<Stage>> parse_spec(std::string_view text) {
       return error(Code::kInvalidArgument,
                    "codec '{}', column {}: stage '{}' needs an argument, such as '{}:{}'", text,
                    column, stage_name, stage_name,
-                   info->argument == Argument::kRate ? "0.01" : "4");
+                   info->argument == Argument::kRate        ? "0.01"
+                   : info->argument == Argument::kThreshold ? "0.001"
+                   : info->argument == Argument::kTable     ? "5x10000"
+                                                            : "4");
     }
     stages.push_back(stage);
   }

@@ -11,23 +11,49 @@
 namespace tern {
 
 /// Where a stage may stand in a chain; at most one of each, in this order.
-enum class Family : uint8_t { kState, kTransform, kSelect, kQuantize, kCode };
+enum class Family : uint8_t {
+  kState,      ///< error feedback: what the sender remembers between rounds
+  kExempt,     ///< tensors that the rest of the chain leaves alone
+  kTransform,  ///< other coordinates
+  kSelect,     ///< fewer values
+  kQuantize,   ///< fewer bits a value
+  kIndexCode,  ///< how positions travel
+  kValueCode,  ///< how quantized values travel, without loss
+};
 
-/// The argument after the colon. It is kept as one integer: a block length, a number of bits, or a
-/// rate in parts per billion, so that printing and counting are exact.
-enum class Argument : uint8_t { kNone, kBlock, kBits, kRate };
+/// The argument after the colon, kept as one integer so that printing, counting and comparing are
+/// exact.
+enum class Argument : uint8_t {
+  kNone,
+  kPowerOfTwo,  ///< travels as its logarithm
+  kBits,
+  kRank,
+  kLevels,
+  kPercent,    ///< written as a fraction, kept as hundredths
+  kRate,       ///< in parts per billion
+  kThreshold,  ///< the bits of a positive float32
+  kTable,      ///< ROWSxCOLS, see table_argument()
+};
 
 /// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25
 /// at most, which no training run notices; kBiased chains need error feedback.
 enum class Bias : uint8_t { kNone, kRounding, kBiased };
 
+/// How a selection's positions reach the receiver.
+enum class Positions : uint8_t { kAll, kTravel, kSeeded };
+
+/// What the composition check and the laws in tests/compression/updates know of a stage.
 struct Traits {
   bool lossy = false;
   Bias bias = Bias::kNone;
-  bool summable =
-      false;  ///< encoded integers of several clients may be added (with a shared scale)
+  /// Encoded numbers of several clients may be added (with shared seed and scale).
+  bool summable = false;
   bool shared_randomness = false;  ///< the decoder draws the same numbers from the frame's seed
   bool stateful = false;           ///< needs memory between rounds
+  Positions positions = Positions::kAll;  ///< of a selection
+  bool shapes = false;   ///< looks at the tensors' shapes, so the receiver's schema must have them
+  bool symbols = false;  ///< quantizes to few different symbols: what `rans` can code
+  bool floats = false;   ///< values travel as floating-point numbers: what `zstd` can code
 };
 
 struct StageInfo {
@@ -44,50 +70,125 @@ struct StageInfo {
 
 inline constexpr uint32_t kRateOne = 1'000'000'000;  ///< a rate of 1
 
+/// The argument of `sketch`: rows in the top 4 bits, columns below.
+inline constexpr int kTableColumnBits = 28;
+constexpr uint32_t table_argument(uint32_t rows, uint32_t columns) {
+  return rows << kTableColumnBits | columns;
+}
+constexpr uint32_t table_rows(uint32_t argument) { return argument >> kTableColumnBits; }
+constexpr uint32_t table_columns(uint32_t argument) {
+  return argument & ((1u << kTableColumnBits) - 1);
+}
+
 inline constexpr std::array kStages{
     StageInfo{.name = "ef",
               .id = 0x01,
               .family = Family::kState,
               .traits = {.stateful = true},
               .summary = "error feedback: what the chain loses is added to the next round's input"},
+    StageInfo{.name = "ef21",
+              .id = 0x02,
+              .family = Family::kState,
+              .traits = {.stateful = true},
+              .summary = "sends the change of an estimate that both sides keep"},
+    StageInfo{.name = "dgc",
+              .id = 0x03,
+              .family = Family::kState,
+              .argument = Argument::kPercent,
+              .smallest = 1,
+              .largest = 99,
+              .fallback = 90,
+              .traits = {.stateful = true},
+              .summary = "error feedback with momentum correction and masking"},
+    StageInfo{.name = "small16",
+              .id = 0x08,
+              .family = Family::kExempt,
+              .argument = Argument::kPowerOfTwo,
+              .smallest = 2,
+              .largest = 1u << 24,
+              .fallback = 1024,
+              .traits = {.lossy = true, .bias = Bias::kRounding, .shapes = true},
+              .summary = "biases, norms and tensors of fewer elements travel as bfloat16"},
     StageInfo{.name = "rotate",
               .id = 0x10,
               .family = Family::kTransform,
-              .argument = Argument::kBlock,
+              .argument = Argument::kPowerOfTwo,
               .smallest = 16,
               .largest = 65536,
               .fallback = 1024,
               .traits = {.summable = true, .shared_randomness = true},
               .summary = "random signs and a Hadamard transform of each block"},
+    StageInfo{.name = "lowrank",
+              .id = 0x12,
+              .family = Family::kTransform,
+              .argument = Argument::kRank,
+              .smallest = 1,
+              .largest = 32,
+              .traits = {.lossy = true, .bias = Bias::kBiased, .stateful = true, .shapes = true},
+              .summary = "two factors of this rank in place of each matrix"},
+    StageInfo{.name = "sketch",
+              .id = 0x13,
+              .family = Family::kTransform,
+              .argument = Argument::kTable,
+              .smallest = table_argument(1, 1),
+              .largest = table_argument(15, (1u << kTableColumnBits) - 1),
+              .traits = {.lossy = true,
+                         .bias = Bias::kBiased,
+                         .summable = true,
+                         .shared_randomness = true},
+              .summary = "a count sketch, of which the heaviest tenth of a row is recovered"},
     StageInfo{.name = "topk",
               .id = 0x20,
               .family = Family::kSelect,
               .argument = Argument::kRate,
               .smallest = 1,
               .largest = kRateOne,
-              .traits = {.lossy = true, .bias = Bias::kBiased},
+              .traits = {.lossy = true, .bias = Bias::kBiased, .positions = Positions::kTravel},
               .summary = "keeps the largest magnitudes of the whole update"},
+    StageInfo{.name = "topk-per-tensor",
+              .id = 0x21,
+              .family = Family::kSelect,
+              .argument = Argument::kRate,
+              .smallest = 1,
+              .largest = kRateOne,
+              .traits = {.lossy = true,
+                         .bias = Bias::kBiased,
+                         .positions = Positions::kTravel,
+                         .shapes = true},
+              .summary = "keeps the largest magnitudes of each tensor"},
     StageInfo{.name = "randk",
               .id = 0x22,
               .family = Family::kSelect,
               .argument = Argument::kRate,
               .smallest = 1,
               .largest = kRateOne,
-              .traits = {.lossy = true, .summable = true, .shared_randomness = true},
+              .traits = {.lossy = true,
+                         .summable = true,
+                         .shared_randomness = true,
+                         .positions = Positions::kSeeded},
               .summary = "keeps positions drawn from the seed, scaled by n/k unless under ef"},
+    StageInfo{.name = "threshold",
+              .id = 0x23,
+              .family = Family::kSelect,
+              .argument = Argument::kThreshold,
+              .smallest = 0x0D800000,  // 2^-100
+              .largest = 0x71800000,   // 2^100
+              .traits = {.lossy = true, .bias = Bias::kBiased, .positions = Positions::kTravel},
+              .summary = "keeps the magnitudes that are at least this"},
     StageInfo{.name = "float32",
               .id = 0x30,
               .family = Family::kQuantize,
-              .summary = "values as they are"},
+              .traits = {.floats = true},
+              .summary = "values as they are; written only where no stage stands before it"},
     StageInfo{.name = "float16",
               .id = 0x31,
               .family = Family::kQuantize,
-              .traits = {.lossy = true, .bias = Bias::kRounding},
+              .traits = {.lossy = true, .bias = Bias::kRounding, .floats = true},
               .summary = "IEEE half precision, saturating at 65504"},
     StageInfo{.name = "bfloat16",
               .id = 0x32,
               .family = Family::kQuantize,
-              .traits = {.lossy = true, .bias = Bias::kRounding},
+              .traits = {.lossy = true, .bias = Bias::kRounding, .floats = true},
               .summary = "the upper half of a float32, rounded to nearest"},
     StageInfo{.name = "int",
               .id = 0x33,
@@ -95,30 +196,51 @@ inline constexpr std::array kStages{
               .argument = Argument::kBits,
               .smallest = 2,
               .largest = 16,
-              .traits = {.lossy = true, .summable = true},
+              .traits = {.lossy = true, .summable = true, .symbols = true},
               .summary = "signed integers with stochastic rounding and a scale for each block"},
     StageInfo{.name = "ternary",
               .id = 0x34,
               .family = Family::kQuantize,
-              .traits = {.lossy = true},
+              .traits = {.lossy = true, .symbols = true},
               .summary = "after topk one magnitude and a sign each; else 0 or +-max at random"},
     StageInfo{.name = "sign",
               .id = 0x35,
               .family = Family::kQuantize,
               .traits = {.lossy = true, .bias = Bias::kBiased},
               .summary = "the sign, and the mean magnitude of each block"},
+    StageInfo{.name = "qsgd",
+              .id = 0x36,
+              .family = Family::kQuantize,
+              .argument = Argument::kLevels,
+              .smallest = 1,
+              .largest = 32767,
+              .traits = {.lossy = true, .summable = true, .symbols = true},
+              .summary = "this many levels of the norm of each block, with stochastic rounding"},
+    StageInfo{.name = "natural",
+              .id = 0x37,
+              .family = Family::kQuantize,
+              .traits = {.lossy = true, .symbols = true},
+              .summary = "stochastic rounding to a power of two"},
     StageInfo{.name = "eden",
               .id = 0x38,
               .family = Family::kQuantize,
               .argument = Argument::kBits,
               .smallest = 1,
               .largest = 8,
-              .traits = {.lossy = true},
+              .traits = {.lossy = true, .symbols = true},
               .summary = "Lloyd-Max levels of a normal, with an unbiased scale for each block"},
     StageInfo{.name = "rice",
               .id = 0x50,
-              .family = Family::kCode,
+              .family = Family::kIndexCode,
               .summary = "Golomb-Rice gaps for the indices of a selection"},
+    StageInfo{.name = "rans",
+              .id = 0x60,
+              .family = Family::kValueCode,
+              .summary = "entropy coding of symbols by their frequencies in the chunk"},
+    StageInfo{.name = "zstd",
+              .id = 0x61,
+              .family = Family::kValueCode,
+              .summary = "Zstandard over the byte planes of floating-point values"},
 };
 
 constexpr bool stage_table_is_sound() {

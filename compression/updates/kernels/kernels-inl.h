@@ -51,6 +51,21 @@ double sum_squares(const float* x, size_t n) {
   return add_lanes(lane);
 }
 
+double dot(const float* x, const float* y, size_t n) {
+  double lane[kLanes] = {};
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (size_t j = 0; j < kLanes; ++j)
+      lane[j] += static_cast<double>(x[i + j]) * static_cast<double>(y[i + j]);
+  for (size_t j = 0; i + j < n; ++j)
+    lane[j] += static_cast<double>(x[i + j]) * static_cast<double>(y[i + j]);
+  return add_lanes(lane);
+}
+
+void add_scaled(float a, const float* x, size_t n, float* y) {
+  for (size_t i = 0; i < n; ++i) y[i] += a * x[i];
+}
+
 float max_abs(const float* x, size_t n) {
   // Magnitudes order like their bits.
   uint32_t largest = 0;
@@ -111,15 +126,27 @@ void hadamard(float* x, size_t n) {
 }
 #undef TERN_BUTTERFLY
 
-// The finalizer of MurmurHash3 over (key, i): 24 good bits for rounding.
-inline float uniform(uint64_t key, uint32_t i) {
+// The finalizer of MurmurHash3 over (key, i): 32 bits for rounding.
+inline uint32_t hash(uint64_t key, uint32_t i) {
   uint32_t h = (i + static_cast<uint32_t>(key)) * 0x9E3779B1u ^ static_cast<uint32_t>(key >> 32);
   h ^= h >> 16;
   h *= 0x85EBCA6Bu;
   h ^= h >> 13;
   h *= 0xC2B2AE35u;
-  h ^= h >> 16;
-  return static_cast<float>(static_cast<int32_t>(h >> 8)) * 0x1p-24f;
+  return h ^ h >> 16;
+}
+
+inline float uniform(uint64_t key, uint32_t i) {
+  return static_cast<float>(static_cast<int32_t>(hash(key, i) >> 8)) * 0x1p-24f;
+}
+
+void quantize_natural(const float* x, size_t n, uint64_t key, uint16_t* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t bits = bits_of(x[i]);
+    const uint32_t up = (hash(key, static_cast<uint32_t>(i)) >> 9) < (bits & 0x7fffffu) ? 1u : 0u;
+    const uint32_t exponent = ((bits >> 23) & 0xffu) + up;
+    out[i] = static_cast<uint16_t>(exponent << 1 | bits >> 31);
+  }
 }
 
 void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
@@ -295,11 +322,14 @@ void accumulate_sparse(int64_t* acc, const uint16_t* index, const float* x, size
 const Kernels TERN_KERNEL_TABLE = {
     .sum_abs = sum_abs,
     .sum_squares = sum_squares,
+    .dot = dot,
     .max_abs = max_abs,
+    .add_scaled = add_scaled,
     .flip_signs = flip_signs,
     .hadamard = hadamard,
     .quantize_int = quantize_int,
     .dequantize_int = dequantize_int,
+    .quantize_natural = quantize_natural,
     .quantize_levels = quantize_levels,
     .lookup_levels = lookup_levels,
     .dot_levels = dot_levels,

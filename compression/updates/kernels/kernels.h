@@ -15,7 +15,10 @@ struct Kernels {
   /// Sums in double over 16 lanes (element i goes to lane i % 16), lanes added pairwise.
   double (*sum_abs)(const float* x, size_t n);
   double (*sum_squares)(const float* x, size_t n);
+  double (*dot)(const float* x, const float* y, size_t n);
   float (*max_abs)(const float* x, size_t n);
+  /// y[i] += a * x[i]
+  void (*add_scaled)(float a, const float* x, size_t n, float* y);
 
   /// x[i] *= scale, negated where bit i of `signs` is set (bit i of word i/32).
   void (*flip_signs)(float* x, const uint32_t* signs, size_t n, float scale);
@@ -28,6 +31,8 @@ struct Kernels {
                        uint16_t* out);
   /// out[i] = (symbols[i] - limit) * scale
   void (*dequantize_int)(const uint16_t* symbols, size_t n, int limit, float scale, float* out);
+  /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
+  void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
   /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
   /// under |x[i]|*factor.
   void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds, int bits,

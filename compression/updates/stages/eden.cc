@@ -6,7 +6,7 @@
 /// - Error: NMSE on rotated blocks of 1,024 is D/(1-D) = 0.571, 0.133, 0.0358, 0.0096 at 1..4 bits
 ///   (D: distortion of the levels). One Hadamard rotation isn't a uniform one: a block with two
 ///   equal spikes has NMSE 1 at 1 bit.
-/// - Layout: all scales, then b bits a value: sign in the top bit, level below.
+/// - Symbols: sign in the top bit, level below.
 /// - Paper: Vargaftik et al. 2022, arXiv:2108.08842 (EDEN); blocks of 1,024 with a scale each.
 #include <cmath>
 
@@ -28,12 +28,10 @@ class Eden : public Quantizer {
         centroids_(kCentroids + (size_t{1} << (bits - 1)) - 1),
         boundaries_(kBoundaries + (size_t{1} << (bits - 1)) - static_cast<size_t>(bits)) {}
 
-  size_t bytes(size_t k, size_t g, bool) const override {
-    return g * kScaleBytes + (k * static_cast<size_t>(bits_) + 7) / 8;
-  }
+  uint32_t alphabet(bool) const override { return 1u << bits_; }
 
-  void encode(const float* values, Groups groups, bool, const ChunkContext& context,
-              uint16_t* symbols, std::byte* out) const override {
+  void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
+                uint16_t* symbols, std::byte* scales) const override {
     Rng rng(context.seed, Purpose::kScale, 0, 0, context.chunk);
     size_t begin = 0;
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
@@ -53,20 +51,15 @@ class Eden : public Quantizer {
         scale = context.error_feedback ? scale_nearest(static_cast<float>(dot / levels))
                                        : scale_unbiased(static_cast<float>(squares / dot), random);
       }
-      store(out + g * kScaleBytes, scale);
+      store(scales + g * kScaleBytes, scale);
     }
-    kernels().pack(symbols, begin, bits_,
-                   reinterpret_cast<uint8_t*>(out + groups.size() * kScaleBytes));
   }
 
-  Status decode(const std::byte* in, Groups groups, bool, const ChunkContext&, uint16_t* symbols,
-                float* values) const override {
-    const size_t k = groups.empty() ? 0 : groups.back();
-    kernels().unpack(reinterpret_cast<const uint8_t*>(in + groups.size() * kScaleBytes), k, bits_,
-                     symbols);
+  Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool,
+                 float* values) const override {
     size_t begin = 0;
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
-      TERN_TRY(const float scale, read_scale(in + g * kScaleBytes));
+      TERN_TRY(const float scale, read_scale(scales + g * kScaleBytes));
       kernels().lookup_levels(symbols + begin, groups[g] - begin, centroids_, bits_, scale,
                               values + begin);
     }
@@ -81,8 +74,8 @@ class Eden : public Quantizer {
 
 }  // namespace
 
-std::shared_ptr<const Quantizer> make_eden(uint32_t bits) {
-  return std::make_shared<Eden>(static_cast<int>(bits));
+std::unique_ptr<const Quantizer> make_eden(uint32_t bits) {
+  return std::make_unique<Eden>(static_cast<int>(bits));
 }
 
 }  // namespace tern

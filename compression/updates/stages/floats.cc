@@ -6,38 +6,30 @@ namespace tern {
 
 namespace {
 
-size_t total(Groups groups) { return groups.empty() ? 0 : groups.back(); }
-
-class Float32 : public Quantizer {
+class Float32 : public FloatFormat {
  public:
-  size_t bytes(size_t k, size_t, bool) const override { return 4 * k; }
-  void encode(const float* values, Groups groups, bool, const ChunkContext&, uint16_t*,
-              std::byte* out) const override {
-    std::memcpy(out, values, 4 * total(groups));
+  size_t width() const override { return 4; }
+  void write(const float* values, size_t k, std::byte* out) const override {
+    if (k > 0) std::memcpy(out, values, 4 * k);
   }
-  Status decode(const std::byte* in, Groups groups, bool, const ChunkContext&, uint16_t*,
-                float* values) const override {
-    std::memcpy(values, in, 4 * total(groups));
-    return {};
+  void read(const std::byte* in, size_t k, float* values) const override {
+    if (k > 0) std::memcpy(values, in, 4 * k);
   }
 };
 
 /// Both 16-bit formats: the kernels tell them apart.
-class Half : public Quantizer {
+class Half : public FloatFormat {
  public:
   using To = void (*Kernels::*)(const float*, size_t, uint8_t*);
   using From = void (*Kernels::*)(const uint8_t*, size_t, float*);
   Half(To to, From from) : to_(to), from_(from) {}
 
-  size_t bytes(size_t k, size_t, bool) const override { return 2 * k; }
-  void encode(const float* values, Groups groups, bool, const ChunkContext&, uint16_t*,
-              std::byte* out) const override {
-    (kernels().*to_)(values, total(groups), reinterpret_cast<uint8_t*>(out));
+  size_t width() const override { return 2; }
+  void write(const float* values, size_t k, std::byte* out) const override {
+    (kernels().*to_)(values, k, reinterpret_cast<uint8_t*>(out));
   }
-  Status decode(const std::byte* in, Groups groups, bool, const ChunkContext&, uint16_t*,
-                float* values) const override {
-    (kernels().*from_)(reinterpret_cast<const uint8_t*>(in), total(groups), values);
-    return {};
+  void read(const std::byte* in, size_t k, float* values) const override {
+    (kernels().*from_)(reinterpret_cast<const uint8_t*>(in), k, values);
   }
 
  private:
@@ -47,12 +39,12 @@ class Half : public Quantizer {
 
 }  // namespace
 
-std::shared_ptr<const Quantizer> make_float32() { return std::make_shared<Float32>(); }
-std::shared_ptr<const Quantizer> make_float16() {
-  return std::make_shared<Half>(&Kernels::to_float16, &Kernels::from_float16);
+std::unique_ptr<const FloatFormat> make_float32() { return std::make_unique<Float32>(); }
+std::unique_ptr<const FloatFormat> make_float16() {
+  return std::make_unique<Half>(&Kernels::to_float16, &Kernels::from_float16);
 }
-std::shared_ptr<const Quantizer> make_bfloat16() {
-  return std::make_shared<Half>(&Kernels::to_bfloat16, &Kernels::from_bfloat16);
+std::unique_ptr<const FloatFormat> make_bfloat16() {
+  return std::make_unique<Half>(&Kernels::to_bfloat16, &Kernels::from_bfloat16);
 }
 
 }  // namespace tern

@@ -1,6 +1,9 @@
-/// Stochastic rounding of groups of values to integers in -limit..limit: `int`, and `ternary` where
-/// positions don't travel (limit 1).
+/// Stochastic rounding of groups of values to integers in -limit..limit, with the largest magnitude
+/// of each group at the limit: `int`, and `ternary` where positions don't travel (limit 1). With the
+/// norm there instead: `qsgd`.
 #pragma once
+
+#include <cmath>
 
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/stages/scale.h"
@@ -8,15 +11,19 @@
 
 namespace tern {
 
+enum class FullScale : uint8_t { kMaximum, kNorm };
+
 /// Writes a scale for each group to `scales` and value + limit, 0..2*limit, to `symbols`. The scale
-/// is the group's largest magnitude over limit, rounded up to bfloat16, so nothing is clipped.
-inline void round_groups(const float* values, Groups groups, int limit, const ChunkContext& context,
-                         uint16_t* symbols, std::byte* scales) {
+/// is the group's full scale over limit, rounded up to bfloat16, so nothing is clipped.
+inline void round_groups(const float* values, Groups groups, int limit, FullScale full,
+                         const ChunkContext& context, uint16_t* symbols, std::byte* scales) {
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
     const float* x = values + begin;
     const size_t n = groups[g] - begin;
-    const float largest = kernels().max_abs(x, n);
+    const float largest = full == FullScale::kMaximum
+                              ? kernels().max_abs(x, n)
+                              : static_cast<float>(std::sqrt(kernels().sum_squares(x, n)));
     const bool zero = largest < kSmallestScaled;
     const uint16_t scale = zero ? 0 : scale_up(largest / static_cast<float>(limit));
     store(scales + g * kScaleBytes, scale);
@@ -26,7 +33,7 @@ inline void round_groups(const float* values, Groups groups, int limit, const Ch
 }
 
 /// The inverse. Errors: kCorrupt for a bad scale.
-inline Status expand_groups(const std::byte* scales, const uint16_t* symbols, Groups groups,
+inline Status expand_groups(const uint16_t* symbols, const std::byte* scales, Groups groups,
                             int limit, float* values) {
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
@@ -35,5 +42,25 @@ inline Status expand_groups(const std::byte* scales, const uint16_t* symbols, Gr
   }
   return {};
 }
+
+/// A quantizer that is these two functions.
+class GroupRounding : public Quantizer {
+ public:
+  GroupRounding(int limit, FullScale full) : limit_(limit), full_(full) {}
+
+  uint32_t alphabet(bool) const override { return 2 * static_cast<uint32_t>(limit_) + 1; }
+  void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
+                uint16_t* symbols, std::byte* scales) const override {
+    round_groups(values, groups, limit_, full_, context, symbols, scales);
+  }
+  Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool,
+                 float* values) const override {
+    return expand_groups(symbols, scales, groups, limit_, values);
+  }
+
+ private:
+  int limit_;
+  FullScale full_;
+};
 
 }  // namespace tern

@@ -22,10 +22,11 @@ class RandK : public Selector {
 
   bool seeded() const override { return true; }
   size_t kept(size_t n) const override { return kept_of(rate_, n); }
-  Cut prepare(std::span<const float>, CodecScratch&) const override { return {}; }
+  size_t most_kept(const Layout&) const override { return 0; }
+  void prepare(std::span<const float>, const Layout&, CodecScratch&) const override {}
 
-  size_t select(const float* x, size_t n, const ChunkContext& context, Cut&, uint16_t* index,
-                float* values) const override {
+  size_t select(const float* x, size_t n, size_t, const ChunkContext& context, CodecScratch&,
+                uint16_t* index, float* values) const override {
     const size_t k = positions(n, context, index);
     const float scale =
         context.error_feedback ? 1.0f : static_cast<float>(n) / static_cast<float>(k);
@@ -63,6 +64,6 @@ class RandK : public Selector {
 
 }  // namespace
 
-std::shared_ptr<const Selector> make_randk(uint32_t rate) { return std::make_shared<RandK>(rate); }
+std::unique_ptr<const Selector> make_randk(uint32_t rate) { return std::make_unique<RandK>(rate); }
 
 }  // namespace tern

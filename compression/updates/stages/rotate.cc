@@ -79,8 +79,8 @@ class Rotate : public Transform {
 
 }  // namespace
 
-std::shared_ptr<const Transform> make_rotate(uint32_t block) {
-  return std::make_shared<Rotate>(block);
+std::unique_ptr<const Transform> make_rotate(uint32_t block) {
+  return std::make_unique<Rotate>(block);
 }
 
 }  // namespace tern

@@ -5,10 +5,10 @@
 
 namespace tern {
 
-/// Writes a bfloat16 scale for each group, then one bit a value: groups.size() * 2 + (k + 7) / 8
-/// bytes.
-void encode_signs(const float* values, Groups groups, uint16_t* symbols, std::byte* out);
+/// Writes a symbol for each value, 1 for negative ones, and the mean magnitude of each group.
+void quantize_signs(const float* values, Groups groups, uint16_t* symbols, std::byte* scales);
 /// Errors: kCorrupt for a bad scale.
-Status decode_signs(const std::byte* in, Groups groups, uint16_t* symbols, float* values);
+Status restore_signs(const uint16_t* symbols, const std::byte* scales, Groups groups,
+                     float* values);
 
 }  // namespace tern

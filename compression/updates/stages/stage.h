@@ -1,6 +1,8 @@
-/// What a stage of each family does to one chunk. A chunk is at most 65,536 elements of the update;
-/// the families hand it on as: dense floats -> (transform) dense floats -> (select) kept positions
-/// and values -> (quantize) bytes. Threads: stages are immutable; all memory comes from the caller.
+/// What a stage of each family does. An update is one stream of floats; a projection turns the whole
+/// stream into a shorter one. The stream is cut into chunks of at most 65,536 elements, and a chunk
+/// goes on as: dense floats -> (transform) dense floats -> (select) kept positions and values ->
+/// (quantize) symbols and scales, or floats -> bytes. Threads: stages are immutable; all memory
+/// comes from the caller.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +13,8 @@
 #include "base/bytes.h"
 #include "base/status.h"
 #include "compression/updates/codec.h"
+#include "compression/updates/frame.h"
+#include "compression/updates/layout.h"
 
 namespace tern {
 
@@ -24,6 +28,7 @@ struct ChunkContext {
 /// Which values share a scale: group g is values[end[g-1], end[g]).
 using Groups = std::span<const uint32_t>;
 
+/// Other coordinates of a chunk, of the same number but for padding.
 class Transform {
  public:
   virtual ~Transform() = default;
@@ -35,69 +40,85 @@ class Transform {
   virtual void inverse(float* x, size_t n, const ChunkContext& context) const = 0;
 };
 
+/// A shorter stream in place of the main one.
+class Projection {
+ public:
+  virtual ~Projection() = default;
+  /// True when forward() sets scratch.factors, which the sender remembers.
+  virtual bool stateful() const { return false; }
+  /// Length of the projected stream, never longer than the main one.
+  virtual size_t projected(const Layout& layout) const = 0;
+  /// Writes projected() floats to scratch.stream. `before`: what scratch.factors held after the
+  /// sender's last committed frame, or empty.
+  virtual void forward(std::span<const float> x, const Layout& layout, uint64_t seed,
+                       bool error_feedback, std::span<const float> before,
+                       CodecScratch& scratch) const = 0;
+  /// Hands on the elements of the main stream; `stream` may be scratch.stream.
+  virtual void inverse(std::span<const float> stream, const Layout& layout, uint64_t seed,
+                       CodecScratch& scratch, ValueSink& sink) const = 0;
+};
+
 class Selector {
  public:
-  /// What a selector found out about the whole update before the first chunk.
-  struct Cut {
-    uint32_t magnitude = 0;  ///< bits of |x|: larger ones are kept
-    size_t ties = 0;  ///< so many of exactly this magnitude are kept, lowest index first; consumed
-                      ///< by select()
-  };
-
   virtual ~Selector() = default;
   /// True when positions follow from the seed and don't travel.
   virtual bool seeded() const = 0;
-  /// The largest number kept of n elements.
+  /// The largest number of positions that can travel for a whole stream.
+  virtual size_t most_kept(const Layout& layout) const = 0;
+  /// Seeded only: the number kept in a chunk of n elements.
   virtual size_t kept(size_t n) const = 0;
-  virtual Cut prepare(std::span<const float> update, CodecScratch& scratch) const = 0;
-  /// Writes kept positions (increasing) and values of one chunk; returns how many. Chunks in order:
-  /// `cut` is consumed.
-  virtual size_t select(const float* x, size_t n, const ChunkContext& context, Cut& cut,
-                        uint16_t* index, float* values) const = 0;
+  /// Looks at the whole stream before the first chunk: sets scratch.cuts.
+  virtual void prepare(std::span<const float> stream, const Layout& layout,
+                       CodecScratch& scratch) const = 0;
+  /// Writes kept positions (increasing) and values of the chunk that begins at element `at`;
+  /// returns how many. Chunks come in order: cuts are consumed.
+  virtual size_t select(const float* x, size_t n, size_t at, const ChunkContext& context,
+                        CodecScratch& scratch, uint16_t* index, float* values) const = 0;
   /// Seeded only: the positions that select() keeps.
   virtual size_t positions(size_t n, const ChunkContext& context, uint16_t* index) const = 0;
 };
 
+/// Values as symbols of a small alphabet, most of them with a scale for each group.
 class Quantizer {
  public:
   virtual ~Quantizer() = default;
-  /// Bytes for k values in g groups, exactly; `indexed` when the positions travel.
-  virtual size_t bytes(size_t k, size_t g, bool indexed) const = 0;
-  /// Writes bytes(...) bytes. `symbols` has room for k.
-  virtual void encode(const float* values, Groups groups, bool indexed, const ChunkContext& context,
-                      uint16_t* symbols, std::byte* out) const = 0;
-  /// Reads hostile bytes, exactly bytes(...) long. Errors: kCorrupt.
-  virtual Status decode(const std::byte* in, Groups groups, bool indexed,
-                        const ChunkContext& context, uint16_t* symbols, float* values) const = 0;
+  /// Symbols are 0 to alphabet - 1; `indexed` when the positions travel.
+  virtual uint32_t alphabet(bool indexed) const = 0;
+  virtual bool scaled() const { return true; }
+  /// Writes a symbol for each value, and 2 bytes for each group to `scales` if scaled().
+  virtual void quantize(const float* values, Groups groups, bool indexed,
+                        const ChunkContext& context, uint16_t* symbols,
+                        std::byte* scales) const = 0;
+  /// The inverse, for hostile scales and symbols below the alphabet. Errors: kCorrupt.
+  virtual Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups,
+                         bool indexed, float* values) const = 0;
 };
 
-class IndexCode {
+/// Values as floating-point numbers of `width` bytes.
+class FloatFormat {
  public:
-  virtual ~IndexCode() = default;
-  /// Never more than this for k positions below n.
-  virtual size_t max_bytes(size_t k, size_t n) const = 0;
-  /// Writes k > 0 increasing positions below n; sets `parameter` (0..31), which travels in the
-  /// chunk table.
-  virtual size_t encode(const uint16_t* index, size_t k, size_t n, uint16_t* symbols,
-                        uint8_t& parameter, std::byte* out) const = 0;
-  /// Reads hostile bytes. Errors: kCorrupt unless they hold exactly k increasing positions below n.
-  virtual Status decode(std::span<const std::byte> in, size_t k, size_t n, uint8_t parameter,
-                        uint16_t* symbols, uint16_t* index) const = 0;
+  virtual ~FloatFormat() = default;
+  virtual size_t width() const = 0;
+  virtual void write(const float* values, size_t k, std::byte* out) const = 0;
+  virtual void read(const std::byte* in, size_t k, float* values) const = 0;
 };
 
-std::shared_ptr<const Transform> make_rotate(uint32_t block);
-std::shared_ptr<const Selector> make_topk(uint32_t rate);
-std::shared_ptr<const Selector> make_randk(uint32_t rate);
-std::shared_ptr<const Quantizer> make_float32();
-std::shared_ptr<const Quantizer> make_float16();
-std::shared_ptr<const Quantizer> make_bfloat16();
-std::shared_ptr<const Quantizer> make_int(uint32_t bits);
-std::shared_ptr<const Quantizer> make_ternary();
-std::shared_ptr<const Quantizer> make_sign();
-std::shared_ptr<const Quantizer> make_eden(uint32_t bits);
-std::shared_ptr<const IndexCode> make_rice();
-/// 16 bits a position: what a selection without a code stage uses.
-std::shared_ptr<const IndexCode> make_plain_indices();
+std::unique_ptr<const Transform> make_rotate(uint32_t block);
+std::unique_ptr<const Projection> make_lowrank(uint32_t rank);
+std::unique_ptr<const Projection> make_sketch(uint32_t table);
+std::unique_ptr<const Selector> make_topk(uint32_t rate);
+std::unique_ptr<const Selector> make_topk_per_tensor(uint32_t rate);
+std::unique_ptr<const Selector> make_threshold(uint32_t magnitude_bits);
+std::unique_ptr<const Selector> make_randk(uint32_t rate);
+std::unique_ptr<const FloatFormat> make_float32();
+std::unique_ptr<const FloatFormat> make_float16();
+std::unique_ptr<const FloatFormat> make_bfloat16();
+std::unique_ptr<const Quantizer> make_int(uint32_t bits);
+std::unique_ptr<const Quantizer> make_ternary();
+std::unique_ptr<const Quantizer> make_sign();
+std::unique_ptr<const Quantizer> make_qsgd(uint32_t levels);
+std::unique_ptr<const Quantizer> make_natural();
+std::unique_ptr<const Quantizer> make_eden(uint32_t bits);
 
 /// k = round(rate * n), at least 1 unless n is 0; integers only, so the same everywhere.
 size_t kept_of(uint32_t rate, size_t n);

@@ -238,7 +238,7 @@ class DecodeAccumulate : public testing::Test {
   CodecScratch scratch_;
   std::vector<std::byte> frame_ =
       encode_frame(codec_of("float32"), kMeta, std::vector<float>{3, 0, -4}, scratch_);
-  CheckedFrame checked_ = inspect(frame_, limits_for(3), scratch_).value();
+  CheckedFrame checked_ = inspect_frame(frame_, 3, scratch_).value();
 };
 
 TEST_F(DecodeAccumulate, BooksTheWeightAndAddsTheValues) {

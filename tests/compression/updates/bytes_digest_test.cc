@@ -5,6 +5,7 @@
 
 #include "base/cpu_level.h"
 #include "base/sha256.h"
+#include "compression/updates/chain.h"
 #include "tests/compression/updates/chains.h"
 
 namespace tern {
@@ -31,7 +32,8 @@ TEST(BytesDigest, OfAllFramesAndDecodedValuesIsPinned) {
     for (const size_t n : kSizes)
       for (const Input input : kInputs) {
         const auto frame = encode_frame(codec, kMeta, make_input(input, n), scratch);
-        chain(frames, frame);
+        // Those of zstd are its version's business; what they decode to is not.
+        if (codec.chain().value_code != ValueCode::kZstd) chain(frames, frame);
         chain(values, std::as_bytes(std::span<const float>(decode_frame(frame, n, scratch))));
       }
   }

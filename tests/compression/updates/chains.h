@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <map>
 #include <ostream>
 #include <string>
 #include <string_view>
@@ -34,56 +35,97 @@ struct Budget {
 inline constexpr Budget kBudgets[] = {
     {"float32", 32.645, 0, 0},
     {"float16", 16.325, 4.7e-08, 4.7e-08},
-    {"bfloat16", 16.325, 3.1e-06, 2.9e-06},
-    {"int:2", 2.061, 1.9, 2.6},
-    {"int:3", 3.081, 0.24, 0.75},
-    {"int:4", 4.101, 0.044, 0.27},
-    {"int:8", 8.181, 0.00014, 0.0049},
-    {"int:11", 11.241, 2.1e-06, 0.00012},
-    {"int:16", 16.341, 2.0e-09, 1.1e-07},
+    {"bfloat16", 16.325, 3e-06, 2.9e-06},
+    {"int:2", 1.654, 1.9, 2.6},
+    {"int:3", 3.081, 0.23, 0.74},
+    {"int:4", 4.101, 0.043, 0.27},
+    {"int:8", 8.181, 0.00013, 0.0049},
+    {"int:11", 11.241, 2e-06, 0.00011},
+    {"int:16", 16.341, 2e-09, 1.1e-07},
     {"ternary", 1.653, 1.9, 2.6},
-    {"sign", 1.041, 0.40, 1.1},
-    {"rotate:1024 | eden:1", 1.043, 0.63, 0.40},
-    {"rotate:1024 | eden:2", 2.065, 0.15, 0.11},
-    {"rotate:1024 | eden:3", 3.087, 0.039, 0.034},
-    {"rotate:1024 | eden:4", 4.109, 0.011, 0.0091},
-    {"rotate:1024 | eden:5", 5.131, 0.0028, 0.0024},
-    {"rotate:1024 | eden:6", 6.154, 0.00070, 0.00063},
-    {"rotate:1024 | eden:7", 7.176, 0.00019, 0.00017},
-    {"rotate:1024 | eden:8", 8.198, 4.9e-05, 4.7e-05},
-    {"rotate:2048 | eden:2", 2.075, 0.15, 0.12},
-    {"rotate:65536 | eden:4", 4.319, 0.011, 0.011},
-    {"rotate:1024 | int:8", 8.198, 0.00014, 6.3e-05},
-    {"rotate:16 | int:4", 4.101, 0.047, 0.100},
-    {"rotate:65536 | float16", 17.194, 4.6e-08, 4.6e-08},
-    {"rotate:64 | sign", 1.041, 0.40, 0.77},
-    {"rotate:1024 | ternary", 1.656, 2.0, 1.1},
-    {"randk:0.1", 3.269, 9.7, 8.9},
-    {"randk:1", 32.645, 0, 0},
-    {"randk:1e-09", 0.006, 5.0e+04, 17},
+    {"sign", 1.041, 0.39, 1.1},
+    {"rotate:1024 | eden:1", 1.044, 0.63, 0.4},
+    {"rotate:1024 | eden:2", 2.066, 0.15, 0.11},
+    {"rotate:1024 | eden:3", 3.088, 0.039, 0.033},
+    {"rotate:1024 | eden:4", 4.110, 0.01, 0.0091},
+    {"rotate:1024 | eden:5", 5.132, 0.0027, 0.0024},
+    {"rotate:1024 | eden:6", 6.154, 0.00069, 0.00062},
+    {"rotate:1024 | eden:7", 7.176, 0.00018, 0.00016},
+    {"rotate:1024 | eden:8", 8.198, 4.9e-05, 4.6e-05},
+    {"rotate:2048 | eden:2", 2.066, 0.15, 0.11},
+    {"rotate:65536 | eden:4", 4.320, 0.01, 0.01},
+    {"rotate:1024 | int:8", 8.198, 0.00014, 6.2e-05},
+    {"rotate:16 | int:4", 4.102, 0.046, 0.1},
+    {"rotate:65536 | float16", 17.195, 4.6e-08, 4.6e-08},
+    {"rotate:64 | sign", 1.041, 0.4, 0.76},
+    {"rotate:1024 | ternary", 1.657, 1.9, 1.1},
+    {"randk:0.1", 3.270, 9.7, 8.9},
+    {"randk:1", 32.646, 0, 0},
+    {"randk:1e-09", 0.006, 4.9e+04, 17},
     {"randk:0.9 | bfloat16", 14.693, 0.12, 0.11},
-    {"randk:0.25 | ternary", 0.429, 9.3, 7.3},
-    {"randk:0.5 | int:8", 4.101, 1.2, 1.2},
-    {"rotate:1024 | randk:0.25", 8.182, 3.4, 3.3},
-    {"rotate:1024 | randk:0.25 | eden:1", 0.277, 5.9, 4.9},
-    {"rotate:65536 | randk:0.1 | int:4", 0.452, 9.8, 9.9},
-    {"topk:0.01", 0.495, 1.1, 0.036},
+    {"randk:0.25 | ternary", 0.430, 9.3, 7.2},
+    {"randk:0.5 | int:8", 4.102, 1.1, 1.1},
+    {"rotate:1024 | randk:0.25", 8.182, 3.3, 3.3},
+    {"rotate:1024 | randk:0.25 | eden:1", 0.277, 5.8, 4.9},
+    {"rotate:65536 | randk:0.1 | int:4", 0.452, 9.7, 9.9},
+    {"topk:0.01", 0.495, 1, 0.036},
     {"topk:1e-09 | rice", 0.006, 1.1, 1.1},
-    {"topk:0.01 | rice", 0.415, 1.1, 0.036},
-    {"topk:1 | rice", 33.665, 0, 0},
-    {"topk:0.1 | float16", 3.269, 0.63, 0.0032},
-    {"topk:0.05 | int:4 | rice", 0.505, 0.81, 0.43},
-    {"topk:0.9 | sign | rice", 1.944, 0.33, 1.1},
-    {"ef | topk:0.01 | ternary | rice", 0.099, 1.1, 0.68},
-    {"ef | topk:0.02 | ternary", 0.353, 0.95, 0.80},
-    {"ef | topk:0.01 | rice", 0.415, 1.1, 0.036},
-    {"ef | topk:0.01", 0.495, 1.1, 0.036},
-    {"ef | randk:0.1 | float16", 1.637, 1.00, 1.1},
-    {"ef | randk:0.1", 3.269, 1.00, 1.1},
-    {"ef | sign", 1.041, 0.40, 1.1},
-    {"ef | rotate:1024 | eden:1", 1.043, 0.40, 0.28},
-    {"ef | rotate:1024 | randk:0.1", 3.276, 1.00, 0.99},
-    {"ef | rotate:1024 | randk:0.25 | eden:2", 0.532, 0.86, 0.85},
+    {"topk:0.01 | rice", 0.415, 1, 0.036},
+    {"topk:1 | rice", 32.646, 0, 0},
+    {"topk:0.1 | float16", 2.658, 0.62, 0.0031},
+    {"topk:0.05 | int:4 | rice", 0.506, 0.8, 0.42},
+    {"topk:0.9 | sign | rice", 1.945, 0.33, 1.1},
+    {"ef | topk:0.01 | ternary | rice", 0.099, 1, 0.67},
+    {"ef | topk:0.02 | ternary", 0.353, 0.95, 0.79},
+    {"ef | topk:0.01 | rice", 0.415, 1, 0.036},
+    {"ef | topk:0.01", 0.496, 1, 0.036},
+    {"ef | randk:0.1 | float16", 1.638, 0.99, 1},
+    {"ef | randk:0.1", 3.270, 0.99, 1},
+    {"ef | sign", 1.041, 0.39, 1.1},
+    {"ef | rotate:1024 | eden:1", 1.044, 0.4, 0.28},
+    {"ef | rotate:1024 | randk:0.1", 3.277, 0.99, 0.99},
+    {"ef | rotate:1024 | randk:0.25 | eden:2", 0.533, 0.85, 0.85},
+    {"small16:1024", 32.613, 5.9e-09, 7.2e-10},
+    {"small16:64 | rotate:1024 | eden:1", 1.074, 0.63, 0.39},
+    {"small16:2", 32.613, 5.9e-09, 7.2e-10},
+    {"ef | small16:1024 | topk:0.01 | ternary | rice", 0.133, 1, 0.67},
+    {"small16:1024 | topk-per-tensor:0.02 | rice", 0.836, 0.94, 0.018},
+    {"topk-per-tensor:0.01 | rice", 0.415, 1, 0.036},
+    {"ef | topk-per-tensor:0.05 | ternary | rice", 0.353, 0.81, 0.92},
+    {"threshold:0.1 | rice", 3.049, 0.82, 0.004},
+    {"threshold:0.001", 32.646, 2.3e-06, 7.5e-08},
+    {"ef | threshold:0.05 | bfloat16", 6.295, 0.22, 0.0017},
+    {"qsgd:4", 4.101, 6, 0.75},
+    {"qsgd:127", 8.181, 0.012, 0.0074},
+    {"qsgd:16 | rans", 1.467, 0.74, 0.14},
+    {"ef | qsgd:64 | rans", 3.165, 0.046, 0.02},
+    {"natural", 9.185, 0.09, 0.097},
+    {"natural | rans", 4.222, 0.09, 0.097},
+    {"randk:0.3 | natural", 2.760, 2.9, 3.2},
+    {"int:4 | rans", 3.229, 0.043, 0.27},
+    {"int:8 | rans", 7.527, 0.00013, 0.0049},
+    {"ternary | rans", 1.077, 1.9, 2.6},
+    {"rotate:1024 | eden:4 | rans", 3.877, 0.01, 0.0091},
+    {"randk:0.25 | int:8 | rans", 1.977, 3.3, 3.5},
+    {"topk:0.05 | int:8 | rice | rans", 0.656, 0.8, 0.0089},
+    {"topk:0.05 | natural | rans", 0.996, 0.82, 0.098},
+    {"float32 | zstd", 29.537, 0, 0},
+    {"bfloat16 | zstd", 13.150, 3e-06, 2.9e-06},
+    {"topk:0.1 | bfloat16 | rice | zstd", 1.744, 0.62, 0.0031},
+    {"lowrank:2", 3.586, 0.98, 0.95},
+    {"lowrank:32 | bfloat16", 10.170, 0.42, 0.27},
+    {"ef | small16:1024 | lowrank:4 | int:8 | rans", 1.660, 0.86, 0.82},
+    {"ef | lowrank:2", 3.587, 0.98, 0.95},
+    {"sketch:3x1000 | bfloat16", 0.354, 1.7, 2.2},
+    {"ef | sketch:5x2000", 2.336, 1.1, 0.48},
+    {"ef | small16:1024 | sketch:4x3000", 2.836, 1.1, 0.53},
+    {"ef21 | topk:0.1 | rice", 3.755, 0.62, 0.0031},
+    {"ef21 | topk:0.05 | ternary | rice", 0.353, 0.81, 0.92},
+    {"ef21 | rotate:1024 | eden:2", 2.066, 0.13, 0.096},
+    {"ef21 | lowrank:2", 3.587, 0.98, 0.95},
+    {"dgc:0.9 | topk:0.01 | rice", 0.415, 1, 0.036},
+    {"dgc:0.5 | randk:0.1 | float16", 1.638, 0.99, 1},
+    {"dgc:0.9 | topk:1", 32.646, 0, 0},
 };
 
 inline void PrintTo(const Budget& budget, std::ostream* out) { *out << budget.spec; }
@@ -152,8 +194,7 @@ inline std::vector<float> make_input(Input input, size_t n, uint32_t stream = 0)
   return x;
 }
 
-inline constexpr FrameMeta kMeta{
-    .schema_hash = 0x0123456789ABCDEF, .base_version = 7, .round = 3, .seed = 42};
+inline constexpr FrameMeta kMeta{.base_version = 7, .round = 3, .seed = 42};
 
 inline FrameMeta meta_with_seed(uint64_t seed) {
   FrameMeta meta = kMeta;
@@ -161,8 +202,29 @@ inline FrameMeta meta_with_seed(uint64_t seed) {
   return meta;
 }
 
-inline DecodeLimits limits_for(size_t elements) {
-  return {.schema_hash = kMeta.schema_hash, .elements = elements};
+/// A schema of n elements: from 16 on with two matrices, a bias and what is left; below, one vector.
+inline const ParameterSchema& schema_of(size_t n) {
+  static std::map<size_t, ParameterSchema> schemas;
+  const auto found = schemas.find(n);
+  if (found != schemas.end()) return found->second;
+  if (n < 16) return schemas.emplace(n, ParameterSchema::flat(n)).first->second;
+  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(n / 2)));
+  auto rest = static_cast<int64_t>(n) - side * side;
+  const int64_t bias = std::min(side, rest);
+  rest -= bias;
+  return schemas
+      .emplace(n, ParameterSchema::make(
+                      {{.name = "a.weight", .shape = {side, side}},
+                       {.name = "a.bias", .shape = {bias}, .kind = TensorKind::kBias},
+                       {.name = "b.weight", .shape = {10, rest / 30, 3}},
+                       {.name = "norm", .shape = {rest - rest / 30 * 30}, .kind = TensorKind::kNorm}})
+                      .value())
+      .first->second;
+}
+
+inline Result<CheckedFrame> inspect_frame(std::span<const std::byte> frame, size_t elements,
+                                          CodecScratch& scratch, const DecodeLimits& limits = {}) {
+  return inspect(frame, schema_of(elements), limits, scratch);
 }
 
 inline Codec codec_of(std::string_view spec) { return Codec::parse(spec).value(); }
@@ -171,8 +233,9 @@ inline Codec codec_of(std::string_view spec) { return Codec::parse(spec).value()
 inline std::vector<std::byte> encode_frame(const Codec& codec, const FrameMeta& meta,
                                            std::span<const float> x, CodecScratch& scratch,
                                            std::byte fill = std::byte{0}) {
-  std::vector<std::byte> frame(codec.max_encoded_bytes(x.size()), fill);
-  const Result<size_t> bytes = codec.encode(meta, x, scratch, frame);
+  const ParameterSchema& schema = schema_of(x.size());
+  std::vector<std::byte> frame(codec.max_encoded_bytes(schema), fill);
+  const Result<size_t> bytes = codec.encode(meta, schema, x, scratch, frame);
   if (!bytes) {
     ADD_FAILURE() << bytes.error().message();
     return {};
@@ -185,7 +248,7 @@ inline std::vector<std::byte> encode_frame(const Codec& codec, const FrameMeta& 
 inline std::vector<float> decode_frame(std::span<const std::byte> frame, size_t elements,
                                        CodecScratch& scratch) {
   std::vector<float> x(elements, -1.0f);
-  const Result<CheckedFrame> checked = inspect(frame, limits_for(elements), scratch);
+  const Result<CheckedFrame> checked = inspect_frame(frame, elements, scratch);
   if (!checked) {
     ADD_FAILURE() << checked.error().message();
     return x;
@@ -234,6 +297,13 @@ inline void fill_with_garbage(CodecScratch& scratch) {
   std::ranges::fill(scratch.symbols, uint16_t{0xA5A5});
   std::ranges::fill(scratch.groups, 0xA5A5A5A5u);
   std::ranges::fill(scratch.histogram, 0xA5A5A5A5u);
+  std::ranges::fill(scratch.plain, -1e30f);
+  std::ranges::fill(scratch.coded, std::byte{0xA5});
+  std::ranges::fill(scratch.main, 1e30f);
+  std::ranges::fill(scratch.small, 1e30f);
+  std::ranges::fill(scratch.stream, 1e30f);
+  std::ranges::fill(scratch.factors, 1e30f);
+  std::ranges::fill(scratch.estimates, 1e30f);
 }
 
 }  // namespace tern

@@ -5,7 +5,7 @@
 
 #include <limits>
 
-#include "compression/updates/stages/stage.h"
+#include "compression/updates/chain.h"
 #include "tests/compression/updates/chains.h"
 
 namespace tern {
@@ -32,8 +32,9 @@ TEST(Codec, ErrorFeedbackStandsFirst) {
 }
 
 TEST(Codec, ErrorFeedbackNeedsALoss) {
-  EXPECT_THAT(message_of("ef"), HasSubstr("this chain loses nothing"));
-  EXPECT_THAT(message_of("ef | float32"), HasSubstr("this chain loses nothing"));
+  EXPECT_THAT(message_of("ef"), HasSubstr("there is nothing here"));
+  EXPECT_THAT(message_of("ef | float32 | zstd"), HasSubstr("leave 'float32' out"));
+  EXPECT_THAT(message_of("ef | zstd"), HasSubstr("there is nothing here"));
 }
 
 TEST(Codec, ErrorFeedbackRefusesChainsThatLoseMoreThanTheyKeep) {
@@ -47,8 +48,9 @@ TEST(Codec, ErrorFeedbackRefusesChainsThatLoseMoreThanTheyKeep) {
 
 TEST(Codec, FamiliesComeInOrderAndOnce) {
   EXPECT_THAT(message_of("ternary | topk:0.1"),
-              HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is ef, "
-                        "transform, select, quantize, code, with one of each at most"));
+              HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
+                        "transform, select, quantize, index code, value code, with one of each "
+                        "at most"));
   EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
               HasSubstr("'randk' (select) can't follow 'topk' (select)"));
   EXPECT_THAT(message_of("rice | topk:0.1"), HasSubstr("'topk' (select) can't follow 'rice'"));
@@ -58,7 +60,7 @@ TEST(Codec, FamiliesComeInOrderAndOnce) {
 
 TEST(Codec, RiceNeedsIndicesThatTravel) {
   EXPECT_THAT(message_of("ternary | rice"), HasSubstr("there is none"));
-  EXPECT_THAT(message_of("rice"), HasSubstr("there is none"));
+  EXPECT_THAT(message_of("rice"), HasSubstr("there is nothing here"));
   EXPECT_THAT(message_of("randk:0.1 | rice"), HasSubstr("randk's positions don't travel"));
   EXPECT_THAT(message_of("rotate | randk:0.1 | int:4 | rice"), HasSubstr("don't travel"));
 }
@@ -66,7 +68,7 @@ TEST(Codec, RiceNeedsIndicesThatTravel) {
 TEST(Codec, ARotationGoesWithRandkNotTopk) {
   EXPECT_THAT(message_of("rotate | topk:0.1"), HasSubstr("use randk instead of topk"));
   EXPECT_THAT(message_of("rotate"), HasSubstr("a rotation alone saves nothing"));
-  EXPECT_THAT(message_of("ef | rotate"), HasSubstr("a rotation alone saves nothing"));
+  EXPECT_THAT(message_of("ef | rotate | zstd"), HasSubstr("a rotation alone saves nothing"));
 }
 
 TEST(Codec, EdenNeedsARotationThatFillsItsGroups) {
@@ -151,8 +153,8 @@ TEST(Codec, RefusesValuesThatAreNotFiniteOrTooLarge) {
         const Codec codec = codec_of(spec);
         std::vector<float> x(100, 0.5f);
         x[at] = bad;
-        std::vector<std::byte> out(codec.max_encoded_bytes(x.size()));
-        const Result<size_t> bytes = codec.encode(kMeta, x, scratch, out);
+        std::vector<std::byte> out(codec.max_encoded_bytes(schema_of(x.size())));
+        const Result<size_t> bytes = codec.encode(kMeta, schema_of(x.size()), x, scratch, out);
         ASSERT_FALSE(bytes) << spec << ' ' << bad;
         EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
         EXPECT_THAT(bytes.error().message(), HasSubstr("NaN, infinity or a magnitude beyond"));
@@ -166,6 +168,7 @@ TEST(Codec, CarriesTheLargestMagnitudesThroughEveryChain) {
     for (const size_t n : {size_t{1}, size_t{1000}, size_t{65536}}) {
       std::vector<float> x(n, 0x1p100f);
       for (size_t i = 0; i < n; i += 3) x[i] = -0x1p100f;
+      if (codec.chain().projection) continue;  // sums of such magnitudes are refused
       const auto decoded = round_trip(codec, kMeta, x, scratch);  // fails unless it is finite
       EXPECT_EQ(decoded.size(), n);
     }
@@ -176,8 +179,8 @@ TEST(Codec, RefusesABufferThatMayBeTooShort) {
   const Codec codec = codec_of("int:8");
   CodecScratch scratch;
   const std::vector<float> x(1000, 1.0f);
-  std::vector<std::byte> out(codec.max_encoded_bytes(x.size()) - 1);
-  const Result<size_t> bytes = codec.encode(kMeta, x, scratch, out);
+  std::vector<std::byte> out(codec.max_encoded_bytes(schema_of(x.size())) - 1);
+  const Result<size_t> bytes = codec.encode(kMeta, schema_of(x.size()), x, scratch, out);
   ASSERT_FALSE(bytes);
   EXPECT_EQ(bytes.error().code(), Code::kInvalidArgument);
 }
@@ -187,9 +190,13 @@ TEST(Codec, TheBoundIsCloseToTheLongestFrame) {
   for (const Budget& budget : kBudgets) {
     const Codec codec = codec_of(budget.spec);
     const auto frame = encode_frame(codec, kMeta, make_input(Input::kGaussian, 65536), scratch);
+    // How short a value code makes it, and how many are above a threshold, isn't known before.
+    if (codec.chain().value_code != ValueCode::kNone ||
+        std::string_view(budget.spec).find("threshold") != std::string_view::npos)
+      continue;
     // Rice is bounded by a bitmap of the chunk, which is far off when few are kept.
     const size_t bitmap = codec.indexed() ? 65536 / 8 : 0;
-    EXPECT_LE(codec.max_encoded_bytes(65536), frame.size() + bitmap + 80) << budget.spec;
+    EXPECT_LE(codec.max_encoded_bytes(schema_of(65536)), frame.size() + bitmap + 80) << budget.spec;
   }
 }
 
@@ -260,7 +267,7 @@ TEST(TopK, NeverSendsZeros) {
   x[3] = 1;
   x[900] = -0.0f;
   const auto frame = encode_frame(codec_of("topk:0.5"), kMeta, x, scratch);
-  const Result<CheckedFrame> checked = inspect(frame, limits_for(x.size()), scratch);
+  const Result<CheckedFrame> checked = inspect_frame(frame, x.size(), scratch);
   ASSERT_TRUE(checked);
   EXPECT_EQ(checked->nonzeros(), 1u);
 }

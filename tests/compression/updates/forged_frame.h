@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/bytes.h"
+#include "base/parameter_schema.h"
 #include "compression/updates/crc32c.h"
 
 namespace tern {
@@ -23,8 +25,9 @@ void append(Bytes& to, T value) {
 
 struct ForgedChunk {
   Bytes body = {};
-  uint8_t mode = 1;       ///< 0 zero, 1 coded
-  uint8_t parameter = 0;  ///< of the index code
+  uint8_t mode = 1;       ///< 0 empty, 1 dense, 2 plain, 3 rice, 4 bitmap, 5 raw, 6 half
+  uint8_t parameter = 0;  ///< of rice
+  bool coded = false;
 };
 
 /// Every field is right unless a test changes it.
@@ -35,7 +38,7 @@ struct ForgedFrame {
   Bytes after = {};  ///< behind the last body
   uint8_t major = 1;
   uint8_t minor = 0;
-  uint64_t schema_hash = 0x0123456789ABCDEF;
+  std::optional<uint64_t> schema_hash = std::nullopt;  ///< nothing: of one vector
   int header_bytes = -1;   ///< -1: what it is
   int claimed_bytes = -1;  ///< of the first chunk; -1: what it is
 
@@ -49,6 +52,7 @@ inline void seal_header(std::span<std::byte> frame, size_t covered) {
 }
 
 inline Bytes ForgedFrame::bytes() const {
+  constexpr uint64_t kMost = uint64_t{1} << 40;
   Bytes frame;
   for (const char c : {'T', 'R', 'N', 'F'}) append(frame, c);
   append(frame, major);
@@ -58,7 +62,7 @@ inline Bytes ForgedFrame::bytes() const {
   frame.resize(14);  // total length, below
   append(frame, elements);
   frame.resize(20);
-  append(frame, schema_hash);
+  append(frame, schema_hash ? *schema_hash : elements <= kMost ? ParameterSchema::flat(elements).hash() : 0);
   append(frame, uint64_t{42});  // seed
   append(frame, uint32_t{7});   // base version
   append(frame, uint32_t{3});   // round
@@ -68,7 +72,7 @@ inline Bytes ForgedFrame::bytes() const {
     const ForgedChunk& chunk = chunks[i];
     const auto length = static_cast<uint32_t>(
         i == 0 && claimed_bytes >= 0 ? static_cast<size_t>(claimed_bytes) : chunk.body.size());
-    append(frame, length | static_cast<uint32_t>(chunk.mode | chunk.parameter << 3) << 24);
+    append(frame, length | static_cast<uint32_t>(chunk.mode | (chunk.coded ? 8 : 0) | chunk.parameter << 4) << 24);
     append(frame, crc32c(chunk.body));
   }
   const size_t covered = frame.size();
@@ -81,17 +85,17 @@ inline Bytes ForgedFrame::bytes() const {
 }
 
 /// Makes a damaged frame as acceptable as its fields allow: magic, version, sizes, schema, chunk
-/// lengths within the frame and all checksums. What is left to judge is stages and bodies.
-inline void repair_frame(std::span<std::byte> frame, uint64_t elements, uint64_t schema_hash) {
+/// lengths within the frame and all checksums. What is left to judge is stages and bodies. `chunks`:
+/// those that the receiver expects of the frame's stages.
+inline void repair_frame(std::span<std::byte> frame, const ParameterSchema& schema, size_t chunks) {
   constexpr size_t kSmallest = 49;
   if (frame.size() < kSmallest) return;
   store(frame.data(), uint32_t{0x464E5254});
   store(frame.data() + 4, uint16_t{1});
   store_low(frame.data() + 8, frame.size(), 6);
-  store_low(frame.data() + 14, elements, 6);
-  store(frame.data() + 20, schema_hash);
+  store_low(frame.data() + 14, schema.elements(), 6);
+  store(frame.data() + 20, schema.hash());
   const size_t header = load<uint16_t>(frame.data() + 6);
-  const size_t chunks = (elements + 65535) / 65536;
   if (header < kSmallest || frame.size() < header + 8 * chunks) return;
   size_t at = header + 8 * chunks;
   for (size_t i = 0; i < chunks; ++i) {

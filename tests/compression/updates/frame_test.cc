@@ -27,48 +27,56 @@ Bytes floats(std::initializer_list<float> values) {
   return bytes;
 }
 
-Status verdict(const Bytes& frame, const DecodeLimits& limits) {
+/// What a receiver of one vector of so many elements says.
+Status verdict(const Bytes& frame, size_t elements, const DecodeLimits& limits = {}) {
   CodecScratch scratch;
-  const Result<CheckedFrame> checked = inspect(frame, limits, scratch);
+  const ParameterSchema schema =
+      ParameterSchema::flat(std::min<size_t>(elements, kMaxFrameElements));
+  const Result<CheckedFrame> checked = inspect(frame, schema, limits, scratch);
   return checked ? Status() : checked.error();
 }
+
+// Chunk modes.
+constexpr uint8_t kPlain = 2, kRice = 3, kBitmap = 4, kRaw = 5, kHalf = 6;
 
 // Stage lists as they stand in the header.
 const std::vector<uint8_t> kFloat32 = {1, 0x30};
 const std::vector<uint8_t> kFloat16 = {1, 0x31};
 const std::vector<uint8_t> kInt4 = {1, 0x33, 4};
 const std::vector<uint8_t> kTernary = {1, 0x34};
-const std::vector<uint8_t> kTopK = {2, 0x20, 0x80, 0x96, 0x98, 0, 0x30};  // topk:0.01 | float32
+const std::vector<uint8_t> kTopK = {1, 0x20, 0x80, 0x96, 0x98, 0};  // topk:0.01
 const std::vector<uint8_t> kTopKRice = {2, 0x20, 0x80, 0x96, 0x98, 0, 0x50};
 const std::vector<uint8_t> kEden1 = {2, 0x10, 10, 0x38, 1};
 
 TEST(Frame, IsLaidOutByteForByte) {
   CodecScratch scratch;
-  const FrameMeta meta{.schema_hash = 0x1122334455667788,
-                       .base_version = 0xA1A2A3A4,
+  const FrameMeta meta{.base_version = 0xA1A2A3A4,
                        .round = 0xB1B2B3B4,
                        .seed = 0xC1C2C3C4C5C6C7C8};
-  const std::vector<float> x = {1, -2};
-  const auto frame = encode_frame(codec_of("ef | topk:1 | bfloat16"), meta, x, scratch);
+  std::vector<float> x(40, 0.0f);
+  x[3] = 1;
+  x[39] = -2;
+  const auto frame = encode_frame(codec_of("ef | topk:0.05 | bfloat16"), meta, x, scratch);
   Bytes expected = bytes_of({
       'T',         'R',  'N',  'F',                           // magic
       1,           0,                                         // major, minor
       56,          0,                                         // header length
       56 + 8 + 10, 0,    0,    0,    0,    0,                 // total length
-      2,           0,    0,    0,    0,    0,                 // elements
-      0x88,        0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11,  // schema
+      40,          0,    0,    0,    0,    0,                 // elements
+      0,           0,    0,    0,    0,    0,    0,    0,     // schema, below
       0xC8,        0xC7, 0xC6, 0xC5, 0xC4, 0xC3, 0xC2, 0xC1,  // seed
       0xA4,        0xA3, 0xA2, 0xA1,                          // base version
       0xB4,        0xB3, 0xB2, 0xB1,                          // round
       0,           0,    0,    0,                             // checksum
       3,                                                      // stages
-      0x01,        0x20, 0x00, 0xCA, 0x9A, 0x3B, 0x32,        // ef, topk 1e9 / 1e9, bfloat16
-      10,          0,    0,    1,     // chunk 0: length, mode 1, parameter 0
+      0x01,        0x20, 0x80, 0xF0, 0xFA, 0x02, 0x32,        // ef, topk 5e7 / 1e9, bfloat16
+      10,          0,    0,    2,     // chunk 0: length, mode 2, parameter 0
       0,           0,    0,    0,     // its checksum
       1,           0,                 // count less one
+      3,           0,    39,   0,     // indices
       0x80,        0x3F, 0x00, 0xC0,  // values
-      0,           0,    1,    0,     // indices
   });
+  store(expected.data() + 20, schema_of(40).hash());
   store(expected.data() + 60, crc32c(std::span(expected).subspan(64)));
   seal_header(expected, 64);
   EXPECT_EQ(frame, expected);
@@ -133,7 +141,7 @@ TEST(Frame, SaysWhatItIsAbout) {
   CodecScratch scratch;
   const auto frame =
       encode_frame(codec_of("int:4"), kMeta, make_input(Input::kGaussian, 100), scratch);
-  const CheckedFrame checked = inspect(frame, limits_for(100), scratch).value();
+  const CheckedFrame checked = inspect_frame(frame, 100, scratch).value();
   EXPECT_EQ(checked.meta().base_version, 7u);
   EXPECT_EQ(checked.meta().round, 3u);
   EXPECT_EQ(checked.meta().seed, 42u);
@@ -145,49 +153,56 @@ TEST(Frame, SaysWhatItIsAbout) {
 TEST(Frame, AnotherSchemaOrLengthIsTheCallersMistake) {
   const Bytes frame =
       ForgedFrame{.elements = 2, .stages = kFloat32, .chunks = {{floats({1, 2})}}}.bytes();
-  DecodeLimits limits = limits_for(2);
-  EXPECT_TRUE(verdict(frame, limits).ok());
-  limits.schema_hash ^= 1;
-  EXPECT_EQ(verdict(frame, limits).code(), Code::kInvalidArgument);
-  EXPECT_THAT(verdict(frame, limits).message(),
-              HasSubstr("schema 0123456789abcdef with 2 elements, expected 0123456789abcdee"));
-  EXPECT_EQ(verdict(frame, limits_for(3)).code(), Code::kInvalidArgument);
-  limits = limits_for(2);
-  limits.max_bytes = frame.size() - 1;
-  EXPECT_EQ(verdict(frame, limits).code(), Code::kInvalidArgument);
+  EXPECT_TRUE(verdict(frame, 2).ok());
+  const auto other = ParameterSchema::make({{.name = "other", .shape = {2}}}).value();
+  CodecScratch scratch;
+  const Status refused = inspect(frame, other, {}, scratch).error();
+  EXPECT_EQ(refused.code(), Code::kInvalidArgument);
+  EXPECT_EQ(refused.message(),
+            fmt::format("the frame is for schema {:016x} with 2 elements, expected {:016x} with 2",
+                        ParameterSchema::flat(2).hash(), other.hash()));
+  EXPECT_EQ(verdict(frame, 3).code(), Code::kInvalidArgument);
+  EXPECT_EQ(verdict(frame, 2, {.max_bytes = frame.size() - 1}).code(), Code::kInvalidArgument);
 }
 
 TEST(Frame, OtherFormatsAreUnsupportedNotCorrupt) {
   ForgedFrame forged{.elements = 1, .stages = kFloat32, .chunks = {{floats({1})}}};
-  forged.minor = 1;
-  EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).code(), Code::kUnsupported);
-  EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).message(),
-            "frame format 1.1, this reader knows 1.0 to 1.0");
-  forged.minor = 0;
+  forged.minor = 9;
   for (const uint8_t major : {0, 2, 255}) {
     forged.major = major;
-    EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).code(), Code::kUnsupported);
+    EXPECT_EQ(verdict(forged.bytes(), 1).code(), Code::kUnsupported);
+    EXPECT_EQ(verdict(forged.bytes(), 1).message(),
+              fmt::format("frame format {}.9, this reader knows 1", major));
   }
   forged.major = 1;
+  EXPECT_TRUE(verdict(forged.bytes(), 1).ok()) << "a newer minor version is read";
   forged.stages = {1, 0x3F};
-  EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).code(), Code::kUnsupported);
-  EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).message(), "unknown stage 0x3f");
-  forged.stages = kFloat32;
-  for (const uint8_t mode : {2, 7}) {
-    forged.chunks[0].mode = mode;
-    EXPECT_EQ(verdict(forged.bytes(), limits_for(1)).code(), Code::kUnsupported);
-  }
+  EXPECT_EQ(verdict(forged.bytes(), 1).code(), Code::kUnsupported);
+  EXPECT_EQ(verdict(forged.bytes(), 1).message(), "unknown stage 0x3f");
+}
+
+TEST(Frame, ReadersPassOverFieldsTheyDontKnowUnlessTheyAreCritical) {
+  ForgedFrame forged{.elements = 1, .stages = kFloat32, .chunks = {{floats({1})}}};
+  const auto with = [&](const std::vector<uint8_t>& fields) {
+    forged.stages = kFloat32;
+    forged.stages.insert(forged.stages.end(), fields.begin(), fields.end());
+    return verdict(forged.bytes(), 1);
+  };
+  EXPECT_TRUE(with({0x01, 3, 7, 8, 9, 0x7F, 0}).ok());
+  EXPECT_EQ(with({0x80, 0}).code(), Code::kUnsupported);
+  EXPECT_EQ(with({0x01, 0, 0xFF, 2, 1, 1}).message(), "unknown critical header field 0xff");
+  EXPECT_EQ(with({0x01}).code(), Code::kCorrupt);
+  EXPECT_EQ(with({0x01, 2, 0}).code(), Code::kCorrupt);
+  EXPECT_EQ(with({0x01, 0, 0x02}).code(), Code::kCorrupt);
 }
 
 TEST(Frame, TheNormBoundIsOnTheDecodedValuesAndInclusive) {
   const Bytes frame =
       ForgedFrame{.elements = 3, .stages = kFloat32, .chunks = {{floats({3, 0, -4})}}}.bytes();
-  DecodeLimits limits = limits_for(3);
-  limits.norm_bound = 5;
-  EXPECT_TRUE(verdict(frame, limits).ok());
-  limits.norm_bound = std::nextafter(5.0, 0.0);
-  EXPECT_EQ(verdict(frame, limits).code(), Code::kOutOfRange);
-  EXPECT_THAT(verdict(frame, limits).message(),
+  EXPECT_TRUE(verdict(frame, 3, {.norm_bound = 5}).ok());
+  const DecodeLimits below{.norm_bound = std::nextafter(5.0, 0.0)};
+  EXPECT_EQ(verdict(frame, 3, below).code(), Code::kOutOfRange);
+  EXPECT_THAT(verdict(frame, 3, below).message(),
               HasSubstr("the update's norm 5 is above the bound"));
 }
 
@@ -196,21 +211,21 @@ TEST(Frame, ValuesThatAreNotFiniteAreRefusedBehindRightChecksums) {
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), infinity, -infinity}) {
     const Bytes dense =
         ForgedFrame{.elements = 3, .stages = kFloat32, .chunks = {{floats({1, bad, 2})}}}.bytes();
-    EXPECT_EQ(verdict(dense, limits_for(3)).code(), Code::kOutOfRange) << bad;
-    Bytes body = bytes_of({0, 0});
+    EXPECT_EQ(verdict(dense, 3).code(), Code::kOutOfRange) << bad;
+    Bytes body = bytes_of({0, 0, 1, 0});
     append(body, bad);
-    append(body, uint16_t{1});
-    const Bytes sparse = ForgedFrame{.elements = 3, .stages = kTopK, .chunks = {{body}}}.bytes();
-    EXPECT_EQ(verdict(sparse, limits_for(3)).code(), Code::kOutOfRange) << bad;
+    const Bytes sparse =
+        ForgedFrame{.elements = 3, .stages = kTopK, .chunks = {{body, kPlain}}}.bytes();
+    EXPECT_EQ(verdict(sparse, 3).code(), Code::kOutOfRange) << bad;
   }
   const Bytes half =
       ForgedFrame{.elements = 1, .stages = kFloat16, .chunks = {{bytes_of({0x00, 0x7C})}}}.bytes();
-  EXPECT_EQ(verdict(half, limits_for(1)).code(), Code::kOutOfRange);
+  EXPECT_EQ(verdict(half, 1).code(), Code::kOutOfRange);
   // Finite parts whose product isn't: the largest scale, the largest level.
   const Bytes product =
       ForgedFrame{.elements = 1, .stages = kInt4, .chunks = {{bytes_of({0x7F, 0x7F, 0x0E})}}}
           .bytes();
-  EXPECT_EQ(verdict(product, limits_for(1)).code(), Code::kOutOfRange);
+  EXPECT_EQ(verdict(product, 1).code(), Code::kOutOfRange);
 }
 
 struct Hostile {
@@ -224,10 +239,10 @@ std::vector<Hostile> hostile_frames() {
     all.push_back({what, std::move(frame)});
   };
   const auto with_chunk = [](std::vector<uint8_t> stages, Bytes body, uint64_t elements = 8,
-                             uint8_t parameter = 0) {
+                             uint8_t mode = 1, uint8_t parameter = 0) {
     return ForgedFrame{.elements = elements,
                        .stages = std::move(stages),
-                       .chunks = {{std::move(body), 1, parameter}}};
+                       .chunks = {{std::move(body), mode, parameter}}};
   };
   const auto with_stages = [](std::vector<uint8_t> stages) {
     return ForgedFrame{.elements = 1, .stages = std::move(stages), .chunks = {{floats({1})}}};
@@ -283,33 +298,66 @@ std::vector<Hostile> hostile_frames() {
   add("a byte behind the last chunk", frame);
   frame = with_chunk(kFloat32, floats({1}), 1);
   frame.chunks[0].mode = 0;
-  add("a zero chunk with a body", frame);
+  add("an empty chunk with a body", frame);
   frame.chunks[0].body.clear();
   frame.chunks[0].parameter = 1;
-  add("a zero chunk with a parameter", frame);
-  add("an index parameter without indices", with_chunk(kFloat32, floats({1}), 1, 1));
+  add("an empty chunk with a parameter", frame);
+  frame.chunks[0] = {.mode = 0, .coded = true};
+  add("an empty chunk that is coded", frame);
+  for (const uint8_t mode : {kPlain, kRice, kBitmap, kHalf, uint8_t{7}}) {
+    frame = with_chunk(kFloat32, floats({1}), 1);
+    frame.chunks[0].mode = mode;
+    add("a mode that isn't of this chain", frame);
+  }
+  frame = with_chunk(kFloat32, floats({1}), 1);
+  frame.chunks[0].coded = true;
+  add("coded values without a value code", frame);
+  frame = with_chunk(kInt4, floats({1}), 1);
+  frame.chunks[0] = {.body = floats({1, 2}), .mode = kRaw};
+  add("a raw value too many", frame);
+  frame.chunks[0] = {.body = floats({1}), .mode = kRaw, .coded = true};
+  add("raw values that are coded", frame);
+  add("an index parameter without indices", with_chunk(kFloat32, floats({1}), 1, 1, 1));
   add("a coded chunk without a body", with_chunk(kFloat32, {}, 1));
   add("a value too few", with_chunk(kFloat32, floats({1}), 2));
   add("a value too many", with_chunk(kFloat32, floats({1, 2}), 1));
-  // Counts and plain indices: count - 1, values, indices.
-  const auto sparse = [](uint16_t count_less_one, std::initializer_list<float> values,
-                         std::initializer_list<uint16_t> index) {
+  // Counts and plain indices: count - 1, indices, values.
+  const auto sparse = [](uint16_t count_less_one, std::initializer_list<uint16_t> index,
+                         std::initializer_list<float> values) {
     Bytes body;
     append(body, count_less_one);
-    for (const float v : values) append(body, v);
     for (const uint16_t i : index) append(body, i);
+    for (const float v : values) append(body, v);
     return body;
   };
-  add("no count", with_chunk(kTopK, {}));
-  add("half a count", with_chunk(kTopK, bytes_of({0})));
-  add("more values than elements", with_chunk(kTopK, sparse(2, {1, 2, 3}, {0, 1, 2}), 2));
-  add("65536 values claimed", with_chunk(kTopK, sparse(65535, {1}, {0}), 65536));
-  add("indices out of order", with_chunk(kTopK, sparse(1, {1, 2}, {5, 4})));
-  add("an index twice", with_chunk(kTopK, sparse(1, {1, 2}, {4, 4})));
-  add("an index beyond the chunk", with_chunk(kTopK, sparse(1, {1, 2}, {4, 8})));
-  add("too few indices", with_chunk(kTopK, sparse(1, {1, 2}, {4})));
-  add("too many indices", with_chunk(kTopK, sparse(1, {1, 2}, {4, 5, 6})));
-  add("a parameter for plain indices", with_chunk(kTopK, sparse(0, {1}, {4}), 8, 1));
+  const auto plain = [&](const char* what, Bytes body, uint64_t elements = 64,
+                         uint8_t parameter = 0) {
+    add(what, with_chunk(kTopK, std::move(body), elements, kPlain, parameter));
+  };
+  plain("no count", {});
+  plain("half a count", bytes_of({0}));
+  plain("more values than elements", sparse(2, {0, 1, 2}, {1, 2, 3}), 2);
+  plain("65536 values claimed", sparse(65535, {0}, {1}), 65536);
+  plain("indices out of order", sparse(1, {5, 4}, {1, 2}));
+  plain("an index twice", sparse(1, {4, 4}, {1, 2}));
+  plain("an index beyond the chunk", sparse(1, {4, 64}, {1, 2}));
+  plain("too few values", sparse(1, {4, 5}, {1}));
+  plain("too many values", sparse(1, {4, 5}, {1, 2, 3}));
+  plain("a parameter for plain indices", sparse(0, {4}, {1}), 64, 1);
+  add("plain indices where the chain has rice",
+      with_chunk(kTopKRice, sparse(0, {4}, {1}), 64, kPlain));
+  // A bitmap: count - 1, a bit an element, values.
+  const auto bitmap = [&](const char* what, std::initializer_list<int> head,
+                          std::initializer_list<float> values) {
+    Bytes body = bytes_of(head);
+    for (const float v : values) append(body, v);
+    add(what, with_chunk(kTopK, std::move(body), 12, kBitmap));
+  };
+  bitmap("a bitmap cut short", {0, 0, 1}, {});
+  bitmap("a bitmap of more values than the count", {0, 0, 3, 0}, {1});
+  bitmap("a bitmap of fewer values than the count", {1, 0, 1, 0}, {1, 2});
+  bitmap("a bit beyond the elements", {1, 0, 1, 0x10}, {1, 2});
+  bitmap("a value of a bitmap too few", {1, 0, 3, 0}, {1});
   // Scales: bfloat16, then values.
   for (const int high : {0x80, 0xBF, 0xFF}) {
     add("a negative scale", with_chunk(kInt4, bytes_of({0x80, high, 0}), 1));
@@ -322,30 +370,32 @@ std::vector<Hostile> hostile_frames() {
   for (const int packed : {243, 255})
     add("no five ternary values", with_chunk(kTernary, bytes_of({0x80, 0x3F, packed}), 5));
   add("a ternary value too many", with_chunk(kTernary, bytes_of({0x80, 0x3F, 3}), 1));
-  // Rice: count - 1, float32 values, low bits, unary quotients.
-  const auto rice = [](uint16_t count_less_one, std::initializer_list<int> planes) {
+  for (const int symbol : {15}) {
+    add("a symbol beyond the alphabet", with_chunk(kInt4, bytes_of({0x80, 0x3F, symbol}), 1));
+    add("a padding bit", with_chunk(kInt4, bytes_of({0x80, 0x3F, 0x17}), 1));
+  }
+  add("a padding bit of signs", with_chunk({1, 0x35}, bytes_of({0x80, 0x3F, 0x02}), 1));
+  // Rice: count - 1, low bits, unary quotients, float32 values.
+  const auto rice = [&](const char* what, uint16_t count_less_one, std::initializer_list<int> code,
+                        uint64_t elements = 64, uint8_t parameter = 1) {
     Bytes body;
     append(body, count_less_one);
+    const Bytes bits = bytes_of(code);
+    body.insert(body.end(), bits.begin(), bits.end());
     for (int i = 0; i <= count_less_one; ++i) append(body, 1.0f);
-    const Bytes tail = bytes_of(planes);
-    body.insert(body.end(), tail.begin(), tail.end());
-    return body;
+    add(what, with_chunk(kTopKRice, std::move(body), elements, kRice, parameter));
   };
-  add("Rice without planes", with_chunk(kTopKRice, rice(0, {})));
-  add("Rice run beyond the chunk", with_chunk(kTopKRice, rice(0, {0x00, 0x01})));
-  add("Rice run to a later index", with_chunk(kTopKRice, rice(1, {0x81, 0x01}), 8));
-  add("more Rice indices than values", with_chunk(kTopKRice, rice(0, {0x03})));
-  add("fewer Rice indices than values", with_chunk(kTopKRice, rice(1, {0x01})));
-  add("Rice zeros to the end", with_chunk(kTopKRice, rice(0, {0x00})));
-  add("a byte behind the last Rice index", with_chunk(kTopKRice, rice(0, {0x01, 0x00})));
-  add("Rice low bits cut off", with_chunk(kTopKRice, rice(1, {0x01}), 60000, 15));
-  add("Rice parameter 16", with_chunk(kTopKRice, rice(0, {0, 0, 1}), 60000, 16));
-  add("Rice parameter 31", with_chunk(kTopKRice, rice(0, {0, 0, 0, 0, 1}), 60000, 31));
+  add("Rice without a code", with_chunk(kTopKRice, bytes_of({0, 0}), 64, kRice, 1));
+  rice("a Rice run beyond the chunk", 0, {0x20}, 8);
+  rice("a Rice run to a later index", 1, {0x04, 0x04}, 8);
+  rice("padding behind Rice", 0, {0x06});
+  rice("a byte behind the last Rice index", 0, {0x02, 0x00});
+  rice("Rice low bits cut off", 9, {0x01}, 60000, 15);
+  rice("Rice parameter 0", 0, {0x01}, 64, 0);
+  add("Rice zeros to the end", with_chunk(kTopKRice, Bytes(100, std::byte{0}), 64, kRice, 1));
   Bytes long_run(70000, std::byte{0});
   long_run.back() = std::byte{0x80};
-  Bytes body = rice(0, {0xFF, 0x7F});
-  body.insert(body.end(), long_run.begin(), long_run.end());
-  add("a Rice run of half a million", with_chunk(kTopKRice, body, 65536, 15));
+  add("a Rice run of half a million", with_chunk(kTopKRice, long_run, 65536, kRice, 15));
   return all;
 }
 
@@ -354,20 +404,28 @@ TEST(Frame, HostileFramesWithRightChecksumsAreCorrupt) {
     const Bytes frame = hostile.frame.bytes();
     // A buffer of exactly this size, so that a sanitizer sees a read past its end.
     const Bytes exact(frame.begin(), frame.end());
-    const Status status = verdict(exact, limits_for(hostile.frame.elements));
+    const Status status = verdict(exact, hostile.frame.elements);
     EXPECT_EQ(status.code(), Code::kCorrupt) << hostile.what << ": " << status.message();
   }
 }
 
 TEST(Frame, WhatIsNearTheHostileFramesIsAccepted) {
   const auto accepted = [](const ForgedFrame& frame) {
-    const Status status = verdict(frame.bytes(), limits_for(frame.elements));
+    const Status status = verdict(frame.bytes(), frame.elements);
     EXPECT_TRUE(status.ok()) << status.message();
   };
   accepted({.elements = 0, .stages = kFloat32});
-  accepted({.elements = 8, .stages = kTopK, .chunks = {{bytes_of({0, 0, 0, 0, 128, 63, 7, 0})}}});
-  accepted(
-      {.elements = 8, .stages = kTopKRice, .chunks = {{bytes_of({0, 0, 0, 0, 128, 63, 0x80})}}});
+  accepted({.elements = 8,
+            .stages = kTopK,
+            .chunks = {{bytes_of({0, 0, 7, 0, 0, 0, 128, 63}), kPlain}}});
+  accepted({.elements = 12,
+            .stages = kTopK,
+            .chunks = {{bytes_of({0, 0, 0, 8, 0, 0, 128, 63}), kBitmap}}});
+  accepted({.elements = 8,
+            .stages = kTopKRice,
+            .chunks = {{bytes_of({0, 0, 0x11, 0, 0, 128, 63}), kRice, 1}}});
+  accepted({.elements = 1, .stages = kTopK, .chunks = {{floats({1})}}});
+  accepted({.elements = 1, .stages = kInt4, .chunks = {{floats({1}), kRaw}}});
   accepted({.elements = 5, .stages = kTernary, .chunks = {{bytes_of({0x80, 0x3F, 242})}}});
   accepted({.elements = 1, .stages = kInt4, .chunks = {{bytes_of({0x80, 0x3F, 0x0E})}}});
   accepted({.elements = 1, .stages = kEden1, .chunks = {{bytes_of({0x80, 0x3F, 1})}}});
@@ -378,18 +436,18 @@ TEST(Frame, GarbageOfEveryLengthIsCorrupt) {
   for (size_t length = 0; length < 200; ++length) {
     Bytes garbage(length);
     for (std::byte& byte : garbage) byte = static_cast<std::byte>(rng.next());
-    EXPECT_EQ(verdict(garbage, limits_for(10)).code(), Code::kCorrupt);
+    EXPECT_EQ(verdict(garbage, 10).code(), Code::kCorrupt);
   }
 }
 
 TEST(Frame, DecodingReportsBytesThatWereChangedAfterTheCheck) {
-  Bytes frame =
-      ForgedFrame{
-          .elements = 8, .stages = kTopK, .chunks = {{bytes_of({0, 0, 0, 0, 128, 63, 7, 0})}}}
-          .bytes();
+  Bytes frame = ForgedFrame{.elements = 8,
+                            .stages = kTopK,
+                            .chunks = {{bytes_of({0, 0, 7, 0, 0, 0, 128, 63}), kPlain}}}
+                    .bytes();
   CodecScratch scratch;
-  const CheckedFrame checked = inspect(frame, limits_for(8), scratch).value();
-  frame[frame.size() - 2] = std::byte{8};  // the index
+  const CheckedFrame checked = inspect_frame(frame, 8, scratch).value();
+  frame[frame.size() - 6] = std::byte{8};  // the index
   std::vector<float> out(8);
   const Status status = decode(checked, scratch, out);
   EXPECT_EQ(status.code(), Code::kInternal);
@@ -400,7 +458,7 @@ TEST(ApplyDelta, MovesByMultiplesOfTheGridTiesToEven) {
   CodecScratch scratch;
   const std::vector<float> delta = {0.5f, 1.5f, -0.5f, 0.26f, 0.24f, 0, -0.25f, 0.75f};
   const auto frame = encode_frame(codec_of("float32"), kMeta, delta, scratch);
-  const CheckedFrame checked = inspect(frame, limits_for(delta.size()), scratch).value();
+  const CheckedFrame checked = inspect_frame(frame, delta.size(), scratch).value();
   std::vector<float> halves(delta.size(), 10.0f);
   ASSERT_TRUE(apply_delta(checked, 1, scratch, halves).ok());
   EXPECT_EQ(halves, (std::vector<float>{10.5f, 11.5f, 9.5f, 10.5f, 10, 10, 10, 11}));
@@ -424,7 +482,7 @@ TEST(ApplyDelta, AChainGivesTheSameBitsInAnyOrder) {
   const auto apply_all = [&](const std::vector<size_t>& order) {
     std::vector<float> model = start;
     for (const size_t i : order) {
-      const CheckedFrame checked = inspect(frames[i], limits_for(kElements), scratch).value();
+      const CheckedFrame checked = inspect_frame(frames[i], kElements, scratch).value();
       EXPECT_TRUE(apply_delta(checked, kGrid, scratch, model).ok());
     }
     return model;

@@ -8,6 +8,7 @@
 #include <string>
 #include <tuple>
 
+#include "compression/updates/chain.h"
 #include "compression/updates/error_feedback.h"
 #include "tests/compression/updates/chains.h"
 
@@ -33,7 +34,7 @@ TEST(Chains, CoverEveryCombinationOfFamiliesThatComposes) {
       if (stage.info->family == Family::kTransform) std::get<1>(families) = true;
       if (stage.info->family == Family::kSelect) std::get<2>(families) = stage.info->name;
       if (stage.info->family == Family::kQuantize) std::get<3>(families) = true;
-      if (stage.info->family == Family::kCode) std::get<4>(families) = true;
+      if (stage.info->family == Family::kIndexCode) std::get<4>(families) = true;
     }
     return families;
   };
@@ -83,11 +84,11 @@ TEST_P(EveryChain, IsAcceptedByTheReceiverWithItsNorm) {
       const std::vector<float> x = make_input(input, n);
       const auto frame = encode_frame(codec_, kMeta, x, scratch);
       fill_with_garbage(scratch);
-      const Result<CheckedFrame> checked = inspect(frame, limits_for(n), scratch);
+      const Result<CheckedFrame> checked = inspect_frame(frame, n, scratch);
       ASSERT_TRUE(checked) << checked.error().message();
       EXPECT_EQ(checked->elements(), n);
       EXPECT_EQ(checked->codec().spec(), codec_.spec());
-      EXPECT_EQ(checked->meta().schema_hash, kMeta.schema_hash);
+      EXPECT_EQ(checked->schema().hash(), schema_of(n).hash());
       EXPECT_EQ(checked->meta().base_version, kMeta.base_version);
       EXPECT_EQ(checked->meta().round, kMeta.round);
       EXPECT_EQ(checked->meta().seed, kMeta.seed);
@@ -98,10 +99,8 @@ TEST_P(EveryChain, IsAcceptedByTheReceiverWithItsNorm) {
       ASSERT_NEAR(checked->norm(), norm, 1e-11 * norm);
       EXPECT_LE(std::ranges::count_if(decoded, [](float v) { return v != 0; }),
                 static_cast<ptrdiff_t>(checked->nonzeros()));
-      DecodeLimits tight = limits_for(n);
-      tight.norm_bound = checked->norm();
-      tight.max_bytes = frame.size();
-      EXPECT_TRUE(inspect(frame, tight, scratch));
+      const DecodeLimits tight{.max_bytes = frame.size(), .norm_bound = checked->norm()};
+      EXPECT_TRUE(inspect_frame(frame, n, scratch, tight));
     }
 }
 
@@ -115,7 +114,7 @@ TEST_P(EveryChain, DecodesToTheSameBitsAlways) {
       const std::vector<float> once = decode_frame(frame, n, fresh);
       fill_with_garbage(used);
       ASSERT_TRUE(same_bits(once, decode_frame(frame, n, used)));
-      const bool lossless = !codec_.lossy() && codec_.transform() == nullptr;
+      const bool lossless = !codec_.lossy() && codec_.chain().transform == nullptr;
       ASSERT_TRUE(same_bits(once, x) || !(lossless || input == Input::kZeros));
     }
 }
@@ -128,7 +127,7 @@ TEST_P(EveryChain, AccumulatesWhatItDecodes) {
     for (const Input input : {Input::kDenormal, Input::kOneSpike, Input::kHeavyTail}) {
       const std::vector<float> x = make_input(input, n);
       const auto frame = encode_frame(codec_, kMeta, x, scratch);
-      const Result<CheckedFrame> checked = inspect(frame, limits_for(n), scratch);
+      const Result<CheckedFrame> checked = inspect_frame(frame, n, scratch);
       ASSERT_TRUE(checked);
       std::vector<float> decoded(n);
       ASSERT_TRUE(decode(*checked, scratch, decoded).ok());
@@ -149,18 +148,19 @@ TEST_P(EveryChain, AccumulatesWhatItDecodes) {
 TEST_P(EveryChain, KeepsItsBudgetOfBitsAndError) {
   const Budget& budget = GetParam();
   CodecScratch scratch;
+  double most_bits = 0;
   for (const auto& [input, worst] : {std::pair{Input::kGaussian, budget.gaussian},
                                      std::pair{Input::kHeavyTail, budget.heavy_tail}}) {
     const std::vector<float> x = make_input(input, 140000);
     const auto frame = encode_frame(codec_, kMeta, x, scratch);
     const double bits = static_cast<double>(frame.size()) * 8 / static_cast<double>(x.size());
     const double error = nmse(x, decode_frame(frame, x.size(), scratch));
-    EXPECT_LE(bits, budget.bits);
+    most_bits = std::max(most_bits, bits);
     EXPECT_LE(error, worst);
-    // A budget that is far off hides a change.
-    EXPECT_GE(bits, 0.9 * budget.bits - 0.01);
-    EXPECT_GE(error, 0.7 * worst);
+    EXPECT_GE(error, 0.7 * worst);  // a budget that is far off hides a change
   }
+  EXPECT_LE(most_bits, budget.bits);
+  EXPECT_GE(most_bits, 0.9 * budget.bits - 0.01);
 }
 
 /// Over T frames with different seeds, E||sum of errors||^2 = E(sum of ||error||^2) when the errors
@@ -190,10 +190,11 @@ TEST_P(EveryChain, HasNoBiasUnlessItsTraitsSaySo) {
 }
 
 TEST_P(EveryChain, ReturnsUnderErrorFeedbackWhatItLost) {
-  if (!codec_.error_feedback()) return;
+  // ef21 and dgc keep other laws: see error_feedback_test.cc.
+  if (codec_.feedback() != Feedback::kEf14) return;
   constexpr int kRounds = 30;
   for (const size_t n : {size_t{33}, size_t{2500}, size_t{70000}}) {
-    Residual residual;
+    SenderMemory memory;
     CodecScratch scratch;
     std::vector<double> committed(n, 0.0);
     std::vector<double> arrived(n, 0.0);
@@ -202,21 +203,22 @@ TEST_P(EveryChain, ReturnsUnderErrorFeedbackWhatItLost) {
       FrameMeta meta = meta_with_seed(static_cast<uint64_t>(round));
       const auto update = make_input(round % 2 == 0 ? Input::kGaussian : Input::kHeavyTail, n,
                                      static_cast<uint32_t>(round));
-      Result<PendingUpdate> pending = encode_update(codec_, meta, update, residual, scratch);
+      Result<PendingUpdate> pending = encode_update(
+          codec_, meta, schema_of(n), update, memory, scratch);
       ASSERT_TRUE(pending) << pending.error().message();
       if (round % 7 == 3) continue;  // refused or late: rolled back
       const auto decoded = decode_frame(pending->frame, n, scratch);
-      residual.commit(*std::move(pending));
+      memory = std::move(pending->next);
       for (size_t i = 0; i < n; ++i) {
         committed[i] += static_cast<double>(update[i]);
         arrived[i] += static_cast<double>(decoded[i]);
-        scale = std::max({scale, std::abs(static_cast<double>(residual.values()[i])),
+        scale = std::max({scale, std::abs(static_cast<double>(memory.residual[i])),
                           std::abs(static_cast<double>(decoded[i]))});
       }
     }
     // Two float32 roundings a round: of update + residual, and of that less what was decoded.
     for (size_t i = 0; i < n; ++i)
-      ASSERT_NEAR(arrived[i] + static_cast<double>(residual.values()[i]), committed[i],
+      ASSERT_NEAR(arrived[i] + static_cast<double>(memory.residual[i]), committed[i],
                   kRounds * scale * 0x1p-23);
   }
 }
@@ -229,11 +231,11 @@ TEST_P(EveryChain, RefusesEveryTruncatedOrExtendedFrame) {
       // A buffer of its own, so that a sanitizer sees a read past its end.
       const std::vector<std::byte> cut(frame.begin(),
                                        frame.begin() + static_cast<ptrdiff_t>(length));
-      ASSERT_FALSE(inspect(cut, limits_for(n), scratch)) << length << " of " << frame.size();
+      ASSERT_FALSE(inspect_frame(cut, n, scratch)) << length << " of " << frame.size();
     }
     std::vector<std::byte> longer = frame;
     longer.push_back(std::byte{0});
-    EXPECT_FALSE(inspect(longer, limits_for(n), scratch));
+    EXPECT_FALSE(inspect_frame(longer, n, scratch));
   }
 }
 
@@ -244,10 +246,10 @@ TEST_P(EveryChain, RefusesEverySingleBitFlip) {
     for (size_t bit = 0; bit < 8 * frame.size(); ++bit) {
       const auto flip = static_cast<std::byte>(1u << (bit % 8));
       frame[bit / 8] ^= flip;
-      ASSERT_FALSE(inspect(frame, limits_for(n), scratch)) << "bit " << bit;
+      ASSERT_FALSE(inspect_frame(frame, n, scratch)) << "bit " << bit;
       frame[bit / 8] ^= flip;
     }
-    EXPECT_TRUE(inspect(frame, limits_for(n), scratch));
+    EXPECT_TRUE(inspect_frame(frame, n, scratch));
   }
 }
 

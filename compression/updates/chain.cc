@@ -1,0 +1,200 @@
+#include "compression/updates/chain.h"
+
+#include <algorithm>
+
+namespace tern {
+
+namespace {
+
+constexpr uint32_t kLargestRansAlphabet = 512;  // the values of a chunk don't fill larger ones
+
+Status refuse(const std::vector<Stage>& stages, std::string_view why) {
+  return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
+}
+
+std::string_view family_name(Family family) {
+  switch (family) {
+    case Family::kState:
+      return "state";
+    case Family::kExempt:
+      return "exempt";
+    case Family::kTransform:
+      return "transform";
+    case Family::kSelect:
+      return "select";
+    case Family::kQuantize:
+      return "quantize";
+    case Family::kIndexCode:
+      return "index code";
+    case Family::kValueCode:
+      return "value code";
+  }
+  return "";
+}
+
+void build(const Stage& stage, Chain& chain) {
+  const uint32_t argument = stage.argument;
+  const std::string_view name = stage.info->name;
+  if (name == "ef") chain.feedback = Feedback::kEf14;
+  if (name == "ef21") chain.feedback = Feedback::kEf21;
+  if (name == "dgc") {
+    chain.feedback = Feedback::kDgc;
+    chain.momentum = static_cast<float>(argument) / 100.0f;
+  }
+  if (name == "small16") chain.small_below = argument;
+  if (name == "rotate") chain.transform = make_rotate(argument);
+  if (name == "lowrank") chain.projection = make_lowrank(argument);
+  if (name == "sketch") chain.projection = make_sketch(argument);
+  if (name == "topk") chain.selector = make_topk(argument);
+  if (name == "topk-per-tensor") chain.selector = make_topk_per_tensor(argument);
+  if (name == "threshold") chain.selector = make_threshold(argument);
+  if (name == "randk") chain.selector = make_randk(argument);
+  if (name == "float32") chain.format = make_float32();
+  if (name == "float16") chain.format = make_float16();
+  if (name == "bfloat16") chain.format = make_bfloat16();
+  if (name == "int") chain.quantizer = make_int(argument);
+  if (name == "ternary") chain.quantizer = make_ternary();
+  if (name == "sign") chain.quantizer = make_sign();
+  if (name == "qsgd") chain.quantizer = make_qsgd(argument);
+  if (name == "natural") chain.quantizer = make_natural();
+  if (name == "eden") chain.quantizer = make_eden(argument);
+  if (name == "rice") chain.rice = true;
+  if (name == "rans") chain.value_code = ValueCode::kRans;
+  if (name == "zstd") chain.value_code = ValueCode::kZstd;
+}
+
+const Stage* find(const std::vector<Stage>& stages, Family family) {
+  const auto found = std::ranges::find_if(
+      stages, [&](const Stage& stage) { return stage.info->family == family; });
+  return found == stages.end() ? nullptr : &*found;
+}
+
+Status check_order(const std::vector<Stage>& all) {
+  for (size_t i = 1; i < all.size(); ++i) {
+    if (all[i].info->family == Family::kState)
+      return refuse(all, fmt::format("'{}' covers the whole chain and stands first",
+                                     all[i].info->name));
+    if (all[i].info->name == "float32")
+      return refuse(all,
+                    "values without a quantize stage are float32 anyway: leave 'float32' out");
+    if (all[i].info->family <= all[i - 1].info->family)
+      return refuse(
+          all, fmt::format("'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
+                           "transform, select, quantize, index code, value code, with one of each "
+                           "at most",
+                           all[i].info->name, family_name(all[i].info->family),
+                           all[i - 1].info->name, family_name(all[i - 1].info->family)));
+  }
+  return {};
+}
+
+/// Stages that don't fit each other, whatever the chain is for.
+Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
+  const Stage* transform = find(all, Family::kTransform);
+  const Stage* select = find(all, Family::kSelect);
+  const Stage* quantize = find(all, Family::kQuantize);
+  if (!find(all, Family::kExempt) && !transform && !select && !quantize)
+    return refuse(all, "there is nothing here that makes an update into values, such as float32");
+  if (chain.rice && !select)
+    return refuse(all, "'rice' codes the indices of a selection, and there is none");
+  if (chain.rice && !chain.indexed())
+    return refuse(all, "'rice' has nothing to code: randk's positions don't travel");
+  if (chain.transform && chain.indexed())
+    return refuse(all, fmt::format("after a rotation all magnitudes are alike: use randk instead "
+                                   "of {}, or leave out rotate",
+                                   select->info->name));
+  if (chain.transform && !select && !quantize)
+    return refuse(all, "a rotation alone saves nothing: add a select or quantize stage");
+  if (chain.projection && select)
+    return refuse(all, fmt::format("'{}' needs all its numbers: leave out {}",
+                                   transform->info->name, select->info->name));
+  if (chain.projection && quantize &&
+      (quantize->info->name == "ternary" || quantize->info->name == "sign"))
+    return refuse(all, fmt::format("'{}' is too coarse for the numbers of '{}'",
+                                   quantize->info->name, transform->info->name));
+  if (quantize && quantize->info->name == "eden" &&
+      !(chain.transform && transform->argument >= kGroupElements))
+    return refuse(all, fmt::format("eden's levels are those of a rotated block and its scale is "
+                                   "for {} values: put 'rotate:{}' or more before it",
+                                   kGroupElements, kGroupElements));
+  const Stage* value_code = find(all, Family::kValueCode);
+  if (chain.value_code == ValueCode::kZstd && quantize && !quantize->info->traits.floats)
+    return refuse(all, fmt::format("'zstd' is for floating-point values; use 'rans' after '{}'",
+                                   quantize->info->name));
+  if (chain.value_code == ValueCode::kRans) {
+    if (!chain.quantizer || !quantize->info->traits.symbols)
+      return refuse(all, fmt::format("'{}' codes symbols: put int, ternary, qsgd, natural or eden "
+                                     "before it",
+                                     value_code->info->name));
+    const uint32_t alphabet = chain.quantizer->alphabet(chain.indexed());
+    if (alphabet == 2) return refuse(all, "signs are as short as they get: leave out 'rans'");
+    if (alphabet > kLargestRansAlphabet)
+      return refuse(all, fmt::format("{} different symbols are too many for 'rans'", alphabet));
+  }
+  return {};
+}
+
+/// What error feedback would pile up without end, or can't work with.
+Status check_feedback(const std::vector<Stage>& all, const Chain& chain, bool lossy) {
+  if (chain.feedback == Feedback::kNone) return {};
+  const std::string_view state = all[0].info->name;
+  if (!lossy && chain.feedback != Feedback::kDgc)
+    return refuse(
+        all, fmt::format("'{}' keeps what a chain loses, and this chain loses nothing", state));
+  if (const Stage* quantize = find(all, Family::kQuantize)) {
+    const std::string_view name = quantize->info->name;
+    if (!chain.indexed() &&
+        (name == "ternary" || (name == "int" && quantize->argument == 2)))
+      return refuse(all,
+                    fmt::format("three levels at random lose more than they keep, and '{}' would "
+                                "pile that up without end: use sign, eden or more bits",
+                                state));
+    // The variance is below ||x||^2 from sqrt(n) levels on, n the values that share a norm.
+    const uint32_t fewest = chain.indexed() ? 256 : 32;
+    if (name == "qsgd" && quantize->argument < fewest)
+      return refuse(all, fmt::format("fewer than {} levels of a norm may lose more than they keep, "
+                                     "and '{}' would pile that up without end",
+                                     fewest, state));
+  }
+  if (chain.feedback == Feedback::kDgc && (!chain.selector || !chain.in_place()))
+    return refuse(all,
+                  "'dgc' masks the momentum of what was sent: it needs topk, topk-per-tensor, "
+                  "threshold or randk, and every tensor under it");
+  if (chain.feedback == Feedback::kDgc && chain.transform)
+    return refuse(all, "'dgc' masks coordinates, and a rotation mixes them: leave out rotate");
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages) {
+  if (stages.empty())
+    return error(Code::kInvalidArgument, "a codec needs at least one stage, such as float32");
+  TERN_CHECK_OK(check_order(stages));
+  auto chain = std::make_shared<Chain>();
+  bool lossy = false;
+  for (const Stage& stage : stages) {
+    build(stage, *chain);
+    chain->shapes = chain->shapes || stage.info->traits.shapes;
+    lossy = lossy || stage.info->traits.lossy;
+  }
+  TERN_CHECK_OK(check_fit(stages, *chain));
+  TERN_CHECK_OK(check_feedback(stages, *chain, lossy));
+  if (!chain->quantizer && !chain->format) chain->format = make_float32();
+  chain->stages = std::move(stages);
+  return chain;
+}
+
+void lay_out(const Chain& chain, const ParameterSchema& schema, Layout& layout) {
+  if (chain.shapes) return lay_out(schema, chain.small_below, layout);
+  layout.main.clear();
+  layout.small.clear();
+  layout.main_elements = schema.elements();
+  layout.small_elements = 0;
+}
+
+size_t coded_elements(const Chain& chain, const Layout& layout) {
+  return chain.projection ? chain.projection->projected(layout) : layout.main_elements;
+}
+
+}  // namespace tern

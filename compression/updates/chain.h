@@ -1,0 +1,42 @@
+/// A chain of stages ready for work: what is behind a Codec. For the encoder and the decoder alone.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "compression/updates/codec.h"
+#include "compression/updates/stages/stage.h"
+
+namespace tern {
+
+enum class ValueCode : uint8_t { kNone, kRans, kZstd };
+
+struct Chain {
+  std::vector<Stage> stages;
+  Feedback feedback = Feedback::kNone;
+  float momentum = 0;      ///< of dgc
+  size_t small_below = 0;  ///< of small16; 0 without it
+  bool shapes = false;     ///< a stage looks at the tensors' shapes
+  std::unique_ptr<const Transform> transform;
+  std::unique_ptr<const Projection> projection;
+  std::unique_ptr<const Selector> selector;
+  std::unique_ptr<const Quantizer> quantizer;  ///< or
+  std::unique_ptr<const FloatFormat> format;   ///< one of the two
+  bool rice = false;
+  ValueCode value_code = ValueCode::kNone;
+
+  /// Positions travel.
+  bool indexed() const { return selector && !selector->seeded(); }
+  /// The main stream is the update itself.
+  bool in_place() const { return small_below == 0 && !projection; }
+};
+
+/// Errors: kInvalidArgument; the message says which stages don't go together and why.
+Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages);
+
+/// The streams that the chain codes, for an update of this schema: sets scratch.layout.
+void lay_out(const Chain& chain, const ParameterSchema& schema, Layout& layout);
+/// Elements of the stream that is cut into chunks.
+size_t coded_elements(const Chain& chain, const Layout& layout);
+
+}  // namespace tern

@@ -1,0 +1,19 @@
+/// Symbols of an alphabet as bytes of a fixed length: three of them five to a byte, others in whole
+/// bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/status.h"
+
+namespace tern {
+
+/// Bytes of k symbols.
+size_t symbol_bytes(uint32_t alphabet, size_t k);
+void write_symbols(const uint16_t* symbols, size_t k, uint32_t alphabet, std::byte* out);
+/// Reads symbol_bytes() hostile bytes. Errors: kCorrupt for a symbol beyond the alphabet and for
+/// padding that isn't zero.
+Status read_symbols(const std::byte* in, size_t k, uint32_t alphabet, uint16_t* symbols);
+
+}  // namespace tern
