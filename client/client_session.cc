@@ -419,13 +419,12 @@ class Driver : public ClientSession {
 
   Status encode_update(size_t worker, const EncodeAndStore& action, const ClientState& state,
                        Outcome& outcome) {
-    Residual residual;
-    if (action.codec.error_feedback()) {
-      // A copy: what is aged for this task stays as it is if the task is rolled back.
-      residual = state.residual;
-      residual.age(action.meta.round - state.residual_round, action.stale_after);
-    }
-    TERN_TRY(outcome.pending, work_.encode(worker, action.codec, action.meta, residual));
+    // A copy: what is aged for this task stays as it is if the task is rolled back.
+    SenderMemory memory = state.memory;
+    memory.age(action.codec.feedback(), action.meta.round - state.residual_round,
+               action.stale_after);
+    TERN_TRY(outcome.pending,
+             work_.encode(worker, action.codec, action.meta, memory, action.store));
     return {};
   }
 
@@ -454,7 +453,7 @@ class Driver : public ClientSession {
       update_ = *outcome.update;
       update_round_ = order.plan.round;
       frame_ = std::make_shared<const Bytes>(std::move(outcome.pending.frame));
-      residual_ = std::move(outcome.pending.residual);
+      next_memory_ = std::move(outcome.pending.next);
       // Without a connection the coordinator asks again once there is one.
       if (phase_ == Phase::kReady && !next_) send_update();
     } else if (phase_ == Phase::kReady) {
@@ -495,9 +494,7 @@ class Driver : public ClientSession {
       Result<ClientState> state = store_.load(number_);
       if (!state) return finish(std::move(state).error());
       if (commit) {
-        PendingUpdate pending;
-        pending.residual = std::move(residual_);
-        state->residual.commit(std::move(pending));
+        state->memory = std::move(next_memory_);
         state->residual_round = update_round_;
       }
       last_task_round_ = state->last_task_round = machine_->last_task_round();
@@ -544,7 +541,7 @@ class Driver : public ClientSession {
   UpdateMessage update_;
   uint32_t update_round_ = 0;
   SharedFrame frame_;
-  std::vector<float> residual_;
+  SenderMemory next_memory_;
   std::optional<Verdict> late_verdict_;
   std::optional<OutgoingTransfer> outgoing_;
   bool retrying_ = false;

@@ -15,7 +15,7 @@ struct ClientState {
       0;  ///< of the model; version 0 follows from the seed, so everybody holds it
   uint32_t last_task_round = 0;  ///< 0: never had a task
   uint32_t residual_round = 0;   ///< in which the residual was committed; its age counts from it
-  Residual residual;             ///< committed error feedback
+  SenderMemory memory;           ///< what it owes, as of its last committed update
 };
 
 /// Threads: one at a time, unless an implementation says more.

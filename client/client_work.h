@@ -34,7 +34,7 @@ class ClientWork {
   virtual Result<TrainReport> train(size_t worker, const TrainTask& task) = 0;
   /// Errors: those of encode_update.
   virtual Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
-                                       const Residual& residual) = 0;
+                                       const SenderMemory& memory, ResidualStore store) = 0;
   /// Of the model, on the examples that this client has kept for testing. task and client of the
   /// report are left to the caller. Errors: those of Evaluator::evaluate.
   virtual Result<EvaluationReport> evaluate(size_t worker, uint32_t client) = 0;

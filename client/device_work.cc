@@ -23,7 +23,7 @@ Result<Ready> DeviceWork::prepare(size_t, const Welcome& welcome, uint32_t held_
     kept_.assign(replica_->parameters().begin(), replica_->parameters().end());
   std::vector<float> version_zero(schema_.elements());
   initialize_parameters(schema_, welcome.seed, kGridBits, version_zero);
-  replica_.emplace(schema_.hash(), std::move(version_zero));
+  replica_.emplace(schema_, std::move(version_zero));
   if (held_version > 0) TERN_CHECK_OK(replica_->restore(held_version, std::move(kept_)));
   kept_.clear();
   update_.resize(data_.trainer ? schema_.elements() : 0);
@@ -44,8 +44,8 @@ Result<TrainReport> DeviceWork::train(size_t, const TrainTask& task) {
 }
 
 Result<PendingUpdate> DeviceWork::encode(size_t, const Codec& codec, const FrameMeta& meta,
-                                         const Residual& residual) {
-  return encode_update(codec, meta, update_, residual, scratch_);
+                                         const SenderMemory& memory, ResidualStore store) {
+  return encode_update(codec, meta, schema_, update_, memory, scratch_, store);
 }
 
 Result<EvaluationReport> DeviceWork::evaluate(size_t, uint32_t) {

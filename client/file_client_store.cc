@@ -11,7 +11,7 @@ namespace tern {
 namespace {
 
 constexpr uint32_t kMagic = 0x534E5254;  // "TRNS"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kDigestBytes = 32;
 
 template <typename T>
@@ -20,21 +20,34 @@ void put(std::vector<std::byte>& to, const T& value) {
   to.insert(to.end(), from, from + sizeof value);
 }
 
-void put_floats(std::vector<std::byte>& to, std::span<const float> values) {
+template <typename T>
+void put_array(std::vector<std::byte>& to, std::span<const T> values) {
   put(to, static_cast<uint64_t>(values.size()));
   const auto bytes = std::as_bytes(values);
   to.insert(to.end(), bytes.begin(), bytes.end());
 }
 
-/// Nothing when the length is neither 0 nor `elements`, or when the bytes end before.
-std::optional<std::vector<float>> take_floats(ByteReader& reader, size_t elements) {
+/// False when the bytes end before the values do, or there are more than `most`.
+template <typename T>
+bool take_array(ByteReader& reader, size_t most, std::vector<T>& values) {
   const auto count = reader.take<uint64_t>();
-  if (count != 0 && count != elements) return std::nullopt;
-  const auto bytes = reader.take_bytes(count * sizeof(float));
-  if (!reader.ok()) return std::nullopt;
-  std::vector<float> values(count);
+  if (count > most) return false;
+  const auto bytes = reader.take_bytes(count * sizeof(T));
+  if (!reader.ok()) return false;
+  values.resize(count);
   if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
+  return true;
+}
+
+/// The arrays of a sender's memory, which are as long as the model or empty; factors are shorter.
+bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
+  const auto fits = [&](size_t size) { return size == 0 || size == elements; };
+  return take_array(reader, elements, memory.residual) &&
+         take_array(reader, elements, memory.residual16) &&
+         take_array(reader, elements, memory.momentum) &&
+         take_array(reader, elements, memory.factors) && fits(memory.residual.size()) &&
+         fits(memory.residual16.size()) && fits(memory.momentum.size()) &&
+         (memory.residual.empty() || memory.residual16.empty());
 }
 
 }  // namespace
@@ -50,7 +63,7 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
                   {.file = store.path_});
   };
   const Result<std::vector<std::byte>> file =
-      read_file(store.path_, 2 * elements * sizeof(float) + 4096);
+      read_file(store.path_, 4 * elements * sizeof(float) + 4096);
   if (!file) {
     if (file.error().code() == Code::kNotFound) return store;
     if (file.error().code() == Code::kOutOfRange)
@@ -71,12 +84,10 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
   store.state_.held_version = reader.take<uint32_t>();
   store.state_.last_task_round = reader.take<uint32_t>();
   store.state_.residual_round = reader.take<uint32_t>();
-  auto residual = take_floats(reader, elements);
-  auto parameters = residual ? take_floats(reader, elements) : std::nullopt;
-  if (!parameters || !reader.ok() || reader.left() > 0)
+  if (!take_memory(reader, elements, store.state_.memory) ||
+      !take_array(reader, elements, store.saved_replica_) || !reader.ok() || reader.left() > 0 ||
+      (!store.saved_replica_.empty() && store.saved_replica_.size() != elements))
     return unusable(Code::kCorrupt, "is damaged");
-  store.state_.residual = Residual(*std::move(residual));
-  store.saved_replica_ = *std::move(parameters);
   // Without a replica the model has to be downloaded again.
   if (store.saved_replica_.empty()) store.state_.held_version = 0;
   return store;
@@ -93,8 +104,11 @@ Status FileClientStore::save(uint32_t, ClientState state) {
   put(file, state.held_version);
   put(file, state.last_task_round);
   put(file, state.residual_round);
-  put_floats(file, state.residual.values());
-  put_floats(file, state.held_version > 0 ? replica_() : std::span<const float>());
+  put_array<float>(file, state.memory.residual);
+  put_array<uint16_t>(file, state.memory.residual16);
+  put_array<float>(file, state.memory.momentum);
+  put_array<float>(file, state.memory.factors);
+  put_array<float>(file, state.held_version > 0 ? replica_() : std::span<const float>());
   const Digest digest = sha256(std::span<const std::byte>(file));
   file.insert(file.end(), digest.begin(), digest.end());
   TERN_CHECK_OK(write_durably(path_, std::span<const std::byte>(file), Access::kOwnerAlone));

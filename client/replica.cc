@@ -4,19 +4,18 @@
 
 namespace tern {
 
-uint64_t max_download_bytes(size_t elements) {
-  return Codec::parse("float32")->max_encoded_bytes(elements);
+uint64_t max_download_bytes(const ParameterSchema& schema) {
+  return Codec::parse("float32")->max_encoded_bytes(schema);
 }
 
-Replica::Replica(uint64_t schema_hash, std::vector<float> version_zero)
-    : schema_hash_(schema_hash),
+Replica::Replica(const ParameterSchema& schema, std::vector<float> version_zero)
+    : schema_(&schema),
       version_zero_(std::move(version_zero)),
       parameters_(version_zero_),
       sha256_(tern::sha256(std::span<const float>(parameters_))) {}
 
 Status Replica::apply(const RoundPlan& plan, DownloadKind kind, std::span<const std::byte> transfer,
                       CodecScratch& scratch) {
-  const DecodeLimits limits{.schema_hash = schema_hash_, .elements = parameters_.size()};
   std::vector<float> next;
   uint32_t version = version_;
   switch (kind) {
@@ -30,7 +29,7 @@ Status Replica::apply(const RoundPlan& plan, DownloadKind kind, std::span<const 
                      plan.version);
       TERN_TRY(const auto frames, split_frames(transfer, plan.version));
       for (const auto& frame : frames) {
-        TERN_TRY(const CheckedFrame checked, inspect(frame, limits, scratch));
+        TERN_TRY(const CheckedFrame checked, inspect(frame, *schema_, {}, scratch));
         if (checked.meta().base_version < version_) continue;
         if (checked.meta().base_version != version)
           return error(Code::kInvalidArgument, "a delta from version {}, this replica holds {}",
@@ -42,7 +41,7 @@ Status Replica::apply(const RoundPlan& plan, DownloadKind kind, std::span<const 
     }
     case DownloadKind::kSnapshot: {
       next = version_zero_;
-      TERN_TRY(const CheckedFrame checked, inspect(transfer, limits, scratch));
+      TERN_TRY(const CheckedFrame checked, inspect(transfer, *schema_, {}, scratch));
       if (checked.meta().base_version != 0 || checked.codec().lossy())
         return error(Code::kInvalidArgument,
                      "a snapshot must be lossless and relative to version 0");

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/parameter_schema.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "compression/updates/scratch.h"
@@ -13,13 +14,13 @@
 
 namespace tern {
 
-/// The longest download that any plan for a model of so many parameters needs: its snapshot.
-uint64_t max_download_bytes(size_t elements);
+/// The longest download that any plan for such a model needs: its snapshot.
+uint64_t max_download_bytes(const ParameterSchema& schema);
 
 class Replica {
  public:
-  /// Version 0, as the model card computes it from the run's seed.
-  Replica(uint64_t schema_hash, std::vector<float> version_zero);
+  /// Version 0, as the model card computes it from the run's seed. `schema` outlives it.
+  Replica(const ParameterSchema& schema, std::vector<float> version_zero);
 
   uint32_t version() const { return version_; }
   std::span<const float> parameters() const { return parameters_; }
@@ -36,7 +37,7 @@ class Replica {
   Status restore(uint32_t version, std::vector<float> parameters);
 
  private:
-  uint64_t schema_hash_;
+  const ParameterSchema* schema_;
   std::vector<float> version_zero_;
   std::vector<float> parameters_;
   uint32_t version_ = 0;

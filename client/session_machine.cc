@@ -63,11 +63,11 @@ SessionMachine::Actions SessionMachine::handle(const TrainingDone& event) {
   report_ = *event.report;
   state_ = State::kEncoding;
   EncodeAndStore encode{.codec = *codec_, .meta = {}};
-  encode.meta = {.schema_hash = schema_hash_,
-                 .base_version = plan_.version,
+  encode.meta = {.base_version = plan_.version,
                  .round = plan_.round,
                  .seed = Rng(plan_.run_seed, Purpose::kFrameSeed, plan_.round, client_).next64()};
   encode.stale_after = plan_.stale_after;
+  encode.store = plan_.residual16 ? ResidualStore::kBfloat16 : ResidualStore::kFloat32;
   return {std::move(encode)};
 }
 

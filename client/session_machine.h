@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 #include "compression/updates/codec.h"
+#include "compression/updates/error_feedback.h"
 #include "proto/messages.h"
 
 namespace tern {
@@ -62,6 +63,7 @@ struct EncodeAndStore {
   Codec codec;
   FrameMeta meta;
   uint32_t stale_after = 0;
+  ResidualStore store = ResidualStore::kFloat32;
 };
 struct SendUpdate {
   UpdateMessage message;

@@ -139,6 +139,12 @@ class Checker {
                         feedback.warmup));
     TERN_CHECK_OK(chain("compression.down", s_.compression.down,
                         "compression.error_feedback.warmup_down", feedback.warmup_down));
+    const Codec down = Codec::parse(s_.compression.down).value();
+    if (down.error_feedback() && down.feedback() != Feedback::kEf14)
+      return refuse("compression.down",
+                    "starts with '{}', which is for clients: what is published is followed by all "
+                    "of them, so 'ef' is all that it needs",
+                    down.stages()[0].info->name);
     return {};
   }
 

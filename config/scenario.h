@@ -61,10 +61,10 @@ struct WarmUpStep {
 };
 
 struct ErrorFeedbackConfig {
-  std::string kind = "ef14";
   std::vector<WarmUpStep> warmup;
   std::vector<WarmUpStep> warmup_down;
   uint32_t stale_after = 50;
+  std::string store = "float32";
 };
 
 struct CompressionConfig {

@@ -30,7 +30,7 @@ constexpr Range kMomentum = {.low = 0, .high = 1, .open_high = true};
 constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "csv"};
 constexpr std::string_view kOptimizers[] = {"sgd"};
 constexpr std::string_view kStrategies[] = {"fedavg"};
-constexpr std::string_view kErrorFeedbackKinds[] = {"ef14"};
+constexpr std::string_view kResidualStores[] = {"float32", "bfloat16"};
 constexpr std::string_view kEvaluators[] = {"clients", "attached", "none"};
 constexpr std::string_view kExamples[] = {"partition", "all"};
 
@@ -145,10 +145,6 @@ constexpr Key kVocabulary[] = {
     {.name = "compression.allow_biased", .type = KeyType::kBoolean, .field = &at<&Scenario::compression, &CompressionConfig::allow_biased>,
      .meaning = "accept a biased chain without ef"},
 
-    {.name = "compression.error_feedback.kind", .type = KeyType::kChoice,
-     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::kind>,
-     .meaning = "how what was lost is carried on",
-     .choices = kErrorFeedbackKinds},
     {.name = "compression.error_feedback.warmup", .type = KeyType::kSchedule,
      .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::warmup>,
      .meaning = "rates of compression.up in the first rounds, as rate:rounds"},
@@ -159,6 +155,10 @@ constexpr Key kVocabulary[] = {
      .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::stale_after>,
      .meaning = "rounds without a task after which a residual is halved",
      .range = at_least(1)},
+    {.name = "compression.error_feedback.store", .type = KeyType::kChoice,
+     .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::store>,
+     .meaning = "how clients keep their residuals",
+     .choices = kResidualStores},
 
     {.name = "evaluation.every", .type = KeyType::kInteger, .field = &at<&Scenario::evaluation, &EvaluationConfig::every>,
      .meaning = "rounds from one evaluation to the next",

@@ -13,6 +13,7 @@
 #include "compression/updates/frame.h"
 #include "config/model_card.h"
 #include "coordinator/round_machine.h"
+#include "coordinator/strategies/ef21.h"
 #include "coordinator/update_check.h"
 #include "coordinator/warm_up.h"
 #include "proto/messages.h"
@@ -604,8 +605,7 @@ class Driver : public Coordinator {
     if (!up) return fail(std::move(up).error());
     train_plan_ = {.content = make_plan(PlanKind::kTrain, round, up->spec())};
     rules_ = UpdateRules{.codec = *std::move(up),
-                         .schema_hash = setup_.schema.hash(),
-                         .elements = setup_.schema.elements(),
+                         .schema = &setup_.schema,
                          .round = round,
                          .base_version = model_.version(),
                          .norm_bound = scenario_.strategy.norm_bound,
@@ -654,6 +654,7 @@ class Driver : public Coordinator {
     plan.training = scenario_.training;
     plan.grid_bits = kGridBits;
     plan.stale_after = scenario_.compression.error_feedback.stale_after;
+    plan.residual16 = scenario_.compression.error_feedback.store == "bfloat16";
     return plan;
   }
 
@@ -693,6 +694,8 @@ class Driver : public Coordinator {
     for (const RoundAction& action : actions) {
       if (const auto* count = std::get_if<CountUpdate>(&action)) {
         ++summing_;
+        if (up_.feedback() == Feedback::kEf21)
+          optimizer_.estimate_weights.try_emplace(count->message.client, upload->update->weight);
         sums_.add(upload);
         answer(count->message, Fate::kCounted, {}, upload);
       } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
@@ -782,6 +785,7 @@ class Driver : public Coordinator {
     }
     std::vector<float> step(setup_.schema.elements());
     sum.mean(step);
+    if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, sum.total_weight(), step);
     sum.clear();
     fedavg_step(scenario_.strategy, optimizer_, step);
     book(index, WorkStage::kAggregate);

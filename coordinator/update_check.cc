@@ -5,16 +5,13 @@
 namespace tern {
 
 size_t max_update_bytes(const UpdateRules& rules) {
-  return rules.codec.max_encoded_bytes(rules.elements);
+  return rules.codec.max_encoded_bytes(*rules.schema);
 }
 
 Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage& message,
                                    std::span<const std::byte> transfer, CodecScratch& scratch) {
-  const DecodeLimits limits{.schema_hash = rules.schema_hash,
-                            .elements = rules.elements,
-                            .max_bytes = max_update_bytes(rules),
-                            .norm_bound = rules.norm_bound};
-  TERN_TRY(CheckedFrame frame, inspect(transfer, limits, scratch));
+  const DecodeLimits limits{.max_bytes = max_update_bytes(rules), .norm_bound = rules.norm_bound};
+  TERN_TRY(CheckedFrame frame, inspect(transfer, *rules.schema, limits, scratch));
   if (frame.codec().stages() != rules.codec.stages())
     return error(Code::kInvalidArgument, "the update is coded as '{}', the plan says '{}'",
                  frame.codec().spec(), rules.codec.spec());

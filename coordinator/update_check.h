@@ -14,9 +14,8 @@ namespace tern {
 
 /// What a round expects of every update.
 struct UpdateRules {
-  Codec codec;  ///< of this round: a warm-up changes its rate
-  uint64_t schema_hash = 0;
-  size_t elements = 0;
+  Codec codec;                              ///< of this round: a warm-up changes its rate
+  const ParameterSchema* schema = nullptr;  ///< never null
   uint32_t round = 0;
   uint32_t base_version = 0;
   double norm_bound = 0;

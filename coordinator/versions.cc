@@ -35,7 +35,7 @@ Status round_to_grid(std::span<float> parameters) {
 
 VersionedModel::VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero,
                                uint64_t seed)
-    : schema_hash_(schema.hash()),
+    : schema_(&schema),
       seed_(seed),
       version_zero_(std::move(version_zero)),
       parameters_(version_zero_),
@@ -58,16 +58,14 @@ Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const C
                  "version {} would move a parameter by {}: training diverges; lower the learning "
                  "rates",
                  version_ + 1, largest);
-  const FrameMeta meta{.schema_hash = schema_hash_,
-                       .base_version = version_,
+  const FrameMeta meta{.base_version = version_,
                        .round = round,
                        .seed = Rng(seed_, Purpose::kFrameSeed, round, kServer).next64()};
-  auto frame = std::make_shared<Bytes>(codec.max_encoded_bytes(n));
-  TERN_TRY(const size_t bytes, codec.encode(meta, owed, scratch, *frame));
+  auto frame = std::make_shared<Bytes>(codec.max_encoded_bytes(*schema_));
+  TERN_TRY(const size_t bytes, codec.encode(meta, *schema_, owed, scratch, *frame));
   frame->resize(bytes);
   frame->shrink_to_fit();
-  TERN_TRY(const CheckedFrame checked,
-           inspect(*frame, {.schema_hash = schema_hash_, .elements = n}, scratch));
+  TERN_TRY(const CheckedFrame checked, inspect(*frame, *schema_, {}, scratch));
   std::vector<float> next = parameters_;
   TERN_CHECK_OK(apply_delta(checked, kGridBits, scratch, next));
   const float limit = std::ldexp(1.0f, 24 - kGridBits);
@@ -90,7 +88,7 @@ Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const C
   deltas_.push_back(shared);
   // A chain longer than a snapshot is never sent, so older deltas need not be kept.
   size_t chain = 0, keep = 0;
-  while (keep < deltas_.size() && chain <= lossless().max_encoded_bytes(n))
+  while (keep < deltas_.size() && chain <= lossless().max_encoded_bytes(*schema_))
     chain += (*(deltas_.end() - 1 - static_cast<ptrdiff_t>(keep++)))->size();
   deltas_.erase(deltas_.begin(), deltas_.end() - static_cast<ptrdiff_t>(keep));
   return shared;
@@ -100,10 +98,9 @@ Status VersionedModel::encode_snapshot(CodecScratch& scratch) {
   const size_t n = parameters_.size();
   std::vector<float> difference(n);
   for (size_t i = 0; i < n; ++i) difference[i] = parameters_[i] - version_zero_[i];
-  auto frame = std::make_shared<Bytes>(lossless().max_encoded_bytes(n));
-  const FrameMeta meta{
-      .schema_hash = schema_hash_, .base_version = 0, .round = version_, .seed = seed_};
-  TERN_TRY(const size_t bytes, lossless().encode(meta, difference, scratch, *frame));
+  auto frame = std::make_shared<Bytes>(lossless().max_encoded_bytes(*schema_));
+  const FrameMeta meta{.base_version = 0, .round = version_, .seed = seed_};
+  TERN_TRY(const size_t bytes, lossless().encode(meta, *schema_, difference, scratch, *frame));
   frame->resize(bytes);
   snapshot_ = std::move(frame);
   return {};

@@ -43,7 +43,7 @@ struct VersionsState {
 
 class VersionedModel {
  public:
-  /// Version 0: parameters on the grid. `seed` is that of the run.
+  /// Version 0: parameters on the grid. `seed` is that of the run. `schema` outlives it.
   VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero, uint64_t seed);
 
   uint32_t version() const { return version_; }
@@ -70,7 +70,7 @@ class VersionedModel {
  private:
   Status encode_snapshot(CodecScratch& scratch);
 
-  uint64_t schema_hash_;
+  const ParameterSchema* schema_;
   uint64_t seed_;
   std::vector<float> version_zero_;
   std::vector<float> parameters_;

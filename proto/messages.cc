@@ -68,7 +68,7 @@ void serialize(Archive& archive, TrainingPlan& m) {
 template <typename Archive>
 void serialize(Archive& archive, RoundPlan& m) {
   archive(one_of(m.kind), m.run_id, m.round, m.version, m.model_sha256, m.schema_hash, m.run_seed,
-          m.cohort, m.min_updates, m.codec, m.training, m.grid_bits, m.stale_after);
+          m.cohort, m.min_updates, m.codec, m.training, m.grid_bits, m.stale_after, m.residual16);
 }
 template <typename Archive>
 void serialize(Archive& archive, ModelManifest& m) {

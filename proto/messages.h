@@ -101,6 +101,7 @@ struct RoundPlan {
   TrainingPlan training;
   int32_t grid_bits = 0;     ///< published parameters are multiples of 2^-grid_bits
   uint32_t stale_after = 0;  ///< of error feedback, in rounds
+  bool residual16 = false;   ///< clients keep their residuals as bfloat16
 };
 
 /// What a published model is; signed when it is published.

@@ -12,16 +12,25 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::string_view kMagic = "TRNCKPT1";
+constexpr std::string_view kMagic = "TRNCKPT2";
 constexpr size_t kJsonAt = 16;  // after magic and length
 
-Result<std::vector<float>> take_floats(ByteReader& reader, size_t count) {
-  if (count > reader.left() / sizeof(float))
-    return error(Code::kCorrupt, "the checkpoint ends early");
-  std::vector<float> values(count);
-  const auto bytes = reader.take_bytes(count * sizeof(float));
+template <typename T = float>
+Result<std::vector<T>> take(ByteReader& reader, size_t count) {
+  if (count > reader.left() / sizeof(T)) return error(Code::kCorrupt, "the checkpoint ends early");
+  std::vector<T> values(count);
+  const auto bytes = reader.take_bytes(count * sizeof(T));
   if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
+}
+
+Result<SenderMemory> take_memory(ByteReader& reader, const ordered_json& lengths) {
+  SenderMemory memory;
+  TERN_TRY(memory.residual, take(reader, lengths.at(0)));
+  TERN_TRY(memory.residual16, take<uint16_t>(reader, lengths.at(1)));
+  TERN_TRY(memory.momentum, take(reader, lengths.at(2)));
+  TERN_TRY(memory.factors, take(reader, lengths.at(3)));
+  return memory;
 }
 
 Result<Checkpoint> parse(std::span<const std::byte> file) {
@@ -39,20 +48,24 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
                         .wall_seconds = json.at("wall_seconds")};
   checkpoint.fleet.round = json.at("round");
   checkpoint.fleet.model.version = json.at("version");
-  TERN_TRY(checkpoint.fleet.model.parameters, take_floats(reader, json.at("parameters")));
-  TERN_TRY(checkpoint.fleet.model.residual, take_floats(reader, json.at("residual")));
-  TERN_TRY(checkpoint.fleet.optimizer.momentum, take_floats(reader, json.at("momentum")));
+  TERN_TRY(checkpoint.fleet.model.parameters, take(reader, json.at("parameters")));
+  TERN_TRY(checkpoint.fleet.model.residual, take(reader, json.at("residual")));
+  TERN_TRY(checkpoint.fleet.optimizer.momentum, take(reader, json.at("momentum")));
+  TERN_TRY(checkpoint.fleet.optimizer.estimate, take<double>(reader, json.at("estimate")));
+  for (const auto& [client, weight] :
+       json.at("estimate_weights").get<std::map<uint32_t, uint32_t>>())
+    checkpoint.fleet.optimizer.estimate_weights[client] = weight;
   for (const auto& length : json.at("deltas")) {
     const auto bytes = reader.take_bytes(length.get<size_t>());
     checkpoint.fleet.model.deltas.push_back(
         std::make_shared<const Bytes>(bytes.begin(), bytes.end()));
   }
   for (const auto& client : json.at("clients")) {
-    TERN_TRY(std::vector<float> residual, take_floats(reader, client.at(3)));
+    TERN_TRY(SenderMemory memory, take_memory(reader, client.at(3)));
     checkpoint.fleet.clients[client.at(0)] = {.held_version = client.at(1),
                                               .last_task_round = client.at(2),
                                               .residual_round = client.at(4),
-                                              .residual = Residual(std::move(residual))};
+                                              .memory = std::move(memory)};
   }
   if (!reader.ok() || reader.left() != 0)
     return error(Code::kCorrupt, "the checkpoint has the wrong length");
@@ -71,8 +84,9 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
     array_bytes += bytes.size();
     return bytes.size();
   };
-  const auto add_floats = [&](std::span<const float> values) {
-    return add(std::as_bytes(values)) / sizeof(float);
+  const auto add_array = [&](const auto& values) {
+    add(std::as_bytes(std::span(values)));
+    return values.size();
   };
   ordered_json json{{"config_sha256", checkpoint.identity.config_sha256},
                     {"input_sha256", checkpoint.identity.input_sha256},
@@ -83,15 +97,20 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
                     {"wall_seconds", checkpoint.wall_seconds},
                     {"round", fleet.round},
                     {"version", fleet.model.version}};
-  json["parameters"] = add_floats(fleet.model.parameters);
-  json["residual"] = add_floats(fleet.model.residual);
-  json["momentum"] = add_floats(fleet.optimizer.momentum);
+  json["parameters"] = add_array(fleet.model.parameters);
+  json["residual"] = add_array(fleet.model.residual);
+  json["momentum"] = add_array(fleet.optimizer.momentum);
+  json["estimate"] = add_array(fleet.optimizer.estimate);
+  json["estimate_weights"] = fleet.optimizer.estimate_weights;
   json["deltas"] = ordered_json::array();
   for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(add(*delta));
   json["clients"] = ordered_json::array();
   for (const auto& [client, state] : fleet.clients)
-    json["clients"].push_back({client, state.held_version, state.last_task_round,
-                               add_floats(state.residual.values()), state.residual_round});
+    json["clients"].push_back(
+        {client, state.held_version, state.last_task_round,
+         ordered_json::array({add_array(state.memory.residual), add_array(state.memory.residual16),
+                              add_array(state.memory.momentum), add_array(state.memory.factors)}),
+         state.residual_round});
   const std::string text = json.dump();
   Bytes file;
   file.reserve(kJsonAt + text.size() + array_bytes + sizeof(Digest));

@@ -18,7 +18,7 @@ FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float
     workers_[i].trainer = std::move(trainers[i]);
     workers_[i].update.resize(data_->schema.elements());
   }
-  replicas_[0] = std::make_shared<const Replica>(data_->schema.hash(), std::move(version_zero));
+  replicas_[0] = std::make_shared<const Replica>(data_->schema, std::move(version_zero));
 }
 
 Status FleetWork::restore(uint32_t version, std::vector<float> parameters) {
@@ -83,10 +83,10 @@ Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
 }
 
 Result<PendingUpdate> FleetWork::encode(size_t index, const Codec& codec, const FrameMeta& meta,
-                                        const Residual& residual) {
+                                        const SenderMemory& memory, ResidualStore store) {
   Worker& worker = workers_[index];
   Result<PendingUpdate> pending =
-      encode_update(codec, meta, worker.update, residual, worker.scratch);
+      encode_update(codec, meta, data_->schema, worker.update, memory, worker.scratch, store);
   clock_.book(index, WorkStage::kEncode);
   return pending;
 }

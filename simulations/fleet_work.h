@@ -26,14 +26,12 @@ class FleetWork : public ClientWork {
   Status restore(uint32_t version, std::vector<float> parameters);
 
   Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
-  uint64_t max_download_bytes() const override {
-    return tern::max_download_bytes(data_->schema.elements());
-  }
+  uint64_t max_download_bytes() const override { return tern::max_download_bytes(data_->schema); }
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
-                               const Residual& residual) override;
+                               const SenderMemory& memory, ResidualStore store) override;
   Result<EvaluationReport> evaluate(size_t worker, uint32_t client) override;
 
  private:

@@ -128,7 +128,8 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   Rng rng(scenario.seed, Purpose::kTest);
   for (float& value : sample) value = static_cast<float>(rng.normal());
   const auto part_bytes = [&](const Codec& codec) -> Result<size_t> {
-    TERN_TRY(const PendingUpdate pending, encode_update(codec, {}, sample, Residual(), scratch));
+    TERN_TRY(const PendingUpdate pending,
+             encode_update(codec, {}, prepared.data->schema, sample, {}, scratch));
     const std::span<const std::byte> frame(pending.frame);
     return total_bytes(split_into_parts(TransferKind::kUpdate, 0, {&frame, 1}));
   };
@@ -149,7 +150,9 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   const double rounds = scenario.rounds;
   // Model, replica, version 0, residual, step; for each worker update, accumulator and what the
   // trainer keeps; the residuals of clients; the examples.
-  const double residuals = up.error_feedback() ? scenario.fleet.clients : 0.0;
+  double residuals = up.error_feedback() ? scenario.fleet.clients : 0.0;
+  if (scenario.compression.error_feedback.store == "bfloat16") residuals /= 2;
+  if (up.feedback() == Feedback::kDgc) residuals += scenario.fleet.clients;  // momentum
   const double memory =
       4.0 * static_cast<double>(n) * (6 + 6 * static_cast<double>(workers) + residuals) +
       4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +

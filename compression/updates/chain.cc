@@ -72,11 +72,10 @@ const Stage* find(const std::vector<Stage>& stages, Family family) {
 Status check_order(const std::vector<Stage>& all) {
   for (size_t i = 1; i < all.size(); ++i) {
     if (all[i].info->family == Family::kState)
-      return refuse(all, fmt::format("'{}' covers the whole chain and stands first",
-                                     all[i].info->name));
-    if (all[i].info->name == "float32")
       return refuse(all,
-                    "values without a quantize stage are float32 anyway: leave 'float32' out");
+                    fmt::format("'{}' covers the whole chain and stands first", all[i].info->name));
+    if (all[i].info->name == "float32")
+      return refuse(all, "values without a quantize stage are float32 anyway: leave 'float32' out");
     if (all[i].info->family <= all[i - 1].info->family)
       return refuse(
           all, fmt::format("'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
@@ -143,8 +142,7 @@ Status check_feedback(const std::vector<Stage>& all, const Chain& chain, bool lo
         all, fmt::format("'{}' keeps what a chain loses, and this chain loses nothing", state));
   if (const Stage* quantize = find(all, Family::kQuantize)) {
     const std::string_view name = quantize->info->name;
-    if (!chain.indexed() &&
-        (name == "ternary" || (name == "int" && quantize->argument == 2)))
+    if (!chain.indexed() && (name == "ternary" || (name == "int" && quantize->argument == 2)))
       return refuse(all,
                     fmt::format("three levels at random lose more than they keep, and '{}' would "
                                 "pile that up without end: use sign, eden or more bits",

@@ -92,8 +92,7 @@ size_t write_values(const Chain& chain, const float* values, Groups groups,
   } else {
     uint16_t* symbols = scratch.symbols.data();
     chain.quantizer->quantize(values, groups, chain.indexed(), context, symbols, out);
-    if (chain.value_code == ValueCode::kRans)
-      bytes = encode_rans(symbols, k, fixed, scratch, to);
+    if (chain.value_code == ValueCode::kRans) bytes = encode_rans(symbols, k, fixed, scratch, to);
     coded = bytes > 0;
     if (!coded) write_symbols(symbols, k, chain.quantizer->alphabet(chain.indexed()), to);
   }
@@ -204,9 +203,9 @@ ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
   ChunkEntry entry{.mode = plan.mode};
   if (plan.mode == ChunkMode::kRice) entry.parameter = plan.rice.parameter;
   if (chain.indexed()) write_positions(plan, index.data(), k, m, scratch.symbols.data(), out);
-  entry.bytes = static_cast<uint32_t>(
-      plan.bytes + write_values(chain, values, groups, context, scratch, out + plan.bytes,
-                                entry.coded));
+  entry.bytes =
+      static_cast<uint32_t>(plan.bytes + write_values(chain, values, groups, context, scratch,
+                                                      out + plan.bytes, entry.coded));
   return entry;
 }
 

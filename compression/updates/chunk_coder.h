@@ -47,8 +47,8 @@ size_t most_chunk_bytes(const Chain& chain, size_t n);
 /// Bytes of k values spread over chunks whose rest most_chunk_bytes() counts.
 size_t most_value_bytes(const Chain& chain, size_t k);
 
-/// Encodes x, which begins at element `at` of the stream; writes at most 4 x.size() bytes. Chunks in
-/// order. All but the checksum of the entry is set.
+/// Encodes x, which begins at element `at` of the stream; writes at most 4 x.size() bytes. Chunks
+/// in order. All but the checksum of the entry is set.
 ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
                         const ChunkContext& context, CodecScratch& scratch, std::byte* out);
 /// Likewise for a chunk of the small stream.

@@ -81,7 +81,8 @@ Result<PendingUpdate> encode_update(const Codec& codec, const FrameMeta& meta,
                  memory.size(), update.size());
   PendingUpdate pending;
   SenderMemory& next = pending.next;
-  std::vector<float> remaining;  // what the chain is given, and then what it loses of that
+  if (!remembers) next = memory;  // what another chain has left is still owed
+  std::vector<float> remaining;   // what the chain is given, and then what it loses of that
   if (remembers) {
     if (feedback == Feedback::kDgc) {
       if (memory.momentum.size() != memory.size())

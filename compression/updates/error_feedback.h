@@ -10,13 +10,14 @@
 ///   mean of the estimates, so it has to keep that mean (see coordinator/strategies). Paper:
 ///   Richtarik et al. 2021, arXiv:2106.05203; partial participation as in Fatkhullin et al. 2021,
 ///   arXiv:2110.03294.
-/// - `dgc:M`: u = M u + update, v = v + u, the chain codes v; both are zero afterwards where a value
+/// - `dgc:M`: u = M u + update, v = v + u, the chain codes v; both are zero afterwards where a
+/// value
 ///   was sent. Where the selection keeps everything nothing is masked, so that it is momentum SGD.
-///   Paper: Lin et al. 2018, arXiv:1712.01887. Deviations: the gradient isn't clipped here, and what
-///   quantizing loses of a sent value stays in v.
+///   Paper: Lin et al. 2018, arXiv:1712.01887. Deviations: the gradient isn't clipped here, and
+///   what quantizing loses of a sent value stays in v.
 ///
-/// Deviation from all of them: commit and rollback, and ageing of what clients that are rarely asked
-/// still owe.
+/// Deviation from all of them: commit and rollback, and ageing of what clients that are rarely
+/// asked still owe.
 #pragma once
 
 #include <cstddef>

@@ -25,8 +25,7 @@ Status read_bitmap(std::span<const std::byte> in, size_t k, size_t n, uint16_t* 
     for (uint64_t word = load_low(in.data() + at, std::min<size_t>(8, in.size() - at)); word != 0;
          word &= word - 1) {
       if (count == k) return error(Code::kCorrupt, "a bitmap of more than {} values", k);
-      index[count++] =
-          static_cast<uint16_t>(at * 8 + static_cast<size_t>(std::countr_zero(word)));
+      index[count++] = static_cast<uint16_t>(at * 8 + static_cast<size_t>(std::countr_zero(word)));
     }
   if (count != k) return error(Code::kCorrupt, "a bitmap of {} values, not {}", count, k);
   return {};

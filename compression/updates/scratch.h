@@ -50,12 +50,12 @@ class CodecScratch {
   // Of the whole update.
   Layout layout;
   std::vector<Cut> cuts;
-  size_t cut = 0;              ///< the one that the next element falls under
-  std::vector<float> main;     ///< the main stream, where it isn't the update itself
-  std::vector<float> small;    ///< the small stream
-  std::vector<float> stream;   ///< a projection of the main stream
+  size_t cut = 0;                ///< the one that the next element falls under
+  std::vector<float> main;       ///< the main stream, where it isn't the update itself
+  std::vector<float> small;      ///< the small stream
+  std::vector<float> stream;     ///< a projection of the main stream
   std::vector<float> estimates;  ///< of sketch, one for each element
-  std::vector<float> factors;  ///< after encoding with lowrank: what it starts from next time
+  std::vector<float> factors;    ///< after encoding with lowrank: what it starts from next time
 
   /// The chain of the last frame that was read: most frames have that of the one before.
   std::unique_ptr<Codec> last_codec;

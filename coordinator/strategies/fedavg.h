@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace tern {
 
 struct ServerOptimizerState {
   std::vector<float> momentum;  ///< empty without server momentum
+  // Of ef21 (see ef21.h); empty with other chains.
+  std::vector<double> estimate;                   ///< the weighted sum of the clients' estimates
+  std::map<uint32_t, uint32_t> estimate_weights;  ///< of the clients that it is of
 };
 
 /// What an update of a client with so many examples weighs: examples >> shift, within 1..65535.

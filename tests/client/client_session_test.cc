@@ -227,8 +227,7 @@ class Script : public ServerTransport::Handler {
 };
 
 std::vector<float> residual_of(const TestClient& client) {
-  const auto values = client.state(kNumber).residual.values();
-  return {values.begin(), values.end()};
+  return client.state(kNumber).memory.residual;
 }
 
 // ---- Greeting

@@ -11,8 +11,8 @@
 namespace tern {
 namespace {
 
-constexpr uint64_t kSchema = 77;
 constexpr size_t kElements = 5;
+const ParameterSchema kSchema = ParameterSchema::flat(kElements);
 constexpr int kGrid = 20;
 
 class ReplicaTest : public testing::Test {
@@ -23,9 +23,8 @@ class ReplicaTest : public testing::Test {
 
   Bytes frame(uint32_t base, std::vector<float> values, const char* spec = "float32") {
     const Codec codec = *Codec::parse(spec);
-    Bytes bytes(codec.max_encoded_bytes(values.size()));
-    bytes.resize(
-        *codec.encode({.schema_hash = kSchema, .base_version = base}, values, scratch_, bytes));
+    Bytes bytes(codec.max_encoded_bytes(kSchema));
+    bytes.resize(*codec.encode({.base_version = base}, kSchema, values, scratch_, bytes));
     return bytes;
   }
   static RoundPlan plan(uint32_t version, const std::vector<float>& expected) {

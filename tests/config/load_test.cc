@@ -563,8 +563,8 @@ down = "ef | topk:0.01 | ternary | rice"
 allow_biased = false
 
 [compression.error_feedback]
-kind = "ef14"
 stale_after = 50
+store = "float32"
 
 [evaluation]
 every = 10

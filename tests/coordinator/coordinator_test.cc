@@ -94,7 +94,7 @@ TEST(Coordinator, TheLawOfErrorFeedbackHoldsOverAWholeRun) {
   TestClient& client = run.add_client(0);
   run.run();
   const std::vector<float> model = run.parameters(), zero = run.expected({0}, 0);
-  const auto residual = client.state(0).residual.values();
+  const auto residual = client.state(0).memory.residual;
   ASSERT_EQ(residual.size(), model.size());
   for (size_t i = 0; i < model.size(); ++i)
     EXPECT_NEAR(model[i] - zero[i] + residual[i], 6 * constant_update(0, i), 1e-5) << i;
@@ -104,7 +104,7 @@ TEST(Coordinator, RunsWithoutErrorFeedbackKeepNoResidual) {
   Federation run({.clients = 1, .rounds = 2, .up = "rotate:1024 | eden:4"});
   TestClient& client = run.add_client(0);
   run.run();
-  EXPECT_TRUE(client.state(0).residual.empty());
+  EXPECT_TRUE(client.state(0).memory.empty());
 }
 
 TEST(Coordinator, WaitsForClientsAndAsksOnlyThoseThatAreThere) {
@@ -177,7 +177,7 @@ struct Outcome {
 Outcome outcome_of(const Federation& run) {
   Outcome outcome{.model = run.parameters(), .residuals = {}};
   for (size_t i = 0; i < run.clients.size(); ++i) {
-    const auto residual = run.clients[i]->state(static_cast<uint32_t>(i)).residual.values();
+    const auto residual = run.clients[i]->state(static_cast<uint32_t>(i)).memory.residual;
     outcome.residuals.emplace_back(residual.begin(), residual.end());
   }
   return outcome;
@@ -681,11 +681,10 @@ class Hostile : public testing::Test {
   Bytes frame(const char* codec_spec = "float32", float value = 0.25f) {
     const Codec codec = *Codec::parse(codec_spec);
     const std::vector<float> update(run->schema.elements(), value);
-    Bytes bytes(codec.max_encoded_bytes(update.size()));
-    const FrameMeta meta{
-        .schema_hash = run->schema.hash(), .base_version = version, .round = round, .seed = 1};
+    Bytes bytes(codec.max_encoded_bytes(run->schema));
+    const FrameMeta meta{.base_version = version, .round = round, .seed = 1};
     CodecScratch scratch;
-    bytes.resize(*codec.encode(meta, update, scratch, bytes));
+    bytes.resize(*codec.encode(meta, run->schema, update, scratch, bytes));
     return bytes;
   }
   void send_update(const Bytes& bytes, uint32_t examples = 8) {

@@ -10,10 +10,10 @@ namespace {
 
 class UpdateCheck : public testing::Test {
  protected:
+  const ParameterSchema schema_ = ParameterSchema::flat(100);
   CodecScratch scratch_;
   UpdateRules rules_{.codec = *Codec::parse("int:8"),
-                     .schema_hash = 5,
-                     .elements = 100,
+                     .schema = &schema_,
                      .round = 7,
                      .base_version = 6,
                      .norm_bound = 50,
@@ -23,9 +23,9 @@ class UpdateCheck : public testing::Test {
   Bytes frame(const char* spec = "int:8", uint32_t round = 7, uint32_t base = 6, float value = 1) {
     const Codec codec = *Codec::parse(spec);
     const std::vector<float> x(100, value);
-    Bytes bytes(codec.max_encoded_bytes(x.size()));
-    const FrameMeta meta{.schema_hash = 5, .base_version = base, .round = round};
-    bytes.resize(*codec.encode(meta, x, scratch_, bytes));
+    Bytes bytes(codec.max_encoded_bytes(schema_));
+    const FrameMeta meta{.base_version = base, .round = round};
+    bytes.resize(*codec.encode(meta, schema_, x, scratch_, bytes));
     return bytes;
   }
   std::string refusal(const Bytes& bytes, uint32_t examples = 60) {

@@ -39,8 +39,7 @@ class Versions : public testing::TestWithParam<const char*> {
     const Download download = *model.download(held, scratch_);
     if (download.kind == DownloadKind::kSnapshot) parameters = zero();
     for (const SharedFrame& frame : download.frames) {
-      const auto checked =
-          inspect(*frame, {.schema_hash = schema_.hash(), .elements = kElements}, scratch_);
+      const auto checked = inspect(*frame, schema_, {}, scratch_);
       ASSERT_TRUE(checked) << checked.error().describe();
       ASSERT_TRUE(apply_delta(*checked, kGridBits, scratch_, parameters).ok());
     }

@@ -85,7 +85,8 @@ class Fields {
                    .codec = rng_.below(2) == 0 ? "rotate:1024 | eden:1" : text(),
                    .training = {},
                    .grid_bits = static_cast<int32_t>(number()),
-                   .stale_after = number32()};
+                   .stale_after = number32(),
+                   .residual16 = number32() % 2 == 1};
     plan.training = {.learning_rate = real(),
                      .momentum = real(),
                      .weight_decay = real(),

@@ -28,13 +28,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   TERN_FUZZ_CHECK(codec->spec() == canonical);
   static CodecScratch scratch;
   const std::vector<float> x = {1, -2, 0, 3.5f, -0.0f, 1e-20f, 1e20f, -7, 8, 9};
-  const FrameMeta meta{.schema_hash = 1, .seed = 2};
-  std::vector<std::byte> frame(codec->max_encoded_bytes(x.size()));
-  const Result<size_t> bytes = codec->encode(meta, x, scratch, frame);
+  static const ParameterSchema schema = ParameterSchema::flat(x.size());
+  const FrameMeta meta{.seed = 2};
+  std::vector<std::byte> frame(codec->max_encoded_bytes(schema));
+  const Result<size_t> bytes = codec->encode(meta, schema, x, scratch, frame);
   TERN_FUZZ_CHECK(bytes);
   frame.resize(*bytes);
-  const Result<CheckedFrame> checked =
-      inspect(frame, {.schema_hash = 1, .elements = x.size()}, scratch);
+  const Result<CheckedFrame> checked = inspect(frame, schema, {}, scratch);
   TERN_FUZZ_CHECK(checked);
   TERN_FUZZ_CHECK(checked->codec().spec() == canonical);
   return 0;

@@ -115,12 +115,9 @@ class LightClient : public ClientTransport::Handler {
       const Codec codec = need(Codec::parse(plan.codec));
       CodecScratch scratch;
       const std::vector<float> update(shared_.load.elements, 1.0f / 1024);
-      PendingUpdate pending = need(encode_update(codec,
-                                                 {.schema_hash = plan.schema_hash,
-                                                  .base_version = plan.version,
-                                                  .round = plan.round,
-                                                  .seed = plan.round},
-                                                 update, Residual(), scratch));
+      PendingUpdate pending = need(encode_update(
+          codec, {.base_version = plan.version, .round = plan.round, .seed = plan.round},
+          schema_of(shared_.load.elements), update, {}, scratch));
       shared_.frame = std::make_shared<const Bytes>(std::move(pending.frame));
       shared_.round = plan.round;
     }

@@ -1,6 +1,6 @@
 /// Stochastic rounding of groups of values to integers in -limit..limit, with the largest magnitude
-/// of each group at the limit: `int`, and `ternary` where positions don't travel (limit 1). With the
-/// norm there instead: `qsgd`.
+/// of each group at the limit: `int`, and `ternary` where positions don't travel (limit 1). With
+/// the norm there instead: `qsgd`.
 #pragma once
 
 #include <cmath>

@@ -8,7 +8,8 @@
 ///   column space moves slowly; exact at once when M has rank r or less. Biased.
 /// - Cost: 4 m n r multiplications to encode, 2 m n r to decode.
 /// - Layout: for each tensor P column by column, then Q column by column.
-/// - Paper: Vogels et al. 2019, arXiv:1905.13727 (PowerSGD), for one client instead of an all-reduce
+/// - Paper: Vogels et al. 2019, arXiv:1905.13727 (PowerSGD), for one client instead of an
+/// all-reduce
 ///   of the factors; a column without a direction of its own becomes zero, and starts at random in
 ///   the next round.
 #include <algorithm>
@@ -69,8 +70,8 @@ class LowRank : public Projection {
     }
   }
 
-  void inverse(std::span<const float> stream, const Layout& layout, uint64_t,
-               CodecScratch& scratch, ValueSink& sink) const override {
+  void inverse(std::span<const float> stream, const Layout& layout, uint64_t, CodecScratch& scratch,
+               ValueSink& sink) const override {
     const float* in = stream.data();
     for (const Piece& piece : layout.main) {
       if (!factored(piece)) {

@@ -32,7 +32,8 @@ class Natural : public Quantizer {
                  float* values) const override {
     const size_t k = groups.empty() ? 0 : groups.back();
     for (size_t i = 0; i < k; ++i)
-      values[i] = std::bit_cast<float>(uint32_t{symbols[i]} << 31 | uint32_t{symbols[i]} >> 1 << 23);
+      values[i] =
+          std::bit_cast<float>(uint32_t{symbols[i]} << 31 | uint32_t{symbols[i]} >> 1 << 23);
     return {};
   }
 };

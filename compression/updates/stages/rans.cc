@@ -30,7 +30,8 @@ void normalize(std::span<uint32_t> counts, size_t k, std::span<uint32_t> frequen
   }
   while (sum != kScale) {
     const bool grow = sum < kScale;
-    // One more for the symbol with the largest count/frequency, one less for that with the smallest.
+    // One more for the symbol with the largest count/frequency, one less for that with the
+    // smallest.
     size_t best = counts.size();
     for (size_t i = 0; i < counts.size(); ++i) {
       if (counts[i] == 0 || (!grow && frequencies[i] == 1)) continue;
@@ -129,9 +130,8 @@ Status decode_rans(std::span<const std::byte> in, size_t k, uint32_t alphabet,
   for (size_t i = 0; i < range; ++i) {
     if (sum + table[i] > kScale) return error(Code::kCorrupt, "rans frequencies above 4096");
     for (uint16_t offset = 0; offset < table[i]; ++offset)
-      scratch.rans[sum++] = {.symbol = static_cast<uint16_t>(low + i),
-                             .frequency = table[i],
-                             .offset = offset};
+      scratch.rans[sum++] = {
+          .symbol = static_cast<uint16_t>(low + i), .frequency = table[i], .offset = offset};
   }
   if (sum != kScale || table[0] == 0 || table[range - 1] == 0 ||
       !padding_is_zero(table_bytes.data(), range * kScaleBits))

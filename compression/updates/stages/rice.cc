@@ -26,8 +26,7 @@ RicePlan plan_rice(const uint16_t* index, size_t k, uint16_t* gaps) {
   const int middle = static_cast<int>(std::bit_width(mean)) - 1;
   RicePlan best;
   for (int b = std::max(1, middle - 1); b <= std::clamp(middle + 1, 1, kLargestRice); ++b) {
-    const size_t bytes =
-        bytes_of_bits(k * (static_cast<size_t>(b) + 1) + quotient_sum(gaps, k, b));
+    const size_t bytes = bytes_of_bits(k * (static_cast<size_t>(b) + 1) + quotient_sum(gaps, k, b));
     if (best.bytes == 0 || bytes < best.bytes)
       best = {.parameter = static_cast<uint8_t>(b), .bytes = bytes};
   }
@@ -49,8 +48,7 @@ void encode_rice(uint16_t* gaps, size_t k, const RicePlan& plan, std::byte* out)
   const auto mask = static_cast<uint16_t>((1u << b) - 1);
   for (size_t i = 0; i < k; ++i) gaps[i] &= mask;
   kernels().pack(gaps, k, b, bytes);
-  if (k * static_cast<size_t>(b) % 8 != 0)
-    bytes[k * static_cast<size_t>(b) / 8] |= shared;
+  if (k * static_cast<size_t>(b) % 8 != 0) bytes[k * static_cast<size_t>(b) / 8] |= shared;
 }
 
 Status decode_rice(std::span<const std::byte> in, size_t k, size_t n, int b, uint16_t* gaps,

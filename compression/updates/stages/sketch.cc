@@ -136,7 +136,8 @@ class Sketch : public Projection {
     return keys;
   }
 
-  /// The column from the upper half of a hash of the element's number, the sign from its lowest bit.
+  /// The column from the upper half of a hash of the element's number, the sign from its lowest
+  /// bit.
   Cell find(uint64_t key, size_t i) const {
     const uint64_t hash = mix(key, i);
     return {.column = static_cast<size_t>((hash >> 32) * columns_ >> 32),

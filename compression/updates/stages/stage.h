@@ -1,7 +1,7 @@
-/// What a stage of each family does. An update is one stream of floats; a projection turns the whole
-/// stream into a shorter one. The stream is cut into chunks of at most 65,536 elements, and a chunk
-/// goes on as: dense floats -> (transform) dense floats -> (select) kept positions and values ->
-/// (quantize) symbols and scales, or floats -> bytes. Threads: stages are immutable; all memory
+/// What a stage of each family does. An update is one stream of floats; a projection turns the
+/// whole stream into a shorter one. The stream is cut into chunks of at most 65,536 elements, and a
+/// chunk goes on as: dense floats -> (transform) dense floats -> (select) kept positions and values
+/// -> (quantize) symbols and scales, or floats -> bytes. Threads: stages are immutable; all memory
 /// comes from the caller.
 #pragma once
 

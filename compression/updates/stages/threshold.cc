@@ -3,7 +3,8 @@
 /// - Units: T in those of the update, from 2^-100 to 2^100.
 /// - Error: less than T a coordinate.
 /// - Cost: O(n), one pass.
-/// - Paper: Strom 2015; Sahu et al. 2021, arXiv:2108.00951 (hard threshold): a fixed threshold has a
+/// - Paper: Strom 2015; Sahu et al. 2021, arXiv:2108.00951 (hard threshold): a fixed threshold has
+/// a
 ///   smaller total error than top-k at the same bytes.
 #include <limits>
 
@@ -22,8 +23,7 @@ class Threshold : public Selector {
   size_t kept(size_t) const override { return 0; }
   size_t most_kept(const Layout& layout) const override { return layout.main_elements; }
 
-  void prepare(std::span<const float> stream, const Layout&,
-               CodecScratch& scratch) const override {
+  void prepare(std::span<const float> stream, const Layout&, CodecScratch& scratch) const override {
     scratch.cut = 0;
     scratch.cuts.assign(1, {.end = stream.size(),
                             .magnitude = magnitude_,

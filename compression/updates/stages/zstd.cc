@@ -38,8 +38,7 @@ Status decode_zstd(std::span<const std::byte> in, size_t k, size_t width, CodecS
   std::byte* planes = scratch.coded.data();
   const size_t bytes =
       ZSTD_decompressDCtx(scratch.zstd_decoder(), planes, k * width, in.data(), in.size());
-  if (ZSTD_isError(bytes) != 0)
-    return error(Code::kCorrupt, "zstd: {}", ZSTD_getErrorName(bytes));
+  if (ZSTD_isError(bytes) != 0) return error(Code::kCorrupt, "zstd: {}", ZSTD_getErrorName(bytes));
   if (bytes != k * width)
     return error(Code::kCorrupt, "zstd gave {} bytes, not {}", bytes, k * width);
   for (size_t plane = 0; plane < width; ++plane)

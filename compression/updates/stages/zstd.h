@@ -1,6 +1,6 @@
-/// Zstandard over the byte planes of floating-point values: all lowest bytes, ..., all highest ones.
-/// Only the planes of sign and exponent shrink, so it pays for bfloat16 and float32 values that are
-/// alike in size, and for little else.
+/// Zstandard over the byte planes of floating-point values: all lowest bytes, ..., all highest
+/// ones. Only the planes of sign and exponent shrink, so it pays for bfloat16 and float32 values
+/// that are alike in size, and for little else.
 ///
 /// - Layout: one Zstandard frame (RFC 8878) with its content size, without checksum and dictionary.
 /// - Deviation: the frame's bytes depend on the version of libzstd; what they decode to doesn't.

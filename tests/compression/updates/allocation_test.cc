@@ -60,10 +60,10 @@ TEST(Allocation, CodingAllocatesNothingInTheSteadyState) {
     ASSERT_TRUE(accumulator);
     // The first frame of a chain may make room in the scratch; the second finds it.
     size_t bytes = codec.encode(kMeta, schema, x, scratch, buffer).value();
-    EXPECT_EQ(
-        spent_by([&] { bytes = codec.encode(kMeta, schema, x, scratch, buffer).value(); })
-            .allocations,
-        0u)
+    EXPECT_EQ(spent_by([&] {
+                bytes = codec.encode(kMeta, schema, x, scratch, buffer).value();
+              }).allocations,
+              0u)
         << budget.spec;
     const std::span<const std::byte> frame = std::span(buffer).first(bytes);
     ASSERT_TRUE(inspect(frame, schema, {}, scratch));

@@ -202,7 +202,8 @@ inline FrameMeta meta_with_seed(uint64_t seed) {
   return meta;
 }
 
-/// A schema of n elements: from 16 on with two matrices, a bias and what is left; below, one vector.
+/// A schema of n elements: from 16 on with two matrices, a bias and what is left; below, one
+/// vector.
 inline const ParameterSchema& schema_of(size_t n) {
   static std::map<size_t, ParameterSchema> schemas;
   const auto found = schemas.find(n);
@@ -213,12 +214,13 @@ inline const ParameterSchema& schema_of(size_t n) {
   const int64_t bias = std::min(side, rest);
   rest -= bias;
   return schemas
-      .emplace(n, ParameterSchema::make(
-                      {{.name = "a.weight", .shape = {side, side}},
-                       {.name = "a.bias", .shape = {bias}, .kind = TensorKind::kBias},
-                       {.name = "b.weight", .shape = {10, rest / 30, 3}},
-                       {.name = "norm", .shape = {rest - rest / 30 * 30}, .kind = TensorKind::kNorm}})
-                      .value())
+      .emplace(n,
+               ParameterSchema::make(
+                   {{.name = "a.weight", .shape = {side, side}},
+                    {.name = "a.bias", .shape = {bias}, .kind = TensorKind::kBias},
+                    {.name = "b.weight", .shape = {10, rest / 30, 3}},
+                    {.name = "norm", .shape = {rest - rest / 30 * 30}, .kind = TensorKind::kNorm}})
+                   .value())
       .first->second;
 }
 

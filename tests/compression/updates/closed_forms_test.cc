@@ -96,8 +96,7 @@ double position_bits(const std::vector<bool>& kept) {
     for (size_t i = 0; i < n; ++i)
       if (kept[at + i]) index.push_back(static_cast<uint16_t>(i));
     if (index.empty()) continue;
-    const size_t bytes =
-        plan_positions(index.data(), index.size(), n, true, gaps.data()).bytes;
+    const size_t bytes = plan_positions(index.data(), index.size(), n, true, gaps.data()).bytes;
     bits += 8.0 * static_cast<double>(bytes - 2);
   }
   return bits;
@@ -205,8 +204,7 @@ TEST(ClosedForm4, AResidualOfPureTopKIsZeroOrTheAccumulatedValueBitForBit) {
   for (uint32_t round = 0; round < 20; ++round) {
     const std::vector<float> update = normal_values(sum.size(), 100 + round);
     Result<PendingUpdate> pending =
-        encode_update(
-        codec, meta_with_seed(round), schema_of(sum.size()), update, memory, scratch);
+        encode_update(codec, meta_with_seed(round), schema_of(sum.size()), update, memory, scratch);
     ASSERT_TRUE(pending);
     const auto decoded = decode_frame(pending->frame, sum.size(), scratch);
     memory = std::move(pending->next);
@@ -299,8 +297,7 @@ TEST(ClosedForm8, SenderAndReceiverKeepTheSameKPositions) {
       std::vector<uint16_t> received(kChunkElements);
       std::vector<float> values(kChunkElements);
       CodecScratch scratch;
-      const size_t k =
-          randk->select(x.data(), n, 0, context, scratch, sent.data(), values.data());
+      const size_t k = randk->select(x.data(), n, 0, context, scratch, sent.data(), values.data());
       ASSERT_EQ(k, randk->kept(n));
       ASSERT_EQ(k, randk->positions(n, context, received.data()));
       ASSERT_EQ(sent, received);

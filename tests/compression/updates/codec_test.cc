@@ -47,10 +47,11 @@ TEST(Codec, ErrorFeedbackRefusesChainsThatLoseMoreThanTheyKeep) {
 }
 
 TEST(Codec, FamiliesComeInOrderAndOnce) {
-  EXPECT_THAT(message_of("ternary | topk:0.1"),
-              HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
-                        "transform, select, quantize, index code, value code, with one of each "
-                        "at most"));
+  EXPECT_THAT(
+      message_of("ternary | topk:0.1"),
+      HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
+                "transform, select, quantize, index code, value code, with one of each "
+                "at most"));
   EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
               HasSubstr("'randk' (select) can't follow 'topk' (select)"));
   EXPECT_THAT(message_of("rice | topk:0.1"), HasSubstr("'topk' (select) can't follow 'rice'"));

@@ -64,8 +64,7 @@ TEST_F(ErrorFeedback, AChainWithoutItHasNoResidual) {
 TEST_F(ErrorFeedback, RefusesAResidualOfAnotherLength) {
   memory_.residual = {1, 2, 3};
   const Result<PendingUpdate> pending =
-      encode_update(
-      codec_, kMeta, schema_of(4), std::vector<float>{1, 2, 3, 4}, memory_, scratch_);
+      encode_update(codec_, kMeta, schema_of(4), std::vector<float>{1, 2, 3, 4}, memory_, scratch_);
   ASSERT_FALSE(pending);
   EXPECT_EQ(pending.error().code(), Code::kInvalidArgument);
   EXPECT_EQ(pending.error().message(), "a residual of 3 elements for an update of 4");
@@ -92,8 +91,7 @@ TEST_F(ErrorFeedback, AgeHalvesOnceForEachFurtherStretchWithoutATask) {
   for (const Row& row : {Row{0, 50, 8}, Row{50, 50, 8}, Row{99, 50, 8}, Row{100, 50, 4},
                          Row{149, 50, 4}, Row{150, 50, 2}, Row{250, 50, 0.5f}, Row{3, 1, 2},
                          Row{1000, 0, 8}, Row{4'000'000'000, 1, 0}}) {
-    SenderMemory memory{
-        .residual = {8, -8}, .residual16 = {}, .momentum = {8}, .factors = {8}};
+    SenderMemory memory{.residual = {8, -8}, .residual16 = {}, .momentum = {8}, .factors = {8}};
     memory.age(Feedback::kEf14, row.rounds, row.stale_after);
     EXPECT_EQ(memory.residual[0], row.expected) << row.rounds << ' ' << row.stale_after;
     EXPECT_EQ(memory.residual[1], -row.expected);
@@ -142,9 +140,10 @@ TEST_F(ErrorFeedback, ConvergesToTheMeanUpdate) {
   const std::vector<float> update = make_input(Input::kGaussian, 2000);
   double norm_half_way = 0;
   for (uint64_t round = 0; round < 400; ++round) {
-    memory_ = encode_update(codec, meta_with_seed(round), schema_of(2000), update, memory_, scratch_)
-                  .value()
-                  .next;
+    memory_ =
+        encode_update(codec, meta_with_seed(round), schema_of(2000), update, memory_, scratch_)
+            .value()
+            .next;
     if (round == 199) norm_half_way = residual_norm(memory_);
   }
   EXPECT_LT(residual_norm(memory_), 1.3 * norm_half_way);
@@ -159,10 +158,9 @@ TEST_F(ErrorFeedback, ABfloat16ResidualTakesHalfTheMemoryAndKeepsTheLawUpToItsRo
   double largest = 0;
   for (uint32_t round = 0; round < kRounds; ++round) {
     const std::vector<float> update = make_input(Input::kGaussian, kElements, round);
-    PendingUpdate pending =
-        encode_update(codec, meta_with_seed(round), schema_of(kElements), update, memory_, scratch_,
-                      ResidualStore::kBfloat16)
-            .value();
+    PendingUpdate pending = encode_update(codec, meta_with_seed(round), schema_of(kElements),
+                                          update, memory_, scratch_, ResidualStore::kBfloat16)
+                                .value();
     const auto decoded = decode_frame(pending.frame, kElements, scratch_);
     memory_ = std::move(pending.next);
     ASSERT_EQ(memory_.residual16.size(), kElements);
@@ -239,9 +237,10 @@ TEST_F(ErrorFeedback, Ef21ApproachesAConstantUpdate) {
   const Codec codec = codec_of("ef21 | topk:0.1 | rice");
   const std::vector<float> update = make_input(Input::kHeavyTail, 2000);
   for (uint64_t round = 0; round < 30; ++round)
-    memory_ = encode_update(codec, meta_with_seed(round), schema_of(2000), update, memory_, scratch_)
-                  .value()
-                  .next;
+    memory_ =
+        encode_update(codec, meta_with_seed(round), schema_of(2000), update, memory_, scratch_)
+            .value()
+            .next;
   EXPECT_LT(nmse(update, memory_.residual), 1e-12);
 }
 
@@ -270,9 +269,9 @@ TEST_F(ErrorFeedback, DgcThatSendsEverythingIsMomentumSgdBitForBit) {
   std::vector<float> momentum(kElements, 0.0f);
   for (uint32_t round = 0; round < 20; ++round) {
     const std::vector<float> update = make_input(Input::kGaussian, kElements, round);
-    PendingUpdate pending = encode_update(codec, meta_with_seed(round), schema_of(kElements), update,
-                                          memory_, scratch_)
-                                .value();
+    PendingUpdate pending =
+        encode_update(codec, meta_with_seed(round), schema_of(kElements), update, memory_, scratch_)
+            .value();
     for (size_t i = 0; i < kElements; ++i) momentum[i] = update[i] + 0.9f * momentum[i];
     ASSERT_TRUE(same_bits(decode_frame(pending.frame, kElements, scratch_), momentum));
     if (round % 6 == 3) {  // dropped: the receiver hasn't seen this step, nor has the momentum

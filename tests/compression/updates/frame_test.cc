@@ -50,9 +50,7 @@ const std::vector<uint8_t> kEden1 = {2, 0x10, 10, 0x38, 1};
 
 TEST(Frame, IsLaidOutByteForByte) {
   CodecScratch scratch;
-  const FrameMeta meta{.base_version = 0xA1A2A3A4,
-                       .round = 0xB1B2B3B4,
-                       .seed = 0xC1C2C3C4C5C6C7C8};
+  const FrameMeta meta{.base_version = 0xA1A2A3A4, .round = 0xB1B2B3B4, .seed = 0xC1C2C3C4C5C6C7C8};
   std::vector<float> x(40, 0.0f);
   x[3] = 1;
   x[39] = -2;

@@ -203,8 +203,8 @@ TEST_P(EveryChain, ReturnsUnderErrorFeedbackWhatItLost) {
       FrameMeta meta = meta_with_seed(static_cast<uint64_t>(round));
       const auto update = make_input(round % 2 == 0 ? Input::kGaussian : Input::kHeavyTail, n,
                                      static_cast<uint32_t>(round));
-      Result<PendingUpdate> pending = encode_update(
-          codec_, meta, schema_of(n), update, memory, scratch);
+      Result<PendingUpdate> pending =
+          encode_update(codec_, meta, schema_of(n), update, memory, scratch);
       ASSERT_TRUE(pending) << pending.error().message();
       if (round % 7 == 3) continue;  // refused or late: rolled back
       const auto decoded = decode_frame(pending->frame, n, scratch);

@@ -10,11 +10,11 @@ int main() {
   for (size_t i = 0; i < update.size(); ++i) update[i] = (i * 2654435761 % 1000 - 499.5f) / 1000;
 
   const auto codec = tern::Codec::parse("rotate:1024 | eden:4").value();
+  const auto schema = tern::ParameterSchema::flat(update.size());
   tern::CodecScratch scratch;
-  std::vector<std::byte> bytes(codec.max_encoded_bytes(update.size()));
-  bytes.resize(codec.encode({.schema_hash = 7, .seed = 1}, update, scratch, bytes).value());
-  const auto frame =
-      tern::inspect(bytes, {.schema_hash = 7, .elements = update.size()}, scratch).value();
+  std::vector<std::byte> bytes(codec.max_encoded_bytes(schema));
+  bytes.resize(codec.encode({.seed = 1}, schema, update, scratch, bytes).value());
+  const auto frame = tern::inspect(bytes, schema, {}, scratch).value();
   if (!tern::decode(frame, scratch, decoded).ok()) return 1;
 
   double error = 0, power = 0;
