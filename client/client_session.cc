@@ -87,13 +87,16 @@ class Driver : public ClientSession {
   void on_packet(std::span<const std::byte> packet) override {
     if (phase_ != Phase::kGreeting && phase_ != Phase::kPreparing && phase_ != Phase::kReady)
       return;
-    if (is_part(packet)) return on_part(packet);
-    const Result<Message> message = parse_message(packet);
-    if (!message) {
-      transport_.disconnect();
-      return lost(Status(message.error()).within("the coordinator sent what can't be read"));
+    const PacketContent content = open_packet(packet);
+    if (!content.message.empty()) {
+      const Result<Message> message = parse_message(content.message);
+      if (!message) {
+        transport_.disconnect();
+        return lost(Status(message.error()).within("the coordinator sent what can't be read"));
+      }
+      std::visit([&](const auto& m) { receive(m); }, *message);
     }
-    std::visit([&](const auto& m) { receive(m); }, *message);
+    if (!content.part.empty()) on_part(content.part);
   }
 
  private:
@@ -142,8 +145,11 @@ class Driver : public ClientSession {
     timer_ = 0;
   }
 
-  void send(const Message& message) {
-    const Status status = transport_.send(to_packet(message));
+  /// With the first part of `transfer`, if there is one.
+  void send(const Message& message, OutgoingTransfer* transfer = nullptr) {
+    Bytes packet = to_packet(message);
+    if (transfer != nullptr) packet = transfer->begin_with(packet);
+    const Status status = transport_.send(std::move(packet));
     if (status.ok() || status.code() == Code::kNotFound) return;  // on_lost follows
     transport_.disconnect();
     lost(status);
@@ -462,9 +468,9 @@ class Driver : public ClientSession {
   }
 
   void send_update() {
-    send(update_);
-    if (phase_ != Phase::kReady) return;
     outgoing_.emplace(TransferKind::kUpdate, update_.task, std::vector<SharedFrame>{frame_});
+    send(update_, &*outgoing_);
+    if (phase_ != Phase::kReady) return;
     sink_.on({"update_uploaded",
               {{"client", int64_t{number_}},
                {"round", int64_t{update_round_}},

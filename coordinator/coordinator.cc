@@ -53,7 +53,6 @@ struct Upload {
   Bytes bytes;                       // once complete
   Status check;
   std::optional<CheckedUpdate> update;
-  Digest sha256{};
 };
 using SharedUpload = std::shared_ptr<Upload>;
 
@@ -200,11 +199,16 @@ class Driver : public Coordinator {
     const std::optional<Member> member = setup_.membership(from.key);
     if (!member) return turn_away(from, kNotAMember);
     if (phase_ == Phase::kFinished) return;
-    if (is_part(packet)) return on_part(from, *member, packet);
-    control_up_ += packet.size();
-    Result<Message> message = parse_message(packet);
-    if (!message) return turn_away(from, message.error());
-    std::visit([&](const auto& m) { receive(from, *member, m); }, *message);
+    const PacketContent content = open_packet(packet);
+    if (!content.message.empty()) {
+      control_up_ += content.message.size();
+      Result<Message> message = parse_message(content.message);
+      if (!message) return turn_away(from, message.error());
+      std::visit([&](const auto& m) { receive(from, *member, m); }, *message);
+      // Whoever was turned away for the message isn't heard further.
+      if (phase_ == Phase::kFinished || session_of(from, *member) == nullptr) return;
+    }
+    if (!content.part.empty()) on_part(from, *member, content.part);
   }
 
  private:
@@ -432,9 +436,11 @@ class Driver : public Coordinator {
 
   // ---- What clients are told
 
-  bool send(const Connection& to, const Message& message) {
+  /// With the first part of `transfer`, if there is one.
+  bool send(const Connection& to, const Message& message, OutgoingTransfer* transfer = nullptr) {
     Bytes packet = to_packet(message);
     const size_t bytes = packet.size();
+    if (transfer != nullptr) packet = transfer->begin_with(packet);
     if (!transport_.send(to, std::move(packet)).ok()) {
       // It reads too slowly or is gone: it will come back with a Hello, or it won't. Until then
       // nobody asks it.
@@ -482,12 +488,15 @@ class Driver : public Coordinator {
     PlanMessage message{.plan = plan.plan, .manifest = plan.manifest, .task = {}};
     message.task = {.task = task, .client = session.number, .download = download->kind};
     for (const SharedFrame& frame : download->frames) message.task.download_bytes += frame->size();
-    if (!send(session.connection, message)) return;
-    if (download->kind == DownloadKind::kNothing) return;
+    if (download->kind == DownloadKind::kNothing) {
+      send(session.connection, message);
+      return;
+    }
     session.download.emplace(
         download->kind == DownloadKind::kSnapshot ? TransferKind::kSnapshot : TransferKind::kDeltas,
         task, std::move(download->frames));
     session.download_round = plan.content.round;
+    if (!send(session.connection, message, &*session.download)) return session.download.reset();
     pump(session);
   }
 
@@ -662,7 +671,6 @@ class Driver : public Coordinator {
   void check(size_t index, Upload& upload) {
     Worker& worker = workers_[index];
     upload.bytes = upload.transfer.take();
-    upload.sha256 = sha256(std::span<const std::byte>(upload.bytes));
     Result<CheckedUpdate> checked =
         check_update(*upload.rules, upload.message, upload.bytes, worker.scratch);
     if (checked)
@@ -697,9 +705,9 @@ class Driver : public Coordinator {
         if (up_.feedback() == Feedback::kEf21)
           optimizer_.estimate_weights.try_emplace(count->message.client, upload->update->weight);
         sums_.add(upload);
-        answer(count->message, Fate::kCounted, {}, upload);
+        answer(count->message, Fate::kCounted, {});
       } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
-        answer(refuse->message, Fate::kRefused, refuse->reason, upload);
+        answer(refuse->message, Fate::kRefused, refuse->reason);
       } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
         timer_ = loop_.call_at(timer->at, [this] {
           timer_ = 0;
@@ -716,7 +724,7 @@ class Driver : public Coordinator {
     close_if_summed();
   }
 
-  void answer(const UpdateMessage& message, Fate fate, Status reason, const SharedUpload& upload) {
+  void answer(const UpdateMessage& message, Fate fate, Status reason) {
     const auto open = open_.find(message.client);
     if (open != open_.end() && open->second == message.task) {
       open_.erase(open);
@@ -724,10 +732,9 @@ class Driver : public Coordinator {
     }
     const auto session = sessions_.find(message.client);
     if (session == sessions_.end()) return;
-    send(session->second.connection, Verdict{.task = message.task,
-                                             .counted = fate == Fate::kCounted,
-                                             .reason = std::move(reason),
-                                             .frame_sha256 = upload ? upload->sha256 : Digest{}});
+    send(session->second.connection,
+         Verdict{
+             .task = message.task, .counted = fate == Fate::kCounted, .reason = std::move(reason)});
   }
 
   void summed(const SharedUpload& upload) {

@@ -96,7 +96,7 @@ void serialize(Archive& archive, UpdateMessage& m) {
 }
 template <typename Archive>
 void serialize(Archive& archive, Verdict& m) {
-  archive(m.task, m.counted, m.reason, m.frame_sha256);
+  archive(m.task, m.counted, m.reason);
 }
 template <typename Archive>
 void serialize(Archive& archive, TaskFailure& m) {
@@ -114,7 +114,6 @@ void serialize(Archive& archive, EvaluationReport& m) {
 namespace {
 
 constexpr uint32_t kMagic = 0x4D4E5254;  // "TRNM"
-constexpr uint32_t kPartMagic = 0x504E5254;
 constexpr size_t kTypeAt = 4, kZeroAt = 5, kProtocolAt = 6, kHeaderBytes = 8;
 
 /// On the wire a message's type is its place in Message + 1.
@@ -167,23 +166,27 @@ Bytes to_packet(const Message& message) {
   return std::move(writer).take();
 }
 
-bool is_part(std::span<const std::byte> packet) {
-  return packet.size() >= 4 && load<uint32_t>(packet.data()) == kPartMagic;
+PacketContent open_packet(std::span<const std::byte> packet) {
+  if (!is_part(packet)) return {.message = packet, .part = {}};
+  const size_t length = claimed_length(packet);
+  if (packet.size() < length + kHeaderBytes || load<uint32_t>(packet.data() + length) != kMagic)
+    return {.message = {}, .part = packet};
+  return {.message = packet.subspan(length), .part = packet.first(length)};
 }
 
-Result<Message> parse_message(std::span<const std::byte> packet) {
-  if (packet.size() < kHeaderBytes || packet.size() > kMaxMessageBytes ||
-      load<uint32_t>(packet.data()) != kMagic || packet[kZeroAt] != std::byte{0})
-    return error(Code::kCorrupt, "not a message ({} bytes)", packet.size());
-  const auto type = load<uint8_t>(packet.data() + kTypeAt);
-  const auto protocol = load<uint16_t>(packet.data() + kProtocolAt);
+Result<Message> parse_message(std::span<const std::byte> bytes) {
+  if (bytes.size() < kHeaderBytes || bytes.size() > kMaxMessageBytes ||
+      load<uint32_t>(bytes.data()) != kMagic || bytes[kZeroAt] != std::byte{0})
+    return error(Code::kCorrupt, "not a message ({} bytes)", bytes.size());
+  const auto type = load<uint8_t>(bytes.data() + kTypeAt);
+  const auto protocol = load<uint16_t>(bytes.data() + kProtocolAt);
   // A Hello reads the same in every version, and a Refusal says why there is no common one.
   const bool opening = type == 1 || type == 3;
   if (!opening && (protocol < kProtocolLow || protocol > kProtocolHigh))
     return error(Code::kUnsupported, "a message of protocol {}, this program speaks {} to {}",
                  protocol, kProtocolLow, kProtocolHigh);
   if (type == 0) return error(Code::kCorrupt, "a message of type 0");
-  MessageReader reader(packet.subspan(kHeaderBytes));
+  MessageReader reader(bytes.subspan(kHeaderBytes));
   Result<Message> message = read_body(type - 1u, reader);
   if (message && (!reader.ok() || reader.left() > 0))
     return error(Code::kCorrupt, "a message of type {} with fields that can't be, {} bytes left",

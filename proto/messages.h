@@ -1,6 +1,7 @@
-/// What coordinator and clients tell each other. A control message is one packet of at most 16 KiB:
-/// an 8-byte header (magic "TRNM", type, zero, protocol version) and the message's fields
-/// (message_archive.h). Tensors never travel here: they go as frames, in parts (parts.h).
+/// What coordinator and clients tell each other. A control message has at most 16 KiB: an 8-byte
+/// header (magic "TRNM", type, zero, protocol version) and the message's fields
+/// (message_archive.h). Tensors never travel here: they go as frames, in parts (parts.h). A packet
+/// is a message, a part, or a part with a message behind it.
 /// docs/wire_format.md is normative.
 #pragma once
 
@@ -147,7 +148,6 @@ struct Verdict {
   TaskId task = 0;
   bool counted = false;
   Status reason;  ///< why it wasn't; ok when counted
-  Digest frame_sha256{};
 };
 
 /// A client can't do a task.
@@ -178,12 +178,19 @@ using Message = std::variant<Hello, Welcome, Refusal, Goodbye, PlanMessage, Upda
 
 /// A message as a packet. Text longer than a field may be is cut.
 Bytes to_packet(const Message& message);
-/// Is this packet a part of a transfer, and not a message?
-bool is_part(std::span<const std::byte> packet);
+
+/// What a packet holds: one of the two, or both. Then the message comes first, as if it had been a
+/// packet before the part's: small transfers cost one packet and not two.
+struct PacketContent {
+  std::span<const std::byte> message, part;
+};
+/// Reads hostile bytes, but only to tell what is what: neither has been checked yet.
+PacketContent open_packet(std::span<const std::byte> packet);
+
 /// Reads hostile bytes. Errors: kCorrupt (not a message, a field that can't be, bytes too many or
 /// too few), kUnsupported (another protocol version, a message type unknown to this one). Allocates
-/// at most 4 times the packet + 4 KiB.
-Result<Message> parse_message(std::span<const std::byte> packet);
+/// at most 4 times the bytes + 4 KiB.
+Result<Message> parse_message(std::span<const std::byte> bytes);
 
 /// The bytes that are signed. Errors of parsing as above.
 Bytes to_bytes(const RoundPlan& plan);

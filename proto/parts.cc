@@ -23,13 +23,13 @@ PartCutter::PartCutter(TransferKind kind, TaskId task,
   count_ = static_cast<uint32_t>((bytes_ + kPartBytes - 1) / kPartBytes);
 }
 
-Bytes PartCutter::next() {
+Bytes PartCutter::next(size_t room) {
   const uint64_t offset = uint64_t{index_} * kPartBytes;
   const size_t length = next_bytes() - kPartHeaderBytes;
   frame_before_ = frame_;
   at_before_ = at_;
   Bytes part;
-  part.reserve(kPartHeaderBytes + length);
+  part.reserve(kPartHeaderBytes + length + room);
   part.resize(kPartHeaderBytes);
   store(part.data(), kMagic);
   store(part.data() + kMajorAt, kMajor);
@@ -75,6 +75,15 @@ size_t total_bytes(const std::vector<Bytes>& parts) {
   size_t total = 0;
   for (const Bytes& part : parts) total += part.size();
   return total;
+}
+
+bool is_part(std::span<const std::byte> packet) {
+  return packet.size() >= sizeof kMagic && load<uint32_t>(packet.data()) == kMagic;
+}
+
+size_t claimed_length(std::span<const std::byte> part) {
+  if (part.size() < kPartHeaderBytes) return part.size();
+  return kPartHeaderBytes + size_t{load<uint32_t>(part.data() + kBytesAt)};
 }
 
 std::optional<PartLabel> label_of(std::span<const std::byte> part) {

@@ -39,8 +39,8 @@ class PartCutter {
     return kPartHeaderBytes +
            std::min<uint64_t>(kPartBytes, bytes_ - uint64_t{index_} * kPartBytes);
   }
-  /// The next part; not when done.
-  Bytes next();
+  /// The next part, with `room` to append so many bytes; not when done.
+  Bytes next(size_t room = 0);
   /// Takes the last next() back: it will come again.
   void undo();
 
@@ -59,6 +59,11 @@ class PartCutter {
 std::vector<Bytes> split_into_parts(TransferKind kind, TaskId task,
                                     std::span<const std::span<const std::byte>> frames);
 size_t total_bytes(const std::vector<Bytes>& parts);
+
+/// Whether a packet begins with a part: by its magic alone.
+bool is_part(std::span<const std::byte> packet);
+/// How long a part is, as its header claims; what is too short for a header is all there is.
+size_t claimed_length(std::span<const std::byte> part);
 
 /// What a part says of itself, before it is checked: whose it is.
 struct PartLabel {

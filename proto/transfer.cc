@@ -16,6 +16,14 @@ std::vector<std::span<const std::byte>> views(const std::vector<SharedFrame>& fr
 OutgoingTransfer::OutgoingTransfer(TransferKind kind, TaskId task, std::vector<SharedFrame> frames)
     : task_(task), frames_(std::move(frames)), cutter_(kind, task, views(frames_)) {}
 
+Bytes OutgoingTransfer::begin_with(std::span<const std::byte> message) {
+  if (done()) return Bytes(message.begin(), message.end());
+  sent_ += cutter_.next_bytes();
+  Bytes packet = cutter_.next(message.size());
+  packet.insert(packet.end(), message.begin(), message.end());
+  return packet;
+}
+
 Status OutgoingTransfer::pump(const std::function<Status(Bytes)>& send) {
   while (!done() && sent_ + cutter_.next_bytes() <= credit_) {
     const size_t bytes = cutter_.next_bytes();

@@ -27,6 +27,9 @@ class OutgoingTransfer {
   /// Of parts that were sent, headers included.
   uint64_t sent_bytes() const { return sent_; }
   bool done() const { return cutter_.done(); }
+  /// A packet of the first part and, behind it, the message that announces the transfer. The part
+  /// counts as sent. Before any pump().
+  Bytes begin_with(std::span<const std::byte> message);
   void add_credit(uint64_t bytes) { credit_ = std::max(credit_, bytes); }
   /// Sends parts as far as the credit goes. Errors: that of the first `send` that fails; the next
   /// call goes on with the same part.

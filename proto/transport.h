@@ -1,5 +1,5 @@
-/// Packets between a coordinator and its clients. A packet is one control message (messages.h) or
-/// one part of a transfer (parts.h), at most kMaxPacketBytes. Two implementations, ZeroMQ with
+/// Packets between a coordinator and its clients. A packet is one control message (messages.h), one
+/// part of a transfer (parts.h), or both, at most kMaxPacketBytes. Two implementations, ZeroMQ with
 /// CURVE and one in memory (proto/net), keep this contract, and one suite of tests holds both to
 /// it:
 ///

@@ -72,6 +72,7 @@ int run(int argc, char** argv) {
 }  // namespace tern::cli
 
 int main(int argc, char** argv) {
+  tern::cli::keep_freed_memory();
   try {
     return tern::cli::run(argc, argv);
   } catch (const std::exception& problem) {

@@ -63,6 +63,7 @@ void ZmqClient::connect(Handler& handler) {
 
 Result<std::unique_ptr<ZmqClient::Dial>> ZmqClient::dial() {
   TERN_CHECK_OK(check_endpoint(options_.server, false));
+  const SignalsWait signals_wait;
   auto made = std::make_unique<Dial>(loop_);
   TERN_TRY(made->socket, new_socket(context_, ZMQ_DEALER));
   void* const socket = made->socket.get();

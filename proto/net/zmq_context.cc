@@ -66,6 +66,14 @@ ZmqContext::~ZmqContext() {
   without_interruption([this] { return zmq_ctx_term(context_); });
 }
 
+SignalsWait::SignalsWait() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before_);
+}
+
+SignalsWait::~SignalsWait() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+
 Result<ZmqSocket> new_socket(ZmqContext& context, int type) {
   ZmqSocket socket(zmq_socket(context.handle(), type));
   if (!socket) {

@@ -6,6 +6,7 @@
 #include <zmq.h>
 
 #include <array>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -40,6 +41,19 @@ class ZmqContext {
  private:
   explicit ZmqContext(void* context) : context_(context) {}
   void* context_;
+};
+
+/// While one lives, signals to this thread wait: for calls that set sockets up. Interrupted, they
+/// fail, or succeed without the event that a monitor should have had.
+class SignalsWait {
+ public:
+  SignalsWait();
+  ~SignalsWait();
+  SignalsWait(const SignalsWait&) = delete;
+  SignalsWait& operator=(const SignalsWait&) = delete;
+
+ private:
+  sigset_t before_{};
 };
 
 struct ZmqCloser {

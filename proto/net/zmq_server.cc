@@ -474,6 +474,7 @@ ZmqServer::ZmqServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ZmqServer::~ZmqServer() = default;
 
 Result<std::unique_ptr<ZmqServer>> ZmqServer::open(AsioLoop& loop, ZmqServerOptions options) {
+  const SignalsWait signals_wait;
   auto impl = std::make_unique<Impl>(loop, std::move(options));
   TERN_CHECK_OK(impl->open());
   return std::unique_ptr<ZmqServer>(new ZmqServer(std::move(impl)));

@@ -65,9 +65,10 @@ inline constexpr uint64_t kMostUnfinishedInAll = 1 << 30;
 class ZmqServer : public ServerTransport {
  public:
   /// Probes itself (self_probe.h), then listens; packets wait until start(). Blocks for about 10
-  /// ms; no callback comes during it. Errors: kInUse when somebody listens there, kInvalidArgument
-  /// for an endpoint or a key that can't be, kUnsupported for an unfit libzmq, kNoSpace without
-  /// descriptors, kInternal when the probe finds that strangers would get in.
+  /// ms; no callback comes during it, and signals to this thread wait. Errors: kInUse when somebody
+  /// listens there, kInvalidArgument for an endpoint or a key that can't be, kUnsupported for an
+  /// unfit libzmq, kNoSpace without descriptors, kInternal when the probe finds that strangers
+  /// would get in.
   static Result<std::unique_ptr<ZmqServer>> open(AsioLoop& loop, ZmqServerOptions options);
   /// Connections end; what is queued for them is lost.
   ~ZmqServer() override;

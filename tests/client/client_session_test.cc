@@ -182,20 +182,24 @@ class Script : public ServerTransport::Handler {
   }
 
   void on_packet(const Connection& from, std::span<const std::byte> packet) override {
-    if (is_part(packet)) {
-      const PartLabel label = *label_of(packet);
-      EXPECT_EQ(label.kind, TransferKind::kUpdate);
-      if (!incoming_ || incoming_->task() != label.task) return;
-      ASSERT_TRUE(incoming_->add(packet).ok());
-      if (incoming_->complete()) {
-        frames_.push_back(incoming_->take());
-        incoming_.reset();
-      } else if (const auto credit = incoming_->credit_due(); credit && credits) {
-        say(*credit);
-      }
-      return;
+    const PacketContent content = open_packet(packet);
+    if (!content.message.empty()) on_message(from, content.message);
+    if (!content.part.empty()) on_part(content.part);
+  }
+  void on_part(std::span<const std::byte> part) {
+    const PartLabel label = *label_of(part);
+    EXPECT_EQ(label.kind, TransferKind::kUpdate);
+    if (!incoming_ || incoming_->task() != label.task) return;
+    ASSERT_TRUE(incoming_->add(part).ok());
+    if (incoming_->complete()) {
+      frames_.push_back(incoming_->take());
+      incoming_.reset();
+    } else if (const auto credit = incoming_->credit_due(); credit && credits) {
+      say(*credit);
     }
-    const Result<Message> message = parse_message(packet);
+  }
+  void on_message(const Connection& from, std::span<const std::byte> bytes) {
+    const Result<Message> message = parse_message(bytes);
     ASSERT_TRUE(message) << message.error().describe();
     messages.push_back(*message);
     if (std::holds_alternative<Hello>(*message)) {

@@ -141,10 +141,9 @@ class CuttableTransport : public ClientTransport, private ClientTransport::Handl
       cut();
       return {};
     }
-    if (is_part(packet))
-      part_bytes_out += packet.size();
-    else
-      said.push_back(*parse_message(packet));
+    const PacketContent content = open_packet(packet);
+    part_bytes_out += content.part.size();
+    if (!content.message.empty()) said.push_back(*parse_message(content.message));
     return inner_->send(std::move(packet));
   }
   void disconnect() override {
@@ -164,7 +163,7 @@ class CuttableTransport : public ClientTransport, private ClientTransport::Handl
   void on_connected() override { handler_->on_connected(); }
   void on_packet(std::span<const std::byte> packet) override {
     if (on_way_in && on_way_in(packet) == Fate::kCut) return cut();
-    if (is_part(packet)) part_bytes_in += packet.size();
+    part_bytes_in += open_packet(packet).part.size();
     handler_->on_packet(packet);
   }
   void on_lost(const Status& reason) override { handler_->on_lost(reason); }
@@ -177,14 +176,13 @@ class CuttableTransport : public ClientTransport, private ClientTransport::Handl
   uint64_t generation_ = 0;
 };
 
-/// The type of a packet: an alternative of Message, or nothing for a part.
+/// The type of a packet's message: an alternative of Message, or nothing for a part alone.
 template <typename T>
 const T* as(const std::optional<Message>& message) {
   return message ? std::get_if<T>(&*message) : nullptr;
 }
 inline std::optional<Message> read(std::span<const std::byte> packet) {
-  if (is_part(packet)) return std::nullopt;
-  const Result<Message> message = parse_message(packet);
+  const Result<Message> message = parse_message(open_packet(packet).message);
   return message ? std::optional(*message) : std::nullopt;
 }
 
@@ -330,14 +328,14 @@ class RawPeer : public ClientTransport::Handler {
     if (when_connected) when_connected();
   }
   void on_packet(std::span<const std::byte> packet) override {
-    if (is_part(packet)) {
-      if (when_sent_a_part) when_sent_a_part(packet);
-      return;
+    const PacketContent content = open_packet(packet);
+    if (!content.message.empty()) {
+      const Result<Message> message = parse_message(content.message);
+      ASSERT_TRUE(message) << message.error().describe();
+      told.push_back(*message);
+      if (when_told) when_told(*message);
     }
-    const Result<Message> message = parse_message(packet);
-    ASSERT_TRUE(message) << message.error().describe();
-    told.push_back(*message);
-    if (when_told) when_told(*message);
+    if (!content.part.empty() && when_sent_a_part) when_sent_a_part(content.part);
   }
   void on_lost(const Status& reason) override { losses.push_back(reason.describe()); }
 

@@ -257,7 +257,8 @@ TEST(Coordinator, AClientThatReconnectsInTheMiddleOfAnUploadSendsTheSameBytesAga
     run.run();
     EXPECT_EQ(client.transport.dials, 2);
     EXPECT_EQ(client.training.tasks.size(), 2u) << "what is trained isn't trained again";
-    EXPECT_EQ(client.said<UpdateMessage>().size(), 3u);
+    // The message that goes with the first part is lost with it.
+    EXPECT_EQ(client.said<UpdateMessage>().size(), cut_at == 1 ? 2u : 3u);
     expect_counted_once(run, 1, 2);
     EXPECT_EQ(run.parameters(), run.expected({0, 1}, 2));
   }
@@ -300,8 +301,8 @@ TEST(Coordinator, ALostRefusalIsToldByTheNextWelcomeAndRollsBack) {
   // Its first update arrives damaged.
   int parts = 0;
   client.transport.on_way_out = [&](std::span<const std::byte> packet) {
-    if (is_part(packet) && ++parts == 1)
-      const_cast<std::byte&>(packet[packet.size() - 1]) ^= std::byte{1};
+    const std::span<const std::byte> part = open_packet(packet).part;
+    if (!part.empty() && ++parts == 1) const_cast<std::byte&>(part.back()) ^= std::byte{1};
     return Cut::kPass;
   };
   run.run();
@@ -332,7 +333,7 @@ TEST(Coordinator, EveryPacketOfAClientMayBeTheLastOfItsConnection) {
       EXPECT_EQ(run.events.count("peer_refused"), 0);
       EXPECT_LE(client.training.tasks.size(), 4u);
     }
-  EXPECT_GT(cuts, 20);
+  EXPECT_GT(cuts, 12);
 }
 
 TEST(Coordinator, RandomCutsOfAllClientsChangeNothing) {
@@ -929,6 +930,27 @@ TEST_F(Hostile, GarbageInTheMiddleOfItsUpdateCostsItTheConnectionAndTheTask) {
   EXPECT_EQ(run->parameters(), run->expected({0, 1}, 3));
   EXPECT_EQ(run->events.count("peer_refused"), 1);
   EXPECT_EQ(run->events.count("task_failed"), 1);
+}
+
+TEST_F(Hostile, TurnedAwayForAMessageIsNotHeardOnThePartBesideIt) {
+  // Of another client, of a coordinator, and no message at all.
+  UpdateMessage foreign;
+  foreign.client = 1;
+  Bytes unreadable = to_packet(Credit{});
+  unreadable.push_back(std::byte{0});
+  for (const Bytes& message : {to_packet(foreign), to_packet(Welcome{}), unreadable}) {
+    answer = [&] {
+      Bytes packet = parts_of(frame())[0];
+      packet.insert(packet.end(), message.begin(), message.end());
+      (void)peer->send(std::move(packet));
+    };
+    prepare();
+    run->run();
+    EXPECT_EQ(run->parameters(), run->expected({0, 1}, 3));
+    EXPECT_EQ(run->events.count("peer_refused"), 1);
+    EXPECT_EQ(run->events.count("task_failed"), 1);
+    EXPECT_EQ(peer->heard<Refusal>().size(), 1u);
+  }
 }
 
 TEST_F(Hostile, ClaimsAnyFigures) {

@@ -142,10 +142,7 @@ class Fields {
                                         .steps = number32(),
                                         .mean_loss = real()}};
       case 6:
-        return Verdict{.task = number(),
-                       .counted = rng_.below(2) == 1,
-                       .reason = status(),
-                       .frame_sha256 = array<Digest>()};
+        return Verdict{.task = number(), .counted = rng_.below(2) == 1, .reason = status()};
       case 7:
         return TaskFailure{.task = number(), .held_version = number32(), .reason = status()};
       case 8:
@@ -217,6 +214,9 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t mos
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto bytes = std::as_bytes(std::span(data, size));
   const Bytes whole(bytes.begin(), bytes.end());
+  const PacketContent content = open_packet(bytes);
+  TERN_FUZZ_CHECK(content.message.size() + content.part.size() == size);
+  TERN_FUZZ_CHECK(content.part.empty() || content.part.data() == bytes.data());
   if (const auto message = parsed_cheaply(parse_message, bytes)) {
     TERN_FUZZ_CHECK(size <= kMaxMessageBytes);
     TERN_FUZZ_CHECK(!is_part(bytes));

@@ -1,10 +1,17 @@
 // How much a coordinator can take in: many light clients, without LibTorch, over real encrypted
-// sockets on loopback. Two processes, one the coordinator and one all the clients; beside it, in
-// the same run, raw CURVE sockets that move the same parts between two processes and do nothing
-// else. Prints one JSON object.
+// sockets on loopback. Two processes, one the coordinator and one all the clients. Prints one JSON
+// object.
 //
-//   fleet_load [CLIENTS [ROUNDS [ELEMENTS [CODEC]]]]      default: 500 10 6500 float32 (26 KB an
-//   update)
+// Beside it, in the same run, raw CURVE sockets move the same parts and do nothing else: between
+// two processes with one I/O thread each, one socket a client, a client's update up in each round
+// and a download of the same size as Tern's down in each round but the first. Nobody waits for a
+// round to end, as nothing depends on it there, and no messages go with the parts. Both keep what
+// they free, as tern-coordinator does. `ratio` is Tern's bytes of parts a second, both ways, to
+// those of the raw sockets.
+//
+//   fleet_load [CLIENTS [ROUNDS [ELEMENTS [CODEC]]]]
+//
+// Default: 500 10 6500 float32, 26 KB an update. An update has to fit into one part.
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,10 +21,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
+#include "base/program.h"
 #include "base/thread_pool.h"
 #include "compression/updates/error_feedback.h"
 #include "coordinator/coordinator.h"
@@ -87,18 +96,20 @@ class LightClient : public ClientTransport::Handler {
   void on_connected() override { send(Hello{.schema_hash = shared_.schema_hash}); }
   void on_lost(const Status& reason) override { give_up(reason); }
   void on_packet(std::span<const std::byte> packet) override {
-    if (is_part(packet)) return;  // of a download, which it doesn't look at
-    const Message message = need(parse_message(packet));
+    const PacketContent content = open_packet(packet);
+    if (content.message.empty()) return;  // downloads aren't looked at
+    const Message message = need(parse_message(content.message));
     if (const auto* welcome = std::get_if<Welcome>(&message)) {
       number_ = welcome->client;
       send(Ready{.examples = 10});
     } else if (const auto* plan = std::get_if<PlanMessage>(&message)) {
       const SharedFrame frame = frame_of(need(parse_plan(plan->plan.payload)));
       sent_ = shared_.loop.now();
-      send(UpdateMessage{.task = plan->task.task,
-                         .client = number_,
-                         .report = {.examples = 10, .samples_trained = 10, .steps = 1}});
       OutgoingTransfer transfer(TransferKind::kUpdate, plan->task.task, {frame});
+      need(transport_->send(transfer.begin_with(to_packet(
+          UpdateMessage{.task = plan->task.task,
+                        .client = number_,
+                        .report = {.examples = 10, .samples_trained = 10, .steps = 1}}))));
       need(transfer.pump([this](Bytes part) { return transport_->send(std::move(part)); }));
     } else if (const auto* verdict = std::get_if<Verdict>(&message)) {
       if (!verdict->counted) give_up(verdict->reason);
@@ -167,13 +178,17 @@ class RoundCounter : public EventSink {
       began = clock_.now();
       cpu = cpu_seconds();
     }
-    if (event.name == "update_sent") bytes += static_cast<uint64_t>(event.number("bytes"));
+    if (event.name == "update_sent") bytes_up += static_cast<uint64_t>(event.number("bytes"));
+    if (event.name == "download_sent") {
+      bytes_down += static_cast<uint64_t>(event.number("bytes"));
+      ++downloads;
+    }
     if (event.name == "update_counted") ++updates;
   }
   TimePoint began{};
   double cpu = 0;
-  uint64_t bytes = 0;
-  uint64_t updates = 0;
+  uint64_t bytes_up = 0, bytes_down = 0;
+  uint64_t updates = 0, downloads = 0;
 
  private:
   const Clock& clock_;
@@ -243,113 +258,146 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys) {
   return {{"updates", counter.updates},
           {"seconds", took},
           {"updates_per_s", updates / took},
-          {"bytes_per_s", static_cast<double>(counter.bytes) / took},
+          {"bytes_per_s", static_cast<double>(counter.bytes_up + counter.bytes_down) / took},
           {"ack_p50_ms", 1e3 * acks[0]},
           {"ack_p99_ms", 1e3 * acks[1]},
           {"cpu_us_per_update", 1e6 * cpu / updates},
           {"peak_rss_bytes", usage.ru_maxrss * 1024},
-          {"part_bytes", counter.bytes / counter.updates}};
+          {"update_bytes", counter.bytes_up / counter.updates},
+          {"download_bytes", counter.bytes_down / std::max<uint64_t>(counter.downloads, 1)}};
 }
 
-/// Raw sockets: each client's process side sends `rounds` parts and does nothing else; the server
-/// counts them. Bytes a second from the first part to the last.
-double run_raw(const Load& load, const Keys& keys, size_t part_bytes) {
+/// What the raw sockets of one process have in common with the other's.
+struct RawLoad {
+  Bytes up, down;          // one part each
+  uint32_t rounds = 0;     // parts up of each client
+  uint32_t downloads = 0;  // parts down of each client
+};
+
+/// All clients' ends, until all is sent and received.
+void run_raw_clients(const Load& load, const Keys& keys, const RawLoad& raw,
+                     const std::string& endpoint, int go) {
+  raise_descriptor_limit();
+  auto context = need(ZmqContext::open());
+  std::vector<ZmqSocket> sockets;
+  sockets.reserve(load.clients);
+  const std::byte hello{};
+  for (uint32_t i = 0; i < load.clients; ++i) {
+    sockets.push_back(need(new_socket(*context, ZMQ_DEALER)));
+    void* const socket = sockets.back().get();
+    need(set_option(socket, ZMQ_LINGER, 10000));
+    need(set_curve_client(socket,
+                          {keys.clients[i].public_key().curve, keys.clients[i].curve_secret()},
+                          keys.server.public_key().curve));
+    if (zmq_connect(socket, endpoint.c_str()) != 0) give_up(zmq_failure("connect"));
+    zmq_send(socket, &hello, 1, 0);
+  }
+  char start = 0;
+  if (::read(go, &start, 1) != 1) std::_Exit(1);
+  for (uint32_t round = 0; round < raw.rounds; ++round)
+    for (const ZmqSocket& socket : sockets) {
+      ZmqMessage part;
+      if (round > 0 && round <= raw.downloads && zmq_msg_recv(part.get(), socket.get(), 0) < 0)
+        give_up(zmq_failure("receive"));
+      zmq_send(socket.get(), raw.up.data(), raw.up.size(), 0);
+    }
+  sockets.clear();
+  context.reset();  // waits until all is sent
+}
+
+/// Bytes a second, both ways, from the first part to the last.
+double run_raw(const Load& load, const Keys& keys, const RawLoad& raw) {
   int where[2], go[2];
   if (::pipe(where) != 0 || ::pipe(go) != 0) std::_Exit(1);
   const pid_t child = ::fork();
   if (child == 0) {
-    raise_descriptor_limit();
     char endpoint[256] = {};
     if (::read(where[0], endpoint, sizeof endpoint - 1) <= 0) std::_Exit(1);
-    auto context = need(ZmqContext::open());
-    std::vector<ZmqSocket> sockets;
-    sockets.reserve(load.clients);
-    const Bytes hello(1);
-    for (uint32_t i = 0; i < load.clients; ++i) {
-      sockets.push_back(need(new_socket(*context, ZMQ_DEALER)));
-      void* const socket = sockets.back().get();
-      need(set_option(socket, ZMQ_LINGER, 10000));
-      need(set_curve_client(socket,
-                            {keys.clients[i].public_key().curve, keys.clients[i].curve_secret()},
-                            keys.server.public_key().curve));
-      if (zmq_connect(socket, endpoint) != 0) give_up(zmq_failure("connect"));
-      zmq_send(socket, hello.data(), hello.size(), 0);
-    }
-    char start = 0;
-    if (::read(go[0], &start, 1) != 1) std::_Exit(1);
-    const Bytes part(part_bytes, std::byte{7});
-    for (uint32_t round = 0; round < load.rounds; ++round)
-      for (const ZmqSocket& socket : sockets) zmq_send(socket.get(), part.data(), part.size(), 0);
-    sockets.clear();
-    context.reset();  // waits until all is sent
+    run_raw_clients(load, keys, raw, endpoint, go[0]);
     std::_Exit(0);
   }
   raise_descriptor_limit();
   const auto context = need(ZmqContext::open());
   const ZmqSocket router = need(new_socket(*context, ZMQ_ROUTER));
-  const int yes = 1;
-  zmq_setsockopt(router.get(), ZMQ_CURVE_SERVER, &yes, sizeof yes);
-  zmq_setsockopt(router.get(), ZMQ_CURVE_SECRETKEY, keys.server.curve_secret().data(), 32);
+  need(set_option(router.get(), ZMQ_SNDHWM, 0));
+  need(set_option(router.get(), ZMQ_CURVE_SERVER, 1));
+  need(set_option(router.get(), ZMQ_CURVE_SECRETKEY, std::span(keys.server.curve_secret())));
   if (zmq_bind(router.get(), "tcp://127.0.0.1:*") != 0) give_up(zmq_failure("bind"));
   char endpoint[256] = {};
   size_t length = sizeof endpoint;
   zmq_getsockopt(router.get(), ZMQ_LAST_ENDPOINT, endpoint, &length);
   if (::write(where[1], endpoint, std::strlen(endpoint)) < 0) std::_Exit(1);
   SteadyClock clock;
-  TimePoint began{};
-  uint64_t bytes = 0, greeted = 0;
-  const uint64_t wanted = uint64_t{load.clients} * load.rounds * part_bytes;
-  while (bytes < wanted) {
+  std::vector<ZmqMessage> ids(load.clients);
+  for (ZmqMessage& id : ids) {
+    ZmqMessage hello;
+    if (zmq_msg_recv(id.get(), router.get(), 0) < 0 ||
+        zmq_msg_recv(hello.get(), router.get(), 0) < 0)
+      give_up(zmq_failure("receive"));
+  }
+  const TimePoint began = clock.now();
+  if (::write(go[1], "x", 1) != 1) std::_Exit(1);
+  uint64_t bytes = 0;
+  for (uint32_t round = 0; round < raw.downloads; ++round)
+    for (ZmqMessage& id : ids) {
+      zmq_send(router.get(), id.bytes().data(), id.bytes().size(), ZMQ_SNDMORE);
+      zmq_send(router.get(), raw.down.data(), raw.down.size(), 0);
+      bytes += raw.down.size();
+    }
+  for (uint64_t parts = 0; parts < uint64_t{load.clients} * raw.rounds; ++parts) {
     ZmqMessage id, part;
     if (zmq_msg_recv(id.get(), router.get(), 0) < 0 ||
         zmq_msg_recv(part.get(), router.get(), 0) < 0)
       give_up(zmq_failure("receive"));
-    if (part.bytes().size() == 1) {
-      if (++greeted == load.clients) {
-        began = clock.now();
-        if (::write(go[1], "x", 1) != 1) std::_Exit(1);
-      }
-      continue;
-    }
     bytes += part.bytes().size();
   }
   const double took = seconds(clock.now() - began);
-  ::waitpid(child, nullptr, 0);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (status != 0) give_up(error(Code::kInternal, "the raw clients' process failed"));
   for (const int fd : {where[0], where[1], go[0], go[1]}) ::close(fd);
   return static_cast<double>(bytes) / took;
+}
+
+/// What `job` found, in a process of its own: neither side's memory is the other's.
+nlohmann::ordered_json alone(const std::function<nlohmann::ordered_json()>& job) {
+  int results[2];
+  if (::pipe(results) != 0) give_up(error(Code::kIo, "no pipe"));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const std::string text = job().dump();
+    if (::write(results[1], text.data(), text.size()) < 0) std::_Exit(1);
+    std::_Exit(0);
+  }
+  std::string text(4096, ' ');
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (status != 0) give_up(error(Code::kInternal, "a process failed"));
+  const ssize_t got = ::read(results[0], text.data(), text.size());
+  for (const int fd : {results[0], results[1]}) ::close(fd);
+  return nlohmann::ordered_json::parse(text.substr(0, static_cast<size_t>(std::max(got, 0l))));
 }
 
 int run(const Load& load) {
   Keys keys{need(SecretKey::generate()), {}};
   keys.clients.reserve(load.clients);
   for (uint32_t i = 0; i < load.clients; ++i) keys.clients.push_back(need(SecretKey::generate()));
-  nlohmann::ordered_json best, runs = nlohmann::ordered_json::array();
+  nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   double raw_best = 0, rate_best = 0;
   std::vector<double> ratios;
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    // In a process of its own, so that the peak of memory is this run's.
-    int results[2];
-    if (::pipe(results) != 0) return 1;
-    const pid_t child = ::fork();
-    if (child == 0) {
-      const std::string text = run_tern(load, keys).dump();
-      if (::write(results[1], text.data(), text.size()) < 0) std::_Exit(1);
-      std::_Exit(0);
-    }
-    std::string text(4096, ' ');
-    int status = 0;
-    ::waitpid(child, &status, 0);
-    const ssize_t got = ::read(results[0], text.data(), text.size());
-    if (status != 0 || got <= 0) return 1;
-    auto figures = nlohmann::ordered_json::parse(text.substr(0, static_cast<size_t>(got)));
-    const double raw = run_raw(load, keys, figures["part_bytes"].get<size_t>());
+    nlohmann::ordered_json figures = alone([&] { return run_tern(load, keys); });
+    const RawLoad parts{.up = Bytes(figures["update_bytes"].get<size_t>()),
+                        .down = Bytes(figures["download_bytes"].get<size_t>()),
+                        .rounds = load.rounds,
+                        .downloads = load.rounds - 1};
+    const auto raw = alone([&] { return run_raw(load, keys, parts); }).get<double>();
     figures["raw_bytes_per_s"] = raw;
     figures["ratio"] = figures["bytes_per_s"].get<double>() / raw;
     ratios.push_back(figures["ratio"].get<double>());
     raw_best = std::max(raw_best, raw);
     rate_best = std::max(rate_best, figures["bytes_per_s"].get<double>());
     runs.push_back(std::move(figures));
-    for (const int fd : {results[0], results[1]}) ::close(fd);
   }
   std::ranges::sort(ratios);
   std::printf("%s\n", nlohmann::ordered_json{{"clients", load.clients},
@@ -368,6 +416,7 @@ int run(const Load& load) {
 }  // namespace tern
 
 int main(int argc, char** argv) {
+  tern::cli::keep_freed_memory();
   tern::Load load;
   if (argc > 1) load.clients = static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10));
   if (argc > 2) load.rounds = static_cast<uint32_t>(std::strtoul(argv[2], nullptr, 10));

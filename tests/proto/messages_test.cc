@@ -65,9 +65,7 @@ auto fields(const UpdateMessage& m) {
   return std::tuple(m.task, m.client, m.report.examples, m.report.samples_trained, m.report.steps,
                     m.report.mean_loss);
 }
-auto fields(const Verdict& m) {
-  return std::tuple(m.task, m.counted, fields(m.reason), m.frame_sha256);
-}
+auto fields(const Verdict& m) { return std::tuple(m.task, m.counted, fields(m.reason)); }
 auto fields(const TaskFailure& m) { return std::tuple(m.task, m.held_version, fields(m.reason)); }
 auto fields(const Credit& m) { return std::tuple(m.task, m.bytes); }
 auto fields(const EvaluationReport& m) {
@@ -173,10 +171,7 @@ std::vector<Message> samples() {
           .task = kTask,
           .client = 3,
           .report = {.examples = 600, .samples_trained = 1200, .steps = 120, .mean_loss = 0.75}},
-      Verdict{.task = kTask,
-              .counted = false,
-              .reason = {Code::kOutOfRange, "norm"},
-              .frame_sha256 = counting_from<Digest>(1)},
+      Verdict{.task = kTask, .counted = false, .reason = {Code::kOutOfRange, "norm"}},
       TaskFailure{.task = kTask, .held_version = 4, .reason = {Code::kIo, "disk"}},
       Credit{.task = kTask, .bytes = 1'048'832},
       EvaluationReport{.task = kTask,
@@ -252,10 +247,7 @@ std::vector<Message> extremes() {
                                .mean_loss = -kLargest}},
       UpdateMessage{.report = {.mean_loss = kDenormal}},
       Verdict{},
-      Verdict{.task = kMost64,
-              .counted = true,
-              .reason = {Code::kCancelled, longest_reason},
-              .frame_sha256 = counting_from<Digest>(224)},
+      Verdict{.task = kMost64, .counted = true, .reason = {Code::kCancelled, longest_reason}},
       TaskFailure{},
       TaskFailure{
           .task = kMost64, .held_version = kMost32, .reason = {Code::kCorrupt, longest_reason}},
@@ -305,13 +297,53 @@ std::string refusal(std::span<const std::byte> packet) {
   return message ? "" : message.error().message();
 }
 
+// ---- What a packet holds
+
+TEST(Packets, HoldAMessageOrAPartOrBoth) {
+  const Bytes message = to_packet(Credit{.task = 3, .bytes = 4});
+  const Bytes frame(100, std::byte{9});
+  const std::span<const std::byte> frames[] = {frame};
+  const Bytes part = split_into_parts(TransferKind::kUpdate, 3, frames).front();
+  Bytes both = part;
+  both.insert(both.end(), message.begin(), message.end());
+  const auto as_bytes = [](std::span<const std::byte> span) {
+    return Bytes(span.begin(), span.end());
+  };
+  EXPECT_EQ(as_bytes(open_packet(message).message), message);
+  EXPECT_TRUE(open_packet(message).part.empty());
+  EXPECT_EQ(as_bytes(open_packet(part).part), part);
+  EXPECT_TRUE(open_packet(part).message.empty());
+  EXPECT_EQ(as_bytes(open_packet(both).part), part);
+  EXPECT_EQ(as_bytes(open_packet(both).message), message);
+  // Nothing of a hostile packet is lost or read twice.
+  for (size_t length = 0; length <= both.size(); ++length) {
+    const auto cut = std::span(both).first(length);
+    const PacketContent content = open_packet(cut);
+    EXPECT_EQ(content.part.size() + content.message.size(), length);
+    if (length < both.size() - message.size() + 8) {
+      EXPECT_TRUE(length < 4 || content.message.empty()) << length;
+    }
+  }
+  for (size_t at = 0; at < both.size(); ++at)
+    for (const int bit : {0, 6, 7}) {
+      Bytes changed = both;
+      changed[at] ^= static_cast<std::byte>(1 << bit);
+      const PacketContent content = open_packet(changed);
+      EXPECT_EQ(content.part.size() + content.message.size(), changed.size());
+      EXPECT_TRUE(content.part.empty() || content.part.data() == changed.data());
+      EXPECT_TRUE(content.message.empty() || content.message.size() == message.size() ||
+                  content.part.empty())
+          << at;
+    }
+}
+
 // ---- What is written is read back
 
 TEST(Messages, ComeBackWithEveryField) {
   for (const Message& message : samples_and_extremes()) {
     const Bytes packet = to_packet(message);
     EXPECT_LE(packet.size(), kMaxMessageBytes);
-    EXPECT_FALSE(is_part(packet));
+    EXPECT_EQ(open_packet(packet).message.size(), packet.size());
     const Result<Message> back = parse_message(packet);
     ASSERT_TRUE(back) << "type " << message.index() + 1 << ": " << back.error().describe();
     EXPECT_TRUE(equal(message, *back)) << "type " << message.index() + 1;
@@ -401,9 +433,7 @@ const std::pair<const char*, const char*> kGoldenPackets[] = {
     {"UpdateMessage",
      "54524e4d0600010001020304050607080300000058020000b00400000000000078000000000000000000e8"
      "3f"},
-    {"Verdict",
-     "54524e4d0700010001020304050607080006040000006e6f726d0102030405060708090a0b0c0d0e0f1011"
-     "12131415161718191a1b1c1d1e1f20"},
+    {"Verdict", "54524e4d0700010001020304050607080006040000006e6f726d"},
     {"TaskFailure", "54524e4d0800010001020304050607080400000007040000006469736b"},
     {"Credit", "54524e4d0900010001020304050607080001100000000000"},
     {"EvaluationReport",

@@ -72,6 +72,32 @@ struct Wire {
   uint64_t on_the_way = 0, most_on_the_way = 0, sent = 0;
 };
 
+TEST(Transfer, BeginsWithItsMessageInOnePacket) {
+  const Bytes message = to_packet(Credit{.task = kTask, .bytes = 7});
+  for (const size_t bytes : {size_t{1}, kPartBytes, 2 * kPartBytes + 5, 20 * kPartBytes}) {
+    Wire wire({frame_of(bytes, 2)});
+    const Bytes packet = wire.sender.begin_with(message);
+    EXPECT_EQ(packet.size(),
+              std::min<size_t>(bytes, kPartBytes) + kPartHeaderBytes + message.size());
+    const PacketContent content = open_packet(packet);
+    EXPECT_TRUE(std::ranges::equal(content.message, message));
+    EXPECT_EQ(wire.sender.sent_bytes(), content.part.size());
+    EXPECT_EQ(wire.sender.done(), bytes <= kPartBytes);
+    wire.sent = wire.on_the_way = content.part.size();
+    wire.parts.emplace_back(content.part.begin(), content.part.end());
+    while (!wire.parts.empty()) {
+      ASSERT_TRUE(wire.pump().ok());
+      wire.deliver_part();
+      while (!wire.credits.empty()) wire.deliver_credit();
+      ASSERT_TRUE(wire.pump().ok());
+    }
+    ASSERT_TRUE(wire.receiver.complete());
+    EXPECT_EQ(wire.receiver.take(), joined(wire.frames));
+  }
+  OutgoingTransfer nothing(TransferKind::kDeltas, kTask, {});
+  EXPECT_EQ(nothing.begin_with(message), message);
+}
+
 TEST(Transfer, SendsNoMoreThanAWindowAheadOfTheReceiver) {
   Wire wire({frame_of(20 * kPartBytes + 7, 1)});
   ASSERT_TRUE(wire.pump().ok());

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "proto/net/asio_loop.h"
@@ -45,6 +46,9 @@ class Proxy {
       }
     }
   }
+  /// Stops reading what clients, or the server, say, until told to go on.
+  void hold_up(bool held) { hold(up_, held, &Proxy::pass_up); }
+  void hold_down(bool held) { hold(down_, held, &Proxy::pass_down); }
   std::string endpoint() const {
     return fmt::format("tcp://127.0.0.1:{}", acceptor_.local_endpoint().port());
   }
@@ -63,6 +67,17 @@ class Proxy {
     std::vector<char> up = std::vector<char>(65536), down = std::vector<char>(65536);
   };
 
+  /// One direction of all connections.
+  struct Valve {
+    bool held = false;
+    std::vector<std::shared_ptr<Pair>> waiting;
+  };
+  void hold(Valve& valve, bool held, void (Proxy::*pass)(const std::shared_ptr<Pair>&)) {
+    valve.held = held;
+    if (held) return;
+    for (const auto& pair : std::exchange(valve.waiting, {})) (this->*pass)(pair);
+  }
+
   void accept() {
     auto pair = std::make_shared<Pair>(context_);
     acceptor_.async_accept(pair->client, [this, pair](const asio::error_code& error) {
@@ -78,6 +93,7 @@ class Proxy {
     });
   }
   void pass_up(const std::shared_ptr<Pair>& pair) {
+    if (up_.held) return up_.waiting.push_back(pair);
     pair->up.resize(65536);
     pair->client.async_read_some(
         asio::buffer(pair->up), [this, pair](const asio::error_code& error, size_t count) {
@@ -93,6 +109,7 @@ class Proxy {
         });
   }
   void pass_down(const std::shared_ptr<Pair>& pair) {
+    if (down_.held) return down_.waiting.push_back(pair);
     pair->down.resize(65536);
     pair->server.async_read_some(
         asio::buffer(pair->down), [this, pair](const asio::error_code& error, size_t count) {
@@ -114,6 +131,7 @@ class Proxy {
   Meddle meddle_;
   Meddle meddle_down_;
   std::vector<std::weak_ptr<Pair>> pairs_;
+  Valve up_, down_;
 };
 
 }  // namespace tern

@@ -737,6 +737,30 @@ TEST_F(ZmqServerTest, SignalsDoNoHarm) {
   EXPECT_GT(sent, 100u);
 }
 
+TEST_F(ZmqServerTest, OpensAndDialsUnderFire) {
+  struct sigaction storm {
+  }, before{};
+  storm.sa_handler = [](int) {};
+  ASSERT_EQ(sigaction(SIGUSR1, &storm, &before), 0);
+  std::atomic<bool> end = false;
+  const pthread_t loop_thread = pthread_self();
+  std::thread shooter([&] {
+    while (!end) pthread_kill(loop_thread, SIGUSR1);  // as fast as can be: any call may be hit
+  });
+  for (int i = 0; i < 10; ++i) {
+    ZmqRig another;
+    ASSERT_TRUE(another.zmq_server);
+    ClientLog client_log;
+    const auto client = another.client(another.make_key());
+    client->connect(client_log);
+    ASSERT_TRUE(another.run_until([&] { return client_log.connected > 0 || client_log.lost; }));
+    EXPECT_FALSE(client_log.lost) << client_log.lost->describe();
+  }
+  end = true;
+  shooter.join();
+  ASSERT_EQ(sigaction(SIGUSR1, &before, nullptr), 0);
+}
+
 TEST_F(ZmqServerTest, IdlesWithoutWork) {
   ClientLog client_log;
   const auto client = connect(rig.make_key(), client_log);
