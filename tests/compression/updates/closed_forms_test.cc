@@ -1,7 +1,9 @@
 /// Errors, sizes and sums that theory gives in closed form. The numbers in the names stand for: 1
-/// top-k, 2 sparse ternary, 3 scaled sign, 4 error feedback, 7 Hadamard, 8 rand-k's mask, 9 sums of
-/// integers, 11 Rice bound, 12 entropy of positions, 14 TernGrad, 16 rand-k, 17 unbiasedness, 18
-/// EDEN, 19 Rice expectation, 22 damage; the gaps are methods that Tern doesn't have.
+/// top-k, 2 sparse ternary, 3 scaled sign, 4 error feedback, 5 EF21, 6 DGC, 7 Hadamard, 8 rand-k's
+/// mask and the count sketch's linearity, 9 sums of integers, 10 low rank, 11 Rice bound, 12
+/// entropy of positions, 13 QSGD, 14 TernGrad, 15 natural compression, 16 rand-k, 17 unbiasedness,
+/// 18 EDEN, 19 Rice expectation, 20 count sketch, 21 entropy coders, 22 damage. docs/codecs.md
+/// lists them.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -15,6 +17,7 @@
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/positions.h"
 #include "compression/updates/stages/rans.h"
+#include "compression/updates/stages/scale.h"
 #include "compression/updates/stages/stage.h"
 #include "tests/compression/updates/chains.h"
 
@@ -219,6 +222,59 @@ TEST(ClosedForm4, AResidualOfPureTopKIsZeroOrTheAccumulatedValueBitForBit) {
   }
 }
 
+// 5. EF21.
+
+TEST(ClosedForm5, Ef21ContractsTowardsAConstantUpdateByTheKeptShare) {
+  // ||x - g'||^2 <= (1 - k/n) ||x - g||^2 for top-k, and values travel exactly.
+  const Codec codec = codec_of("ef21 | topk:0.1 | rice");
+  CodecScratch scratch;
+  const std::vector<float> x = log_normal_values(2000, 5);
+  SenderMemory memory;
+  std::vector<float> estimate(x.size(), 0.0f);
+  for (uint64_t round = 0; round < 9; ++round) {
+    const double before = squared_distance(x, estimate);
+    PendingUpdate pending =
+        encode_update(codec, meta_with_seed(round), schema_of(x.size()), x, memory, scratch)
+            .value();
+    const auto decoded = decode_frame(pending.frame, x.size(), scratch);
+    for (size_t i = 0; i < x.size(); ++i) estimate[i] += decoded[i];
+    memory = std::move(pending.next);
+    ASSERT_TRUE(same_bits(memory.residual, estimate)) << "both sides hold the same estimate";
+    ASSERT_LE(squared_distance(x, estimate), 0.9 * before * (1 + 1e-6));
+  }
+}
+
+// 6. DGC: tests DgcIsZeroWhereAValueWasSentAndOwesTheRest and
+// DgcThatSendsEverythingIsMomentumSgdBitForBit of error_feedback_test.cc, and over many rounds:
+
+TEST(ClosedForm6, DgcHasSentOrOwesEveryStepOfItsMomentum) {
+  // Without masking v would be the sum of all momenta less what was sent. A mask takes the momentum
+  // of sent coordinates away: followed here coordinate by coordinate.
+  const Codec codec = codec_of("dgc:0.7 | topk:0.05 | rice");
+  CodecScratch scratch;
+  SenderMemory memory;
+  std::vector<float> u(3000, 0.0f), v(3000, 0.0f);
+  for (uint32_t round = 0; round < 30; ++round) {
+    const std::vector<float> update = normal_values(u.size(), 600 + round);
+    PendingUpdate pending =
+        encode_update(codec, meta_with_seed(round), schema_of(u.size()), update, memory, scratch)
+            .value();
+    const auto decoded = decode_frame(pending.frame, u.size(), scratch);
+    if (round % 7 == 3) continue;  // dropped: nothing has changed
+    memory = std::move(pending.next);
+    for (size_t i = 0; i < u.size(); ++i) {
+      u[i] = update[i] + 0.7f * u[i];
+      v[i] = u[i] + v[i];
+      if (decoded[i] != 0) {
+        ASSERT_EQ(decoded[i], v[i]);
+        u[i] = v[i] = 0;
+      }
+    }
+    ASSERT_TRUE(same_bits(memory.momentum, u));
+    ASSERT_TRUE(same_bits(memory.residual, v));
+  }
+}
+
 // 7. Hadamard.
 
 TEST(ClosedForm7, HadamardTwiceIsNTimesTheInput) {
@@ -321,6 +377,30 @@ TEST(ClosedForm8, EveryPositionIsKeptEquallyOften) {
   for (const int count : counts) EXPECT_NEAR(count, 1000, 165);
 }
 
+/// The cells of a sketch of x.
+std::vector<float> sketch_of(const Projection& sketch, const std::vector<float>& x, uint64_t seed) {
+  CodecScratch scratch;
+  Layout layout;
+  layout.main_elements = x.size();
+  sketch.forward(x, layout, seed, false, {}, scratch);
+  return scratch.stream;
+}
+
+TEST(ClosedForm8, SketchesOfOneSeedAddUpToThatOfTheSum) {
+  const auto sketch = make_sketch(table_argument(5, 300));
+  std::vector<float> a = normal_values(5000, 8), b = normal_values(5000, 9);
+  // Multiples of 1/64, so that sums are exact in any order.
+  for (auto* x : {&a, &b})
+    for (float& v : *x) v = std::nearbyint(v * 64) / 64;
+  std::vector<float> sum(a.size());
+  for (size_t i = 0; i < sum.size(); ++i) sum[i] = a[i] + b[i];
+  const auto of_a = sketch_of(*sketch, a, 3), of_b = sketch_of(*sketch, b, 3),
+             of_sum = sketch_of(*sketch, sum, 3);
+  ASSERT_EQ(of_sum.size(), 1500u);
+  for (size_t i = 0; i < of_sum.size(); ++i) ASSERT_EQ(of_a[i] + of_b[i], of_sum[i]);
+  EXPECT_NE(of_a, sketch_of(*sketch, a, 4));
+}
+
 // 9. Sums of encoded integers.
 
 TEST(ClosedForm9, SumsOfIntegersSurviveAModulusThatHoldsThem) {
@@ -353,6 +433,68 @@ TEST(ClosedForm9, SumsOfIntegersSurviveAModulusThatHoldsThem) {
     const double of_integers = (static_cast<double>(wrapped[i]) - kClients * limit) * 8.0 / limit;
     EXPECT_NEAR(of_integers, sum[i], 1e-3);
   }
+}
+
+// 10. Low rank.
+
+/// A matrix of 60 x 80 whose rank is `rank`, with singular values of one size.
+std::vector<float> matrix_of_rank(size_t rank, uint32_t stream) {
+  const std::vector<float> left = normal_values(60 * rank, stream),
+                           right = normal_values(80 * rank, stream + 1);
+  std::vector<float> m(60 * 80, 0.0f);
+  for (size_t i = 0; i < 60; ++i)
+    for (size_t j = 0; j < 80; ++j)
+      for (size_t r = 0; r < rank; ++r) m[i * 80 + j] += left[i * rank + r] * right[j * rank + r];
+  return m;
+}
+
+const ParameterSchema& matrix_schema() {
+  static const auto schema = ParameterSchema::make({{.name = "m", .shape = {60, 8, 10}}}).value();
+  return schema;
+}
+
+double lowrank_error(const Codec& codec, const std::vector<float>& m, SenderMemory& memory,
+                     uint64_t seed = 1) {
+  CodecScratch scratch;
+  PendingUpdate pending =
+      encode_update(codec, meta_with_seed(seed), matrix_schema(), m, memory, scratch).value();
+  memory = std::move(pending.next);
+  const CheckedFrame frame = inspect(pending.frame, matrix_schema(), {}, scratch).value();
+  std::vector<float> decoded(m.size());
+  EXPECT_TRUE(decode(frame, scratch, decoded).ok());
+  return std::sqrt(nmse(m, decoded));
+}
+
+TEST(ClosedForm10, OneStepIsExactWhenTheRankIsHighEnough) {
+  for (const size_t rank : {1, 2, 4})
+    for (const char* spec : {"lowrank:4", "lowrank:8"})
+      for (uint32_t stream = 0; stream < 20; ++stream) {
+        SenderMemory memory;
+        EXPECT_LE(lowrank_error(codec_of(spec), matrix_of_rank(rank, 1000 + 2 * stream), memory),
+                  1e-5)
+            << rank << ' ' << spec;
+      }
+}
+
+TEST(ClosedForm10, WarmStartsApproachTheBestApproximation) {
+  // Two directions of norm 10 and 5 under noise: the best rank 2 leaves the noise, and each round
+  // comes no further from it.
+  std::vector<float> m = matrix_of_rank(2, 1100);
+  const std::vector<float> noise = normal_values(m.size(), 1102);
+  double noise_squares = 0;
+  for (size_t i = 0; i < m.size(); ++i) {
+    m[i] += noise[i];
+    noise_squares += static_cast<double>(noise[i]) * static_cast<double>(noise[i]);
+  }
+  const double of_noise = std::sqrt(noise_squares / squared_norm(m));
+  SenderMemory memory;
+  double before = lowrank_error(codec_of("lowrank:2"), m, memory);
+  for (uint64_t round = 2; round < 12; ++round) {
+    const double now = lowrank_error(codec_of("lowrank:2"), m, memory, round);
+    EXPECT_LE(now, before * (1 + 1e-6));
+    before = now;
+  }
+  EXPECT_LE(before, of_noise);
 }
 
 // 11. The bound of a Rice code.
@@ -422,6 +564,42 @@ TEST(ClosedForm12, AWholeTernaryFrameAtOnePerCentTakesAtMost0p0940BitsAnElement)
   EXPECT_LE(static_cast<double>(frame.size()) * 8 / kElements, 0.0940);
 }
 
+// 13. QSGD.
+
+TEST(ClosedForm13, QsgdHasTheVarianceOfItsFractions) {
+  const std::vector<float> x = normal_values(1024, 13);
+  const double norm = std::sqrt(squared_norm(x));
+  for (const int levels : {1, 4, 16, 127}) {
+    // The scale is norm / levels rounded up to bfloat16.
+    const double scale = static_cast<double>(
+        scale_value(scale_up(static_cast<float>(norm) / static_cast<float>(levels))));
+    double expected = 0;
+    for (const float v : x) {
+      const double y = std::abs(static_cast<double>(v)) / scale, f = y - std::floor(y);
+      expected += scale * scale * f * (1 - f);
+    }
+    const double n = static_cast<double>(x.size()), s = levels;
+    EXPECT_LE(expected, std::min(n / (s * s), std::sqrt(n) / s) * norm * norm * 1.02);
+    const double measured =
+        mean_nmse(codec_of(fmt::format("qsgd:{}", levels)), x, 400) * norm * norm;
+    EXPECT_NEAR(measured, expected, 0.03 * expected) << levels;
+  }
+}
+
+TEST(ClosedForm13, QsgdHasFewNonzerosAtFewLevels) {
+  // E nnz <= s (s + sqrt(n)).
+  const std::vector<float> x = normal_values(1024, 13);
+  CodecScratch scratch;
+  for (const double s : {1.0, 2.0, 4.0}) {
+    double nonzeros = 0;
+    for (uint64_t draw = 0; draw < 200; ++draw)
+      for (const float v :
+           round_trip(codec_of(fmt::format("qsgd:{}", s)), meta_with_seed(draw), x, scratch))
+        nonzeros += v != 0 ? 1.0 / 200 : 0.0;
+    EXPECT_LE(nonzeros, s * (s + 32));
+  }
+}
+
 // 14. TernGrad.
 
 TEST(ClosedForm14, DenseTernaryHasTheVarianceMaxTimesL1NormLessTheSquaredNorm) {
@@ -431,6 +609,28 @@ TEST(ClosedForm14, DenseTernaryHasTheVarianceMaxTimesL1NormLessTheSquaredNorm) {
   const double expected = 3.5 * l1_norm(x) - squared_norm(x);
   // The mean over 1,000 frames deviates by about 0.1 %.
   EXPECT_NEAR(mean_nmse(codec_of("ternary"), x, 1000) * squared_norm(x), expected, 0.01 * expected);
+}
+
+// 15. Natural compression.
+
+TEST(ClosedForm15, NaturalHasTheVarianceOfItsTwoNeighbours) {
+  const std::vector<float> x = log_normal_values(2000, 15);
+  double expected = 0;
+  for (const float v : x) {
+    const double low = std::exp2(std::floor(std::log2(v)));
+    expected += (v - low) * (2 * low - v);
+  }
+  EXPECT_LE(expected, squared_norm(x) / 8);
+  EXPECT_NEAR(mean_nmse(codec_of("natural"), x, 400) * squared_norm(x), expected, 0.02 * expected);
+  // The worst value lies at 4/3 of a power of two: an eighth of its square.
+  const std::vector<float> worst(2000, 4.0f / 3);
+  EXPECT_NEAR(mean_nmse(codec_of("natural"), worst, 100), 0.125, 0.002);
+}
+
+TEST(ClosedForm15, NaturalKeepsPowersOfTwoAndZeros) {
+  CodecScratch scratch;
+  std::vector<float> x = {0.0f, 1.0f, -2.0f, 0x1p-126f, -0x1p100f, 0.5f, -0.0f, 1024.0f};
+  EXPECT_TRUE(same_bits(round_trip(codec_of("natural"), kMeta, x, scratch), x));
 }
 
 // 16. Rand-k.
@@ -482,13 +682,14 @@ TEST(ClosedForm16, OneMaskForAllGivesTheMeanTheErrorOfOneClient) {
 // 17. Unbiasedness of each coordinate.
 
 TEST(ClosedForm17, MeansOfManyFramesApproachEachCoordinate) {
-  // |mean - x| <= 6 sqrt(var / T) + 16 step / T for each of 1,024 coordinates and six chains. The
+  // |mean - x| <= 6 sqrt(var / T) + 16 step / T for each of 1,024 coordinates and nine chains. The
   // second term is for coordinates so small that a step happens less often than once in T / 16
   // frames: exp(-16) for one that never does. A false alarm in 1e3, and the seeds are fixed.
   constexpr size_t kElements = 1024;
   constexpr int kDraws = 2000;
-  for (const char* spec : {"int:4", "int:8", "ternary", "rotate:1024 | eden:1",
-                           "rotate:1024 | eden:3", "rotate:1024 | randk:0.25 | eden:1"}) {
+  for (const char* spec :
+       {"int:4", "int:8", "ternary", "qsgd:8", "qsgd:64", "natural", "rotate:1024 | eden:1",
+        "rotate:1024 | eden:3", "rotate:1024 | randk:0.25 | eden:1"}) {
     const Codec codec = codec_of(spec);
     const std::vector<float> x = normal_values(kElements, 17);
     CodecScratch scratch;
@@ -640,6 +841,96 @@ TEST(ClosedForm19, RiceCodesTakeTheBitsThatTheoryExpects) {
     EXPECT_NEAR(bits / positions, row.bits, 0.015 * row.bits) << "p = " << row.p;
     EXPECT_GE(best, kSets / 2) << "p = " << row.p;
   }
+}
+
+// 20. Count sketch.
+
+TEST(ClosedForm20, ASketchFindsHeavyHitters) {
+  CodecScratch scratch;
+  for (uint32_t trial = 0; trial < 20; ++trial) {
+    std::vector<float> x = normal_values(65536, 2000 + trial);
+    for (float& v : x) v *= 0.01f;
+    Rng rng(trial, Purpose::kTest, 20);
+    std::set<size_t> heavy;
+    while (heavy.size() < 20) heavy.insert(rng.below(65536));
+    for (const size_t i : heavy) x[i] = rng.below(2) == 0 ? 10.0f : -10.0f;
+    const auto decoded = round_trip(codec_of("sketch:5x4096"), meta_with_seed(trial), x, scratch);
+    for (const size_t i : heavy) EXPECT_NEAR(decoded[i], x[i], 1) << "trial " << trial;
+    const std::vector<float> top = top_values(decoded, 21);
+    EXPECT_GT(std::abs(top[19]), 9);
+    EXPECT_LT(std::abs(top[20]), 1);
+  }
+}
+
+TEST(ClosedForm20, UnderErrorFeedbackASketchNeverLosesMoreThanItIsGiven) {
+  CodecScratch scratch;
+  for (const Input input : {Input::kGaussian, Input::kHeavyTail, Input::kConstant})
+    for (const char* spec : {"ef | sketch:1x50", "ef | sketch:4x100", "ef | sketch:5x500"}) {
+      const std::vector<float> x = make_input(input, 4000);
+      EXPECT_LE(nmse(x, round_trip(codec_of(spec), kMeta, x, scratch)), 1.0001) << spec;
+    }
+}
+
+// 21. Entropy coders.
+
+TEST(ClosedForm21, RansTakesTheEntropyOfTheSymbolsPlusTwoPerCentAndItsTable) {
+  CodecScratch scratch;
+  Rng rng(6, Purpose::kTest, 21);
+  struct Source {
+    const char* name;
+    std::vector<double> weights;
+  };
+  std::vector<Source> sources = {{"sparse ternary", {0.05, 0.9, 0.05}},
+                                 {"very sparse", {0.001, 0.998, 0.001}},
+                                 {"four bits", {}},
+                                 {"eight bits of a normal", {}},
+                                 {"uniform", std::vector<double>(16, 1.0)}};
+  for (int i = -7; i <= 7; ++i) sources[2].weights.push_back(std::exp(-i * i / 8.0));
+  for (int i = -127; i <= 127; ++i) sources[3].weights.push_back(std::exp(-i * i / 3000.0));
+  for (const Source& source : sources) {
+    double total = 0;
+    for (const double w : source.weights) total += w;
+    std::vector<uint16_t> symbols(kChunkElements);
+    std::vector<double> counts(source.weights.size(), 0);
+    for (uint16_t& symbol : symbols) {
+      double at = rng.uniform() * total;
+      symbol = 0;
+      while (at >= source.weights[symbol] && symbol + 1u < source.weights.size())
+        at -= source.weights[symbol++];
+      ++counts[symbol];
+    }
+    double entropy = 0, range = 0;
+    for (const double count : counts) {
+      if (count > 0) entropy -= count * std::log2(count / kChunkElements);
+      ++range;
+    }
+    std::vector<std::byte> coded(2 * kChunkElements);
+    const size_t bytes =
+        encode_rans(symbols.data(), symbols.size(), coded.size(), scratch, coded.data());
+    ASSERT_GT(bytes, 0u);
+    const double table = 8 * 4 + 12 * range + 8 + 8 * 16;
+    EXPECT_LE(8.0 * static_cast<double>(bytes), 1.02 * entropy + table) << source.name;
+    EXPECT_GE(8.0 * static_cast<double>(bytes), entropy) << source.name;
+    std::vector<uint16_t> decoded(symbols.size());
+    ASSERT_TRUE(decode_rans(std::span(coded).first(bytes), symbols.size(),
+                            static_cast<uint32_t>(source.weights.size()), scratch, decoded.data())
+                    .ok());
+    EXPECT_EQ(decoded, symbols);
+  }
+}
+
+TEST(ClosedForm21, RansIsLeftOutWhereItDoesNotPay) {
+  CodecScratch scratch;
+  std::vector<uint16_t> symbols = {3, 1, 2, 0, 3};
+  std::vector<std::byte> coded(64);
+  EXPECT_EQ(encode_rans(symbols.data(), symbols.size(), 2, scratch, coded.data()), 0u);
+  // One symbol alone takes four bytes, however many there are.
+  symbols.assign(60000, 7);
+  EXPECT_EQ(encode_rans(symbols.data(), symbols.size(), 60, scratch, coded.data()), 4u);
+  std::vector<uint16_t> decoded(symbols.size());
+  ASSERT_TRUE(
+      decode_rans(std::span(coded).first(4), symbols.size(), 8, scratch, decoded.data()).ok());
+  EXPECT_EQ(decoded, symbols);
 }
 
 // 22. Damaged frames.
