@@ -333,13 +333,6 @@ class Chain:
         if self.value.name == "zstd":
             require(quantize.name in ("float32", "float16", "bfloat16"), "zstd of symbols")
         if state.name:
-            lossless = (
-                not self.exempt.name
-                and quantize.name == "float32"
-                and transform.name not in ("lowrank", "sketch")
-                and (not select.name or select.argument == 10**9)
-            )
-            require(not lossless or state.name == "dgc", "nothing is lost that the state could keep")
             coarse = quantize.name == "ternary" or quantize == Stage("int", 2)
             require(travel or not coarse, f"{quantize} after a state stage")
             if quantize.name == "qsgd":
@@ -830,11 +823,11 @@ def zstd_decode(data, size):
     descriptor = source.number(1)
     single_segment = descriptor >> 5 & 1
     require(not descriptor & 8, "zstd: a reserved bit is set")
-    require(not descriptor & 3, "zstd: a dictionary")
     window = None
     if not single_segment:
         byte = source.number(1)
         window = (1 << 10 + (byte >> 3)) // 8 * (8 + (byte & 7))
+    require(source.number([0, 1, 2, 4][descriptor & 3]) == 0, "zstd: a dictionary")
     size_flag = descriptor >> 6
     require(size_flag or single_segment, "zstd: no content size")
     content = source.number(1 << size_flag) + (256 if size_flag == 1 else 0)
