@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,8 +20,9 @@ using Bytes = std::vector<std::byte>;
 /// Puts a number's bytes, little-endian, at the end.
 template <typename T>
 void append(Bytes& to, T value) {
-  const auto* from = reinterpret_cast<const std::byte*>(&value);
-  to.insert(to.end(), from, from + sizeof value);
+  std::array<std::byte, sizeof value> bytes;
+  store(bytes.data(), value);
+  for (const std::byte byte : bytes) to.push_back(byte);
 }
 
 struct ForgedChunk {
@@ -39,8 +41,8 @@ struct ForgedFrame {
   uint8_t major = 1;
   uint8_t minor = 0;
   std::optional<uint64_t> schema_hash = std::nullopt;  ///< nothing: of one vector
-  int header_bytes = -1;   ///< -1: what it is
-  int claimed_bytes = -1;  ///< of the first chunk; -1: what it is
+  int header_bytes = -1;                               ///< -1: what it is
+  int claimed_bytes = -1;                              ///< of the first chunk; -1: what it is
 
   Bytes bytes() const;
 };
@@ -62,7 +64,9 @@ inline Bytes ForgedFrame::bytes() const {
   frame.resize(14);  // total length, below
   append(frame, elements);
   frame.resize(20);
-  append(frame, schema_hash ? *schema_hash : elements <= kMost ? ParameterSchema::flat(elements).hash() : 0);
+  append(frame, schema_hash         ? *schema_hash
+                : elements <= kMost ? ParameterSchema::flat(elements).hash()
+                                    : 0);
   append(frame, uint64_t{42});  // seed
   append(frame, uint32_t{7});   // base version
   append(frame, uint32_t{3});   // round
@@ -72,7 +76,9 @@ inline Bytes ForgedFrame::bytes() const {
     const ForgedChunk& chunk = chunks[i];
     const auto length = static_cast<uint32_t>(
         i == 0 && claimed_bytes >= 0 ? static_cast<size_t>(claimed_bytes) : chunk.body.size());
-    append(frame, length | static_cast<uint32_t>(chunk.mode | (chunk.coded ? 8 : 0) | chunk.parameter << 4) << 24);
+    append(frame,
+           length | static_cast<uint32_t>(chunk.mode | (chunk.coded ? 8 : 0) | chunk.parameter << 4)
+                        << 24);
     append(frame, crc32c(chunk.body));
   }
   const size_t covered = frame.size();
@@ -85,8 +91,8 @@ inline Bytes ForgedFrame::bytes() const {
 }
 
 /// Makes a damaged frame as acceptable as its fields allow: magic, version, sizes, schema, chunk
-/// lengths within the frame and all checksums. What is left to judge is stages and bodies. `chunks`:
-/// those that the receiver expects of the frame's stages.
+/// lengths within the frame and all checksums. What is left to judge is stages and bodies.
+/// `chunks`: those that the receiver expects of the frame's stages.
 inline void repair_frame(std::span<std::byte> frame, const ParameterSchema& schema, size_t chunks) {
   constexpr size_t kSmallest = 49;
   if (frame.size() < kSmallest) return;
