@@ -812,6 +812,12 @@ def decode(frame, schema):
     return header, tables, np.concatenate(values)
 
 
+def apply_delta(values, parameters, g):
+    """The parameters that a delta or snapshot leads to (section 3)."""
+    on_grid = np.rint(values.astype(np.float64) * 2.0**g) * 2.0**-g  # ties to even
+    return parameters + on_grid.astype(np.float32)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # Zstandard (RFC 8878), without dictionaries
 
@@ -1190,6 +1196,7 @@ def digest(values):
 def check_golden(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     schemas = {name: parse_schema(rows) for name, rows in manifest["schemas"].items()}
+    grid_bits = manifest["applied"]["grid_bits"]
     failures = 0
 
     def fail(name, reason):
@@ -1206,6 +1213,9 @@ def check_golden(folder):
             continue
         if digest(values) != entry["sha256"]:
             fail(name, "other values")
+        parameters = ((np.arange(len(values)) % 257 - 128) / 1024).astype(np.float32)
+        if digest(apply_delta(values, parameters, grid_bits)) != entry["applied_sha256"]:
+            fail(name, "other parameters after the delta")
         for field in ("seed", "base_version", "round"):
             if getattr(header, field) != int(entry[field]):
                 fail(name, f"another {field}")

@@ -286,12 +286,28 @@ Bytes encode_entry(const Json& entry, const ParameterSchema& schema) {
   return frame;
 }
 
-/// The values' digest, or the Status of a frame that is refused.
-Result<Digest> digest_of(std::span<const std::byte> frame, const ParameterSchema& schema) {
+constexpr int kGridBits = 16;
+constexpr const char* kParameters = "element i is ((i mod 257) - 128) / 1024";
+
+std::vector<float> parameters_of(size_t n) {
+  std::vector<float> parameters(n);
+  for (size_t i = 0; i < n; ++i) parameters[i] = (static_cast<float>(i % 257) - 128.0f) / 1024.0f;
+  return parameters;
+}
+
+/// The values' digest, or the Status of a frame that is refused. `applied`: instead that of the
+/// parameters after the values as a delta.
+Result<Digest> digest_of(std::span<const std::byte> frame, const ParameterSchema& schema,
+                         bool applied = false) {
   CodecScratch scratch;
   TERN_TRY(const CheckedFrame checked, inspect(frame, schema, {}, scratch));
   std::vector<float> values(schema.elements());
-  TERN_CHECK_OK(decode(checked, scratch, values));
+  if (applied) {
+    values = parameters_of(schema.elements());
+    TERN_CHECK_OK(apply_delta(checked, kGridBits, scratch, values));
+  } else {
+    TERN_CHECK_OK(decode(checked, scratch, values));
+  }
   return sha256(std::span<const float>(values));
 }
 
@@ -318,6 +334,7 @@ class Manifest {
       json_ = Json::parse(std::ifstream(path));
     else
       json_ = {{"format", "1.0"},
+               {"applied", {{"grid_bits", kGridBits}, {"parameters", kParameters}}},
                {"schemas", Json::object()},
                {"good", Json::array()},
                {"bad", Json::array()}};
@@ -344,7 +361,8 @@ class Manifest {
   /// A line for each tensor and frame.
   void save() const {
     std::ofstream file(kFolder / "manifest.json");
-    file << "{\n\"format\": " << json_.at("format").dump() << ",\n\"schemas\": {";
+    file << "{\n\"format\": " << json_.at("format").dump()
+         << ",\n\"applied\": " << json_.at("applied").dump() << ",\n\"schemas\": {";
     const char* before = "\n";
     for (const auto& [name, rows] : json_.at("schemas").items()) {
       file << before << Json(name).dump() << ": [";
@@ -389,6 +407,7 @@ void write_what_is_missing(Manifest& manifest) {
     const Result<Digest> digest = digest_of(frame, schema);
     ASSERT_TRUE(digest) << file << ": " << digest.error().message();
     entry["sha256"] = to_hex(*digest);
+    entry["applied_sha256"] = to_hex(digest_of(frame, schema, true).value());
     write_file(kFolder / file, frame);
     manifest.add("good", std::move(entry));
   }
@@ -446,6 +465,16 @@ TEST_F(Golden, GoodFramesDecodeToTheirValuesForEver) {
     const Result<Digest> digest = digest_of(read_file(kFolder / file), manifest_.schema(entry));
     ASSERT_TRUE(digest) << file << ": " << digest.error().message();
     EXPECT_EQ(to_hex(*digest), entry.at("sha256").get<std::string>()) << file;
+  }
+}
+
+TEST_F(Golden, GoodFramesMoveAModelToTheSameParametersForEver) {
+  for (const Json& entry : manifest_.entries("good")) {
+    const auto file = entry.at("file").get<std::string>();
+    const Result<Digest> digest =
+        digest_of(read_file(kFolder / file), manifest_.schema(entry), true);
+    ASSERT_TRUE(digest) << file << ": " << digest.error().message();
+    EXPECT_EQ(to_hex(*digest), entry.at("applied_sha256").get<std::string>()) << file;
   }
 }
 
