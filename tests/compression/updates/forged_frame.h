@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,8 +20,9 @@ using Bytes = std::vector<std::byte>;
 /// Puts a number's bytes, little-endian, at the end.
 template <typename T>
 void append(Bytes& to, T value) {
-  const auto* from = reinterpret_cast<const std::byte*>(&value);
-  to.insert(to.end(), from, from + sizeof value);
+  std::array<std::byte, sizeof value> bytes;
+  store(bytes.data(), value);
+  for (const std::byte byte : bytes) to.push_back(byte);
 }
 
 struct ForgedChunk {
