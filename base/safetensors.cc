@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <string_view>
@@ -31,6 +33,35 @@ std::string shown(std::string_view text) {
     result += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
   return text.size() > 64 ? result + "..." : result;
 }
+
+/// Walks the header with every white space outside of strings as a blank. To say where a header is
+/// no JSON, the parser keeps what it read since the last token and spells each control character of
+/// it, several times over: 100 MB of newlines would take gigabytes. In a string they end the parse.
+class HeaderText {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = char;
+
+  explicit HeaderText(const char* at) : at_(at) {}
+  char operator*() const {
+    return !in_string_ && (*at_ == '\n' || *at_ == '\r' || *at_ == '\t') ? ' ' : *at_;
+  }
+  HeaderText& operator++() {
+    if (*at_ == '"' && !escaped_) in_string_ = !in_string_;
+    escaped_ = in_string_ && *at_ == '\\' && !escaped_;
+    ++at_;
+    return *this;
+  }
+  friend bool operator==(const HeaderText& a, const HeaderText& b) { return a.at_ == b.at_; }
+
+ private:
+  const char* at_;
+  bool in_string_ = false;
+  bool escaped_ = false;
+};
 
 /// What the header says of one tensor.
 struct Entry {
@@ -278,7 +309,7 @@ Result<std::span<const std::byte>> read_header(std::span<const std::byte> file,
   const char* header = reinterpret_cast<const char*>(file.data()) + kLengthBytes;
   if (header_bytes == 0 || header[0] != '{')
     return error(Code::kCorrupt, "not a safetensors file: its header does not begin with '{{'");
-  if (!nlohmann::json::sax_parse(header, header + header_bytes, &reader))
+  if (!nlohmann::json::sax_parse(HeaderText(header), HeaderText(header + header_bytes), &reader))
     return reader.take_failure();
   return file.subspan(kLengthBytes + header_bytes);
 }

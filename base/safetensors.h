@@ -22,7 +22,7 @@ std::vector<std::byte> to_safetensors(const ParameterSchema& schema,
 /// file doesn't matter.
 /// Errors: kCorrupt (not safetensors, header too long, ranges that overlap, leave gaps or run past
 /// the end), kInvalidArgument (a tensor missing, one too many, another shape or type: the message
-/// names it). Allocates at most a few times the header.
+/// names it). Holds at most 16 times the header.
 Status from_safetensors(std::span<const std::byte> file, const ParameterSchema& schema,
                         std::span<float> out);
 

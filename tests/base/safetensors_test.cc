@@ -188,6 +188,16 @@ TEST(Safetensors, DeepNestingAndLongListsStopAtOnce) {
   EXPECT_THAT(status.message(), HasSubstr("more than 32 numbers"));
 }
 
+TEST(Safetensors, WhiteSpaceMayBeAnythingOutsideOfStringsAndNothingInThem) {
+  const std::string b = R"("b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]})";
+  EXPECT_TRUE(read(file_of("{\n\t" + std::string(kW) + "\r\n,\t" + b + "\n}\n", 32)).ok());
+  for (const char* name : {"w\n", "w\\\"\n", "\n", "\\\\\t"}) {
+    const std::string header = fmt::format(R"({{"{}":{{}}}})", name);
+    EXPECT_THAT(read(file_of(header, 0)).message(), HasSubstr("not JSON at its byte")) << header;
+    EXPECT_FALSE(safetensors_schema(file_of(header, 0))) << header;
+  }
+}
+
 TEST(Safetensors, EveryTruncationAndMostBitFlipsAreRefusedAndNoneCrashes) {
   const std::vector<std::byte> good =
       to_safetensors(small_schema(), std::vector<float>(8, 1.0f), {{"k", "v"}});
