@@ -39,11 +39,13 @@ std::string shown(std::string_view text) {
 /// it, several times over: 100 MB of newlines would take gigabytes. In a string they end the parse.
 class HeaderText {
  public:
+  // NOLINTBEGIN(readability-identifier-naming): std::iterator_traits names them.
   using iterator_category = std::input_iterator_tag;
   using value_type = char;
   using difference_type = std::ptrdiff_t;
   using pointer = const char*;
   using reference = char;
+  // NOLINTEND(readability-identifier-naming)
 
   explicit HeaderText(const char* at) : at_(at) {}
   char operator*() const {
@@ -363,12 +365,16 @@ std::vector<std::byte> to_safetensors(const ParameterSchema& schema,
                                       const std::map<std::string, std::string>& metadata) {
   nlohmann::ordered_json header = nlohmann::ordered_json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
+  // Names of a schema differ; operator[] would compare each with all before it.
+  auto& tensors = header.get_ref<nlohmann::ordered_json::object_t&>();
   for (size_t i = 0; i < schema.tensors().size(); ++i) {
     const TensorSpec& tensor = schema.tensors()[i];
     const size_t begin = schema.offset(i) * sizeof(float);
-    header[tensor.name] = {{"dtype", "F32"},
-                           {"shape", tensor.shape},
-                           {"data_offsets", {begin, begin + tensor.elements() * sizeof(float)}}};
+    tensors.emplace_back(tensor.name,
+                         nlohmann::ordered_json{
+                             {"dtype", "F32"},
+                             {"shape", tensor.shape},
+                             {"data_offsets", {begin, begin + tensor.elements() * sizeof(float)}}});
   }
   std::string text = header.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
   // Spaces make the data begin at a multiple of 8, so that other libraries can map the file.
