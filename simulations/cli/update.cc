@@ -307,6 +307,13 @@ void add_update(CLI::App& program, int& exit_status) {
     return command;
   };
 
+  // CLI11 reads -1 as 2^64 - 1.
+  const CLI::Validator not_negative(
+      [](const std::string& text) {
+        return text.starts_with('-') ? text + "; expected a number from 0" : std::string();
+      },
+      "");
+
   CLI::App* command = add("encode", "Compress a file of float32 values into a frame", encode_file);
   command
       ->add_option("FILE", arguments->file,
@@ -322,6 +329,7 @@ void add_update(CLI::App& program, int& exit_status) {
       ->add_option(
           "--seed", arguments->meta.seed,
           "Of everything random in the frame; frames that are averaged need different ones")
+      ->check(not_negative)
       ->capture_default_str();
   command->add_option("--round", arguments->meta.round, "Goes into the header")
       ->capture_default_str();
@@ -356,6 +364,7 @@ void add_update(CLI::App& program, int& exit_status) {
   command
       ->add_option("--max-elements", arguments->max_elements,
                    "Without --like, refuse a header that says more")
+      ->check(not_negative)
       ->capture_default_str();
   command->footer(
       "Examples:\n"
