@@ -10,5 +10,6 @@ void add_simulate(CLI::App& program, int& exit_status);
 void add_bench(CLI::App& program, int& exit_status);
 void add_evaluate(CLI::App& program, int& exit_status);
 void add_keys(CLI::App& program, int& exit_status);
+void add_update(CLI::App& program, int& exit_status);
 
 }  // namespace tern::cli

@@ -188,6 +188,16 @@ TEST(Safetensors, DeepNestingAndLongListsStopAtOnce) {
   EXPECT_THAT(status.message(), HasSubstr("more than 32 numbers"));
 }
 
+TEST(Safetensors, WhiteSpaceMayBeAnythingOutsideOfStringsAndNothingInThem) {
+  const std::string b = R"("b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]})";
+  EXPECT_TRUE(read(file_of("{\n\t" + std::string(kW) + "\r\n,\t" + b + "\n}\n", 32)).ok());
+  for (const char* name : {"w\n", "w\\\"\n", "\n", "\\\\\t"}) {
+    const std::string header = fmt::format(R"({{"{}":{{}}}})", name);
+    EXPECT_THAT(read(file_of(header, 0)).message(), HasSubstr("not JSON at its byte")) << header;
+    EXPECT_FALSE(safetensors_schema(file_of(header, 0))) << header;
+  }
+}
+
 TEST(Safetensors, EveryTruncationAndMostBitFlipsAreRefusedAndNoneCrashes) {
   const std::vector<std::byte> good =
       to_safetensors(small_schema(), std::vector<float>(8, 1.0f), {{"k", "v"}});
@@ -203,6 +213,95 @@ TEST(Safetensors, EveryTruncationAndMostBitFlipsAreRefusedAndNoneCrashes) {
           static_cast<std::byte>(1u << rng.below(8));
     const Status status = read(bad);
     EXPECT_NE(status.code(), Code::kInternal);
+  }
+}
+
+TEST(SafetensorsSchema, IsTheFilesOwnInTheOrderOfItsData) {
+  const std::string_view header =
+      R"({"b":{"data_offsets":[24,32],"dtype":"F32","shape":[2]},"none":{"dtype":"F32","shape":)"
+      R"([0,4],"data_offsets":[24,24]},"w":{"shape":[2,3],"dtype":"F32","data_offsets":[0,24]},)"
+      R"("one":{"shape":[],"dtype":"F32","data_offsets":[32,36]},"__metadata__":{"a":"b"}})";
+  std::vector<std::byte> file = file_of(header, 36);
+  std::vector<float> values(9);
+  std::iota(values.begin(), values.end(), 0.0f);
+  std::memcpy(file.data() + file.size() - 36, values.data(), 36);
+  const Result<ParameterSchema> schema = safetensors_schema(file);
+  ASSERT_TRUE(schema) << schema.error().describe();
+  EXPECT_EQ(schema->hash(),
+            ParameterSchema::make({{"w", {2, 3}}, {"none", {0, 4}}, {"b", {2}}, {"one", {}}})
+                .value()
+                .hash());
+  std::vector<float> out(schema->elements());
+  ASSERT_TRUE(from_safetensors(file, *schema, out).ok());
+  EXPECT_EQ(out, values);
+}
+
+TEST(SafetensorsSchema, OfWhatWasWrittenIsItsSchemaWithWeightsAlone) {
+  const ParameterSchema weights = ParameterSchema::make({{"w", {2, 3}}, {"b", {2}}}).value();
+  const auto file = to_safetensors(small_schema(), std::vector<float>(8), {{"version", "3"}});
+  EXPECT_EQ(safetensors_schema(file).value().hash(), weights.hash());
+  EXPECT_EQ(safetensors_schema(to_safetensors({}, {})).value().tensors().size(), 0u);
+}
+
+TEST(SafetensorsSchema, RefusesBadFilesAndSaysWhy) {
+  const auto tensor = [](std::string_view name, std::string_view shape, std::string_view offsets) {
+    return fmt::format(R"("{}":{{"dtype":"F32","shape":{},"data_offsets":{}}})", name, shape,
+                       offsets);
+  };
+  const std::vector<std::pair<std::string, std::pair<Code, std::string>>> cases = {
+      {"{", {Code::kCorrupt, "not JSON at its byte"}},
+      {"{}", {Code::kCorrupt, "32 bytes at the end belong to no tensor"}},
+      {tensor("", "[8]", "[0,32]"), {Code::kCorrupt, "a tensor has no name"}},
+      {tensor("a", "[4]", "[0,16]") + "," + tensor("a", "[4]", "[16,32]"),
+       {Code::kCorrupt, "tensor 'a' occurs twice"}},
+      {tensor("a\\n", "[4]", "[0,16]") + "," + tensor("a\\n", "[4]", "[16,32]"),
+       {Code::kCorrupt, "tensor 'a?' occurs twice"}},
+      {tensor("a", "[4]", "[0,16]") + "," + tensor("b", "[4]", "[0,16]"),
+       {Code::kCorrupt, "'b' overlap"}},
+      {tensor("a", "[4]", "[0,16]") + "," + tensor("b", "[3]", "[20,32]"),
+       {Code::kCorrupt, "'b' begin after a gap"}},
+      {tensor("a", "[7]", "[0,28]"), {Code::kCorrupt, "4 bytes at the end"}},
+      {tensor("a", "[9]", "[0,36]"), {Code::kCorrupt, "runs past the end"}},
+      {tensor("a", "[9]", "[0,32]"), {Code::kCorrupt, "32 bytes of data instead of 36"}},
+      {tensor("a", "[1099511627777]", "[0,32]"), {Code::kCorrupt, "more than 2^40 elements"}},
+      {tensor("a", "[4294967296,4294967296]", "[0,0]"), {Code::kCorrupt, "more than 2^40"}},
+      {tensor("a", "[1099511627776,2,0]", "[0,0]"), {Code::kCorrupt, "more than 2^40"}},
+      {tensor("a", "[18446744073709551615]", "[0,32]"), {Code::kCorrupt, "more than 2^40"}},
+      {tensor("a", "[1099511627776]", "[0,32]"), {Code::kCorrupt, "instead of 4398046511104"}},
+      {tensor("a", "[-8]", "[0,32]"), {Code::kCorrupt, "a negative number"}},
+      {R"("a":{"dtype":"BF16","shape":[16],"data_offsets":[0,32]})",
+       {Code::kInvalidArgument, "'a' has the type BF16; only F32"}},
+      {R"("a":{"dtype":"F32","shape":[8]})", {Code::kCorrupt, "'a' lacks"}},
+  };
+  for (const auto& [text, expected] : cases) {
+    const std::string header = text.starts_with('{') ? text : "{" + text + "}";
+    const Result<ParameterSchema> schema = safetensors_schema(file_of(header, 32));
+    ASSERT_FALSE(schema) << header;
+    EXPECT_EQ(schema.error().code(), expected.first) << header;
+    EXPECT_THAT(schema.error().message(), HasSubstr(expected.second)) << header;
+  }
+}
+
+TEST(SafetensorsSchema, EveryTruncationIsRefusedAndNoBitFlipCrashes) {
+  const std::vector<std::byte> good =
+      to_safetensors(small_schema(), std::vector<float>(8, 1.0f), {{"k", "v"}});
+  ASSERT_TRUE(safetensors_schema(good));
+  for (size_t length = 0; length < good.size(); ++length) {
+    const std::vector<std::byte> cut(good.begin(), good.begin() + static_cast<ptrdiff_t>(length));
+    EXPECT_FALSE(safetensors_schema(cut)) << length;
+  }
+  Rng rng(2, Purpose::kTest);
+  for (int i = 0; i < 20'000; ++i) {
+    std::vector<std::byte> bad = good;
+    const uint32_t flips = 1 + rng.below(4);
+    for (uint32_t flip = 0; flip < flips; ++flip)
+      bad[rng.below(static_cast<uint32_t>(bad.size()))] ^=
+          static_cast<std::byte>(1u << rng.below(8));
+    const Result<ParameterSchema> schema = safetensors_schema(bad);
+    if (schema)
+      EXPECT_EQ(schema->elements(), 8u);
+    else
+      EXPECT_NE(schema.error().code(), Code::kInternal);
   }
 }
 

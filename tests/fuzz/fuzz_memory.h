@@ -1,14 +1,29 @@
-/// What a fuzz target's code under test allocates: counted by the sanitizer's hooks, between two
-/// marks and on this thread alone.
+/// What a fuzz target's code under test allocates, between two marks and on this thread alone:
+/// counted by the hooks of AddressSanitizer, or without it by operator new (replay.cc).
 #pragma once
 
-#include <sanitizer/allocator_interface.h>
+#if defined(__SANITIZE_ADDRESS__)
+#define TERN_FUZZ_SANITIZER_HOOKS
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TERN_FUZZ_SANITIZER_HOOKS
+#endif
+#endif
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 #include "tests/fuzz/fuzz_check.h"
+
+#if defined(TERN_FUZZ_SANITIZER_HOOKS) && __has_include(<sanitizer/allocator_interface.h>)
+#include <sanitizer/allocator_interface.h>
+#elif defined(TERN_FUZZ_SANITIZER_HOOKS)
+// g++ 12 has the functions without the header.
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void*, size_t),
+                                                         void (*)(const volatile void*));
+extern "C" size_t __sanitizer_get_allocated_size(const volatile void*);
+#endif
 
 namespace tern {
 
@@ -20,27 +35,35 @@ struct FuzzMemory {
 };
 inline thread_local FuzzMemory fuzz_memory;
 
-inline void fuzz_malloc_hook(const volatile void*, size_t bytes) {
+inline void fuzz_count_new(size_t bytes) {
   FuzzMemory& memory = fuzz_memory;
   if (!memory.counting) return;
   memory.allocated += bytes;
   memory.live += static_cast<int64_t>(bytes);
   memory.most_live = std::max(memory.most_live, memory.live);
 }
-inline void fuzz_free_hook(const volatile void* address) {
+inline void fuzz_count_delete(size_t bytes) {
   FuzzMemory& memory = fuzz_memory;
-  if (!memory.counting || address == nullptr) return;
-  memory.live -=
-      static_cast<int64_t>(__sanitizer_get_allocated_size(const_cast<const void*>(address)));
+  if (memory.counting) memory.live -= static_cast<int64_t>(bytes);
 }
 
-inline const int fuzz_hooks =
+#ifdef TERN_FUZZ_SANITIZER_HOOKS
+inline void fuzz_malloc_hook(const volatile void*, size_t bytes) { fuzz_count_new(bytes); }
+inline void fuzz_free_hook(const volatile void* address) {
+  if (fuzz_memory.counting && address != nullptr)
+    fuzz_count_delete(__sanitizer_get_allocated_size(const_cast<const void*>(address)));
+}
+
+inline const int kFuzzHooks =
     __sanitizer_install_malloc_and_free_hooks(fuzz_malloc_hook, fuzz_free_hook);
+#else
+inline const int kFuzzHooks = 1;
+#endif
 
 /// Counts what `f` does to memory, on top of `before`.
 template <typename F>
 FuzzMemory memory_of(F f, const FuzzMemory& before = {}) {
-  TERN_FUZZ_CHECK(fuzz_hooks > 0);
+  TERN_FUZZ_CHECK(kFuzzHooks > 0);
   fuzz_memory = before;
   fuzz_memory.counting = true;
   f();

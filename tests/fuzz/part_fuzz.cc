@@ -122,7 +122,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const uint8_t what = script.next();
     switch (what % 8) {
       case 0:
-        part = script.take(what / 8u * 4);
+        part = script.take(size_t{what} / 8 * 4);
         break;
       case 1:  // headers of the script's own, with the payload they speak of if there is one
         put_real_part(length, accepted, part);

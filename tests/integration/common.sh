@@ -2,14 +2,18 @@
 # programs in the background that end with the script, and checks that say what was expected.
 #
 # TERN_BIN names the folder of the programs (default: build/release/bin). Nothing waits longer than it is told to, times LONGER.
+# A script that needs fewer than all three programs says so before: programs=(tern).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 bin=$(realpath "${TERN_BIN:-$root/build/release/bin}")
-[[ -x $bin/tern && -x $bin/tern-coordinator && -x $bin/tern-client ]] || {
-  echo "the programs are not in $bin: build them, or set TERN_BIN" >&2
-  exit 2
-}
+[[ -v programs ]] || programs=(tern tern-coordinator tern-client)
+for program in "${programs[@]}"; do
+  [[ -x $bin/$program ]] || {
+    echo "$program is not in $bin: build the programs, or set TERN_BIN" >&2
+    exit 2
+  }
+done
 export TERN_BIN=$bin
 test_name=$(basename "$0")
 # On a busy machine everything takes longer; what is waited for comes or doesn't.
