@@ -71,4 +71,11 @@ ParameterSchema ParameterSchema::flat(size_t elements) {
   return make({{.name = "update", .shape = {static_cast<int64_t>(elements)}}}).value();
 }
 
+ParameterSchema ParameterSchema::of_hash(uint64_t hash, size_t elements) {
+  ParameterSchema schema;
+  schema.hash_ = hash;
+  schema.elements_ = elements;
+  return schema;
+}
+
 }  // namespace tern

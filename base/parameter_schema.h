@@ -33,6 +33,8 @@ class ParameterSchema {
   static Result<ParameterSchema> make(std::vector<TensorSpec> tensors);
   /// One vector named "update": for callers to whom tensors mean nothing. At most 2^40 elements.
   static ParameterSchema flat(size_t elements);
+  /// A schema of which no more is known than this: it has no tensors().
+  static ParameterSchema of_hash(uint64_t hash, size_t elements);
 
   const std::vector<TensorSpec>& tensors() const { return tensors_; }
   /// Where the tensor begins in the flat stream, in elements.

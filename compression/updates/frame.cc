@@ -236,6 +236,10 @@ Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSc
   TERN_TRY(Codec codec, codec_of(header, scratch));
   CheckedFrame checked(std::move(codec), header.meta, schema, frame);
   const Chain& chain = checked.codec_.chain();
+  if (chain.shapes && schema.tensors().empty() && schema.elements() > 0)
+    return error(Code::kInvalidArgument,
+                 "codec '{}' looks at the shapes of tensors, and the schema has none",
+                 checked.codec_.spec());
   lay_out(chain, schema, scratch.layout);
   const size_t chunks = chunks_of(chain, scratch.layout);
   TERN_CHECK_OK(check_frame_table(frame, header, chunks));
@@ -243,6 +247,7 @@ Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSc
   TERN_CHECK_OK(walk(checked.codec_, header.meta.seed,
                      ChunkReader(frame, header.header_bytes, chunks, true), scratch, norm));
   checked.header_bytes_ = header.header_bytes;
+  checked.chunks_ = chunks;
   checked.norm_ = norm.norm();
   checked.nonzeros_ = norm.count();
   if (!std::isfinite(checked.norm_))
@@ -272,8 +277,7 @@ Result<std::vector<std::span<const std::byte>>> split_frames(std::span<const std
 Status decode_into(const CheckedFrame& frame, CodecScratch& scratch, ValueSink& sink) {
   const Chain& chain = frame.codec().chain();
   lay_out(chain, frame.schema(), scratch.layout);
-  const ChunkReader chunks(frame.bytes(), frame.header_bytes_, chunks_of(chain, scratch.layout),
-                           false);
+  const ChunkReader chunks(frame.bytes(), frame.header_bytes(), frame.chunks(), false);
   const Status walked = walk(frame.codec(), frame.meta().seed, chunks, scratch, sink);
   if (walked.ok()) return {};
   return error(Code::kInternal, "a frame was changed after its check: {}", walked.message());

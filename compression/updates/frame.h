@@ -50,6 +50,9 @@ class CheckedFrame {
   const ParameterSchema& schema() const { return *schema_; }
   size_t elements() const { return schema_->elements(); }
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// The chunk table: where it begins, and how many entries it has.
+  size_t header_bytes() const { return header_bytes_; }
+  size_t chunks() const { return chunks_; }
   double norm() const { return norm_; }
   size_t nonzeros() const {
     return nonzeros_;
@@ -58,7 +61,6 @@ class CheckedFrame {
  private:
   friend Result<CheckedFrame> inspect(std::span<const std::byte>, const ParameterSchema&,
                                       const DecodeLimits&, CodecScratch&);
-  friend Status decode_into(const CheckedFrame&, CodecScratch&, ValueSink&);
   CheckedFrame(Codec codec, FrameMeta meta, const ParameterSchema& schema,
                std::span<const std::byte> bytes)
       : codec_(std::move(codec)), meta_(meta), schema_(&schema), bytes_(bytes) {}
@@ -68,6 +70,7 @@ class CheckedFrame {
   const ParameterSchema* schema_;
   std::span<const std::byte> bytes_;
   size_t header_bytes_ = 0;
+  size_t chunks_ = 0;
   double norm_ = 0;
   size_t nonzeros_ = 0;
 };

@@ -61,35 +61,43 @@ std::string size_text(size_t bytes, size_t elements) {
 
 // ---- The codec's side: all calls that take a schema
 
-Result<std::vector<std::byte>> encode_values(const Codec& codec, FrameMeta meta,
+Result<std::vector<std::byte>> encode_values(const Codec& codec, const FrameMeta& meta,
                                              const TensorFile& tensors) {
-  meta.schema_hash = tensors.schema.hash();
   CodecScratch scratch;
-  std::vector<std::byte> frame(codec.max_encoded_bytes(tensors.values.size()));
-  TERN_TRY(const size_t bytes, codec.encode(meta, tensors.values, scratch, frame));
+  std::vector<std::byte> frame(codec.max_encoded_bytes(tensors.schema));
+  TERN_TRY(const size_t bytes, codec.encode(meta, tensors.schema, tensors.values, scratch, frame));
   frame.resize(bytes);
   return frame;
 }
 
 /// A frame that passed the dry decode, as long as its header says.
 struct LoadedFrame {
-  std::vector<std::byte> bytes;  ///< of `checked`
+  std::vector<std::byte> bytes;                   ///< of `checked`
+  std::shared_ptr<const ParameterSchema> schema;  ///< of `checked`
   FrameHeader header;
   CheckedFrame checked;
 };
 
-/// Reads a frame of any schema: what a receiver knows is taken from the header.
-Result<LoadedFrame> read_frame(std::vector<std::byte> bytes, size_t max_elements) {
+/// Reads a frame of any schema: what a receiver knows is taken from the header, unless it is the
+/// one of `known`.
+Result<LoadedFrame> read_frame(std::vector<std::byte> bytes, size_t max_elements,
+                               const ParameterSchema* known, std::string_view option) {
   TERN_TRY(FrameHeader header, read_frame_header(bytes));
   if (header.elements > max_elements)
     return error(Code::kOutOfRange,
                  "the header says {} elements; expected at most {} (--max-elements)",
                  header.elements, max_elements);
   CodecScratch scratch;
-  TERN_TRY(CheckedFrame checked,
-           inspect(bytes, {.schema_hash = header.meta.schema_hash, .elements = header.elements},
-                   scratch));
-  return LoadedFrame{std::move(bytes), std::move(header), std::move(checked)};
+  const bool is_known = known != nullptr && known->hash() == header.schema_hash;
+  auto schema = std::make_shared<const ParameterSchema>(
+      is_known ? *known : ParameterSchema::of_hash(header.schema_hash, header.elements));
+  Result<CheckedFrame> checked = inspect(bytes, *schema, {}, scratch);
+  if (!checked && !is_known && checked.error().code() == Code::kInvalidArgument)
+    return error(Code::kInvalidArgument,
+                 "{}; give the file that it was made of, or one of the same tensors, with --{}",
+                 checked.error().message(), option);
+  if (!checked) return std::move(checked).error();
+  return LoadedFrame{std::move(bytes), std::move(schema), header, *std::move(checked)};
 }
 
 Result<std::vector<float>> decode_values(const LoadedFrame& frame) {
@@ -100,7 +108,8 @@ Result<std::vector<float>> decode_values(const LoadedFrame& frame) {
 }
 
 constexpr size_t kModes = 8;  // three bits
-constexpr std::array<const char*, kModes> kModeNames = {"zero", "coded"};
+constexpr std::array<const char*, kModes> kModeNames = {"empty",  "dense", "plain", "rice",
+                                                        "bitmap", "raw",   "half"};
 
 struct ModeCount {
   size_t chunks = 0;
@@ -110,7 +119,7 @@ struct ModeCount {
 Result<std::array<ModeCount, kModes>> count_modes(const LoadedFrame& frame) {
   std::array<ModeCount, kModes> modes;
   const std::byte* table = frame.bytes.data() + frame.header.header_bytes;
-  for (size_t chunk = 0; chunk < frame.header.chunks; ++chunk) {
+  for (size_t chunk = 0; chunk < frame.checked.chunks(); ++chunk) {
     TERN_TRY(const ChunkEntry entry, read_chunk_entry(table + chunk * kChunkEntryBytes));
     ModeCount& mode = modes[static_cast<size_t>(entry.mode)];
     ++mode.chunks;
@@ -121,9 +130,11 @@ Result<std::array<ModeCount, kModes>> count_modes(const LoadedFrame& frame) {
 
 // ---- The commands
 
-Result<LoadedFrame> load_frame(const std::string& path, size_t max_elements) {
+Result<LoadedFrame> load_frame(const std::string& path, size_t max_elements,
+                               const ParameterSchema* known = nullptr,
+                               std::string_view option = "like") {
   TERN_TRY(std::vector<std::byte> bytes, read_file(path));
-  Result<LoadedFrame> frame = read_frame(std::move(bytes), max_elements);
+  Result<LoadedFrame> frame = read_frame(std::move(bytes), max_elements, known, option);
   if (!frame) return std::move(frame).error().at({.file = path});
   return frame;
 }
@@ -164,12 +175,13 @@ Result<std::pair<ParameterSchema, std::vector<float>>> decode_like(const Argumen
     return std::pair{std::move(schema), std::move(values)};
   }
   TERN_TRY(TensorFile like, read_tensor_file(arguments.like));
-  TERN_TRY(const LoadedFrame frame, load_frame(arguments.file, like.schema.elements()));
+  TERN_TRY(const LoadedFrame frame,
+           load_frame(arguments.file, like.schema.elements(), &like.schema));
   if (frame.checked.elements() != like.schema.elements() ||
-      frame.header.meta.schema_hash != like.schema.hash())
+      frame.header.schema_hash != like.schema.hash())
     return error(Code::kInvalidArgument,
                  "the frame has {} elements of schema {:016x}; expected {} of {:016x}, as {} has",
-                 frame.checked.elements(), frame.header.meta.schema_hash, like.schema.elements(),
+                 frame.checked.elements(), frame.header.schema_hash, like.schema.elements(),
                  like.schema.hash(), arguments.like)
         .at({.file = arguments.file});
   TERN_TRY(std::vector<float> values, decode_values(frame));
@@ -193,8 +205,8 @@ int decode_file(const Arguments& arguments) {
 }
 
 /// Squared error over squared norm; not finite for a file of zeros.
-Result<double> nmse_against(const std::string& path, const LoadedFrame& frame) {
-  TERN_TRY(const TensorFile original, read_tensor_file(path));
+Result<double> nmse_against(const std::string& path, const TensorFile& original,
+                            const LoadedFrame& frame) {
   if (original.values.size() != frame.checked.elements())
     return error(Code::kInvalidArgument, "{} elements; expected {}, as the frame has",
                  original.values.size(), frame.checked.elements())
@@ -210,12 +222,17 @@ Result<double> nmse_against(const std::string& path, const LoadedFrame& frame) {
 }
 
 Result<ordered_json> describe(const Arguments& arguments) {
-  TERN_TRY(const LoadedFrame frame, load_frame(arguments.file, kMaxFrameElements));
+  TensorFile original;
+  if (!arguments.against.empty()) {
+    TERN_TRY(original, read_tensor_file(arguments.against));
+  }
+  TERN_TRY(const LoadedFrame frame,
+           load_frame(arguments.file, kMaxFrameElements, &original.schema, "against"));
   TERN_TRY(const auto modes, count_modes(frame));
   const FrameMeta& meta = frame.header.meta;
   const size_t bytes = frame.bytes.size(), elements = frame.header.elements;
   ordered_json stages = ordered_json::array();
-  for (const Stage& stage : frame.header.stages)
+  for (const Stage& stage : frame.checked.codec().stages())
     stages.push_back(
         {{"id", stage.info->id}, {"stage", print_spec({stage})}, {"meaning", stage.info->summary}});
   ordered_json chunk_modes = ordered_json::array();
@@ -230,21 +247,21 @@ Result<ordered_json> describe(const Arguments& arguments) {
                       {"codec", frame.checked.codec().spec()},
                       {"stages", stages},
                       {"elements", elements},
-                      {"schema_hash", fmt::format("{:016x}", meta.schema_hash)},
+                      {"schema_hash", fmt::format("{:016x}", frame.header.schema_hash)},
                       {"seed", meta.seed},
                       {"round", meta.round},
                       {"base_version", meta.base_version},
                       {"bytes", bytes},
                       {"header_bytes", frame.header.header_bytes},
-                      {"chunk_table_bytes", frame.header.chunks * kChunkEntryBytes},
-                      {"chunks", frame.header.chunks},
+                      {"chunk_table_bytes", frame.checked.chunks() * kChunkEntryBytes},
+                      {"chunks", frame.checked.chunks()},
                       {"chunk_modes", chunk_modes},
                       {"bits_per_element", figure(bits_per_element(bytes, elements))},
                       {"ratio_to_float32", ratio_to_float32(bytes, elements)},
                       {"values", frame.checked.nonzeros()},
                       {"norm", frame.checked.norm()}};
   if (!arguments.against.empty()) {
-    TERN_TRY(const double nmse, nmse_against(arguments.against, frame));
+    TERN_TRY(const double nmse, nmse_against(arguments.against, original, frame));
     result["against"] = arguments.against;
     result["nmse"] = figure(nmse);
   }
