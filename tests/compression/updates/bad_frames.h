@@ -454,7 +454,7 @@ inline void small_faults(List& list) {
 
 inline void position_faults(List& list) {
   const auto fault = [&](const char* name, const char* why, std::vector<uint8_t> stages,
-                         uint8_t mode, Bytes head, size_t values, uint8_t parameter = 0) {
+                         uint8_t mode, const Bytes& head, size_t values, uint8_t parameter = 0) {
     list.fault(
         std::string("positions_") + name, Code::kCorrupt, why,
         {.elements = 20,

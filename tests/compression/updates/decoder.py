@@ -813,7 +813,7 @@ def decode(frame, schema):
 
 
 def apply_delta(values, parameters, g):
-    """The parameters that a delta or snapshot leads to (section 3)."""
+    """The parameters that a delta or snapshot makes of those of its base version (section 3)."""
     on_grid = np.rint(values.astype(np.float64) * 2.0**g) * 2.0**-g  # ties to even
     return parameters + on_grid.astype(np.float32)
 

@@ -24,7 +24,7 @@ inline bool one_in(Rng& rng, uint32_t n) { return rng.below(n) == 0; }
 
 /// From 0 to the largest, mostly small.
 inline uint32_t mostly_small(Rng& rng, uint32_t largest) {
-  return rng.below(1 + std::min(largest, (1u << rng.below(33)) - 1));
+  return rng.below(1 + std::min(largest, ~uint32_t{0} >> rng.below(32)));
 }
 
 inline uint32_t random_argument(const StageInfo& info, Rng& rng) {
