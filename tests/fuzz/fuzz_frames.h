@@ -127,9 +127,9 @@ class Receiver {
     CodecScratch& scratch = *scratch_;
     for (auto* stream :
          {&scratch.main, &scratch.small, &scratch.stream, &scratch.estimates, &scratch.factors})
-      *stream = {};
-    scratch.layout = {};
-    scratch.cuts = {};
+      *stream = std::vector<float>();  // "= {}" would keep their memory
+    scratch.layout = Layout();
+    scratch.cuts = std::vector<Cut>();
     scratch.last_codec.reset();
   }
   void check_values(const CheckedFrame& checked);
