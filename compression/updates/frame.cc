@@ -134,7 +134,7 @@ Status walk(const Codec& codec, uint64_t seed, ChunkReader chunks, CodecScratch&
   PiecesSink placed(layout.main, sink);
   ValueSink& main = chain.small_below > 0 ? static_cast<ValueSink&>(placed) : sink;
   if (chain.projection) {
-    scratch.stream.resize(chain.projection->projected(layout));
+    CodecScratch::make_room(scratch.stream, chain.projection->projected(layout));
     StreamSink stream(scratch.stream);
     TERN_CHECK_OK(chunks.read_stream(scratch.stream.size(), decode_main, stream));
     // Sorting and comparing need numbers.

@@ -30,6 +30,14 @@ CodecScratch::~CodecScratch() = default;
 CodecScratch::CodecScratch(CodecScratch&&) noexcept = default;
 CodecScratch& CodecScratch::operator=(CodecScratch&&) noexcept = default;
 
+void CodecScratch::make_room(std::vector<float>& stream, size_t n) {
+  if (stream.capacity() < n) {
+    stream = std::vector<float>();  // first, so that old and new memory are never held at once
+    stream.reserve(n);
+  }
+  stream.resize(n);
+}
+
 ZSTD_CCtx* CodecScratch::zstd_encoder() {
   if (!zstd_->encoder) zstd_->encoder.reset(ZSTD_createCCtx());
   if (!zstd_->encoder) throw std::bad_alloc();

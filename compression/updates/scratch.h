@@ -60,6 +60,10 @@ class CodecScratch {
   /// The chain of the last frame that was read: most frames have that of the one before.
   std::unique_ptr<Codec> last_codec;
 
+  /// Makes one of the streams n long, whatever it held: without the slack that growing leaves,
+  /// which frames of different chains would add up to several updates.
+  static void make_room(std::vector<float>& stream, size_t n);
+
   ZSTD_CCtx_s* zstd_encoder();
   ZSTD_DCtx_s* zstd_decoder();
 

@@ -1,72 +1,90 @@
 /// Frames from a hostile sender. The first byte of an input chooses the receiver's schema, the rest
-/// is the frame. Mutations start from real frames, and checksums are repaired after most of them,
-/// so that what lies behind the checksums is reached.
-#include <algorithm>
-#include <cmath>
+/// is the frame. Mutations start from real frames of every chain, and checksums are repaired after
+/// most of them, so that what lies behind the checksums is reached.
+#include <bit>
 #include <cstring>
-#include <limits>
 #include <vector>
 
-#include "base/rng.h"
-#include "compression/updates/frame.h"
+#include "base/bytes.h"
+#include "compression/updates/chunk_coder.h"
+#include "compression/updates/frame_header.h"
 #include "tests/compression/updates/forged_frame.h"
-#include "tests/fuzz/fuzz_check.h"
+#include "tests/fuzz/fuzz_frames.h"
 
 namespace {
 
 using namespace tern;
 
-constexpr size_t kSchemas[] = {0, 1, 9, 33, 300, 1025, 2500, 65537};
-constexpr uint64_t kSchemaHash = 77;
-
-size_t elements_of(uint8_t choice) { return kSchemas[choice % std::size(kSchemas)]; }
-
-constexpr const char* kSpecs[] = {
-    "float32",
-    "float16",
-    "bfloat16",
-    "int:4",
-    "int:16",
-    "ternary",
-    "sign",
-    "rotate | eden:1",
-    "rotate | eden:5",
-    "rotate:16 | int:3",
-    "rotate:65536 | bfloat16",
-    "randk:0.3",
-    "randk:0.01 | float16",
-    "rotate | randk:0.25 | eden:2",
-    "randk:0.5 | ternary",
-    "topk:0.1",
-    "topk:0.2 | rice",
-    "topk:0.9 | rice",
-    "topk:0.05 | int:4 | rice",
-    "topk:0.3 | float16",
-    "ef | topk:0.1 | ternary | rice",
-    "ef | topk:0.5 | sign",
-    "ef | rotate | eden:3",
-    "ef | randk:0.2 | float16",
-};
-
-CodecScratch& scratch() {
-  static CodecScratch memory;
-  return memory;
+uint32_t random_argument(const StageInfo& info, Rng& rng) {
+  switch (info.argument) {
+    case Argument::kNone:
+      return 0;
+    case Argument::kPowerOfTwo: {
+      uint32_t argument = info.smallest;
+      while (argument < info.largest && rng.below(4) != 0) argument *= 2;
+      return argument;
+    }
+    case Argument::kTable:
+      return table_argument(1 + rng.below(15), 1 + rng.below(rng.below(2) == 0 ? 20 : 400));
+    case Argument::kThreshold:
+      return std::bit_cast<uint32_t>(static_cast<float>(rng.uniform()) + 0x1p-9f);
+    default:
+      return info.smallest + rng.below(info.largest - info.smallest + 1);
+  }
 }
 
-/// Schema choice and a frame of a random chain.
-std::vector<uint8_t> real_frame(uint32_t seed) {
+/// One of kFuzzChains, or whatever composes.
+Codec random_codec(Rng& rng) {
+  for (int attempt = 0; attempt < 16 && rng.below(8) != 0; ++attempt) {
+    std::vector<Stage> stages;
+    for (int family = 0; family <= static_cast<int>(Family::kValueCode); ++family) {
+      if (rng.below(2) == 0) continue;
+      std::vector<const StageInfo*> choice;
+      for (const StageInfo& info : kStages)
+        if (static_cast<int>(info.family) == family) choice.push_back(&info);
+      const StageInfo* info = choice[rng.below(static_cast<uint32_t>(choice.size()))];
+      stages.push_back({info, random_argument(*info, rng)});
+    }
+    if (Result<Codec> codec = Codec::make(std::move(stages))) return *std::move(codec);
+  }
+  return fuzz_codecs()[rng.below(static_cast<uint32_t>(fuzz_codecs().size()))];
+}
+
+/// The input of a real frame.
+std::vector<uint8_t> fresh_input(uint8_t choice, uint32_t seed) {
   Rng rng(seed, Purpose::kTest);
-  const auto choice = static_cast<uint8_t>(rng.next());
-  const Codec codec = Codec::parse(kSpecs[rng.below(std::size(kSpecs))]).value();
-  std::vector<float> x(elements_of(choice));
-  for (float& v : x) v = static_cast<float>(rng.normal());
-  if (rng.below(4) == 0) std::fill(x.begin(), x.begin() + static_cast<ptrdiff_t>(x.size() / 2), 0);
-  std::vector<std::byte> frame(codec.max_encoded_bytes(x.size()));
-  const FrameMeta meta{.schema_hash = kSchemaHash, .seed = rng.next64()};
-  frame.resize(codec.encode(meta, x, scratch(), frame).value());
+  const Codec codec = random_codec(rng);
+  std::vector<std::byte> frame = real_frame(codec, receiver_of(choice).schema(), rng.next64(), rng);
+  if (rng.below(16) == 0) {  // a field that readers pass over
+    const size_t header = load<uint16_t>(frame.data() + 6);
+    frame.insert(frame.begin() + static_cast<ptrdiff_t>(header), {std::byte{1}, std::byte{0}});
+    store(frame.data() + 6, static_cast<uint16_t>(header + 2));
+  }
   std::vector<uint8_t> input = {choice};
   for (const std::byte byte : frame) input.push_back(static_cast<uint8_t>(byte));
   return input;
+}
+
+/// Where the bodies begin, or the table, or the stages: what is mutated as a whole.
+size_t mutable_from(std::span<const uint8_t> input, uint32_t seed) {
+  if (input.size() < 50 || seed % 4 == 0) return 1;
+  const size_t header = 1 + load<uint16_t>(std::as_bytes(input).data() + 7);
+  const size_t from = seed % 4 == 1 ? 49 : seed % 4 == 2 ? header : header + 8;
+  return from < input.size() ? from : 1;
+}
+
+/// Repairs what a receiver of the schema would refuse at once. Without a chain that composes, only
+/// what comes before the stages.
+void repair(std::span<std::byte> frame, const ParameterSchema& schema) {
+  repair_frame(frame, schema, 0);
+  const Result<FrameHeader> header = read_frame_header(frame);
+  if (!header) return;
+  const auto chain = make_chain({header->chain().begin(), header->chain().end()});
+  if (!chain) return;
+  Layout layout;
+  lay_out(**chain, schema, layout);
+  repair_frame(frame, schema,
+               chunk_count(coded_elements(**chain, layout)) + chunk_count(layout.small_elements));
 }
 
 }  // namespace
@@ -75,65 +93,35 @@ extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t most);
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t most,
                                           unsigned int seed) {
+  const uint8_t choice = mutated_choice(size > 0 ? data[0] : 0, seed / 64);
   if (size < 50 || seed % 64 == 0) {
-    const std::vector<uint8_t> fresh = real_frame(seed);
+    // Not only of the schema that the input has.
+    const std::vector<uint8_t> fresh =
+        fresh_input(mutated_choice(static_cast<uint8_t>(seed >> 24), seed / 64), seed);
     if (fresh.size() <= most) {
       std::memcpy(data, fresh.data(), fresh.size());
       size = fresh.size();
     }
+  } else {
+    data[0] = choice;
   }
-  size = LLVMFuzzerMutate(data, size, most);
+  const size_t from = size > 1 ? mutable_from({data, size}, seed / 256) : 0;
+  size = from + LLVMFuzzerMutate(data + from, size - from, most - from);
   if (size > 1 && seed % 16 != 1)
-    repair_frame(std::as_writable_bytes(std::span(data + 1, size - 1)), elements_of(data[0]),
-                 kSchemaHash);
+    repair(std::as_writable_bytes(std::span(data + 1, size - 1)), receiver_of(data[0]).schema());
   return size;
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
-  const size_t elements = elements_of(data[0]);
+  Receiver& receiver = receiver_of(data[0]);
   const auto frame = std::as_bytes(std::span(data + 1, size - 1));
-  const DecodeLimits limits{.schema_hash = kSchemaHash, .elements = elements};
-  const Result<CheckedFrame> checked = inspect(frame, limits, scratch());
-  if (!checked) {
-    TERN_FUZZ_CHECK(checked.error().code() != Code::kOk);
-    TERN_FUZZ_CHECK(checked.error().code() != Code::kInternal);
-    TERN_FUZZ_CHECK(!checked.error().message().empty());
-    return 0;
-  }
-  TERN_FUZZ_CHECK(checked->elements() == elements);
-  TERN_FUZZ_CHECK(checked->nonzeros() <= elements);
-  TERN_FUZZ_CHECK(std::isfinite(checked->norm()));
-  TERN_FUZZ_CHECK(frame.size() <= checked->codec().max_encoded_bytes(elements) ||
-                  checked->codec().indexed());
-
-  std::vector<float> decoded(elements, std::numeric_limits<float>::quiet_NaN());
-  TERN_FUZZ_CHECK(decode(*checked, scratch(), decoded).ok());
-  double squares = 0;
-  for (const float v : decoded) {
-    TERN_FUZZ_CHECK(std::isfinite(v));
-    squares += static_cast<double>(v) * static_cast<double>(v);
-  }
-  TERN_FUZZ_CHECK(std::abs(std::sqrt(squares) - checked->norm()) <= 1e-9 * checked->norm());
-
-  // The same values again by the other ways out.
-  std::vector<float> rest = decoded;
-  TERN_FUZZ_CHECK(subtract_decoded(*checked, scratch(), rest).ok());
-  for (const float v : rest) TERN_FUZZ_CHECK(v == 0);
-  constexpr double kNormBound = 0x1p20;
-  const AccumulatorBounds bounds{.norm_bound = kNormBound, .largest_weights = 3};
-  auto accumulator = FixedPointAccumulator::make(elements, bounds).value();
-  const Status added = decode_accumulate(*checked, 3, 1, scratch(), accumulator);
-  TERN_FUZZ_CHECK(added.ok() == (checked->norm() <= kNormBound));
-  if (added.ok()) {
-    std::vector<float> mean(elements);
-    accumulator.mean(mean);
-    for (size_t i = 0; i < elements; ++i)
-      TERN_FUZZ_CHECK(std::abs(mean[i] - decoded[i]) <= 0x1p-20);
-  }
-  // A tighter receiver refuses it, whatever it is.
-  DecodeLimits tight = limits;
-  tight.max_bytes = frame.size() - 1;
-  TERN_FUZZ_CHECK(!inspect(frame, tight, scratch()));
+  if (!receiver.receive(frame)) return 0;
+  // The chain is one that text can say, and the transfer is this frame.
+  const Codec& codec = *receiver.scratch().last_codec;
+  const Result<Codec> again = Codec::parse(codec.spec());
+  TERN_FUZZ_CHECK(again && again->stages() == codec.stages());
+  const auto frames = split_frames(frame, 1);
+  TERN_FUZZ_CHECK(frames && frames->size() == 1 && frames->front().size() == frame.size());
   return 0;
 }

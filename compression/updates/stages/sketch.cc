@@ -64,7 +64,7 @@ class Sketch : public Projection {
       return;
     }
     const Keys keys = draw(seed);
-    scratch.estimates.resize(n);
+    CodecScratch::make_room(scratch.estimates, n);
     for (size_t i = 0; i < n; ++i) {
       std::array<float, kMostRows> estimates{};
       for (size_t row = 0; row < rows_; ++row) {

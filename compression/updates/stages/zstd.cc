@@ -30,8 +30,9 @@ size_t encode_zstd(const std::byte* values, size_t k, size_t width, size_t limit
 
 Status decode_zstd(std::span<const std::byte> in, size_t k, size_t width, CodecScratch& scratch,
                    std::byte* values) {
-  // A frame is decoded straight into a buffer of its content size, so its window costs nothing. The
-  // magic: libzstd may also know the formats from before RFC 8878.
+  // The magic first: libzstd may read formats from before RFC 8878, too, with decoders that nobody
+  // looks after and that allocate. A frame is decoded straight into a buffer of its content size,
+  // so its window costs nothing.
   if (in.size() < sizeof(uint32_t) || load<uint32_t>(in.data()) != ZSTD_MAGICNUMBER ||
       ZSTD_getFrameContentSize(in.data(), in.size()) != k * width ||
       ZSTD_getDictID_fromFrame(in.data(), in.size()) != 0 ||

@@ -92,5 +92,19 @@ TEST(Allocation, AHostileHeaderMakesInspectAllocateNoMore) {
   EXPECT_LE(spent.bytes, 4096u);  // the message
 }
 
+TEST(Allocation, FramesOfManyChainsTakeTwiceTheirElements) {
+  // Each asks for a little more than the one before.
+  constexpr size_t kElements = 140000;
+  CodecScratch sender, receiver;
+  for (const char* spec : {"small16:2 | sketch:1x40000", "small16:2 | sketch:1x60000",
+                           "sketch:1x60001", "sketch:1x90000", "sketch:1x139999"}) {
+    const auto frame =
+        encode_frame(codec_of(spec), kMeta, make_input(Input::kGaussian, kElements), sender);
+    ASSERT_TRUE(inspect_frame(frame, kElements, receiver)) << spec;
+    EXPECT_LE(receiver.stream.capacity(), kElements) << spec;
+    EXPECT_LE(receiver.estimates.capacity(), kElements) << spec;
+  }
+}
+
 }  // namespace
 }  // namespace tern

@@ -394,6 +394,12 @@ std::vector<Hostile> hostile_frames() {
   Bytes long_run(70000, std::byte{0});
   long_run.back() = std::byte{0x80};
   add("a Rice run of half a million", with_chunk(kTopKRice, long_run, 65536, kRice, 15));
+  // zstd: the same 8 floats in the format of zstd 0.7, which libzstd still decodes.
+  frame = with_chunk({2, 0x30, 0x61}, bytes_of({0x27, 0xB5, 0x2F, 0xFD, 0x20, 32,  // header
+                                                0x80, 0, 32, 0x3D,                 // 32 times 0x3D
+                                                0xC0, 0, 0}));                     // end
+  frame.chunks[0].coded = true;
+  add("a zstd format from before RFC 8878", frame);
   return all;
 }
 
