@@ -52,12 +52,12 @@ TEST_F(ErrorFeedback, BytesDependOnCodecMetaUpdateAndResidualAlone) {
   EXPECT_EQ(once.next.residual, again.next.residual);
 }
 
-TEST_F(ErrorFeedback, AChainWithoutItHasNoResidual) {
+TEST_F(ErrorFeedback, AChainWithoutItLeavesTheMemoryAsItWas) {
   const std::vector<float> update = make_input(Input::kGaussian, 100);
   const SenderMemory old{.residual = std::vector<float>(100, 5.0f)};
   const PendingUpdate pending =
       encode_update(codec_of("int:4"), kMeta, schema_of(100), update, old, scratch_).value();
-  EXPECT_TRUE(pending.next.residual.empty());
+  EXPECT_EQ(pending.next.residual, old.residual);
   EXPECT_EQ(pending.frame, encode_frame(codec_of("int:4"), kMeta, update, scratch_));
 }
 
