@@ -209,7 +209,7 @@ inline const ParameterSchema& schema_of(size_t n) {
   const auto found = schemas.find(n);
   if (found != schemas.end()) return found->second;
   if (n < 16) return schemas.emplace(n, ParameterSchema::flat(n)).first->second;
-  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(n / 2)));
+  const auto side = static_cast<int64_t>(std::sqrt(static_cast<double>(n) / 2));
   auto rest = static_cast<int64_t>(n) - side * side;
   const int64_t bias = std::min(side, rest);
   rest -= bias;
