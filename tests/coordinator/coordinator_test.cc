@@ -100,6 +100,27 @@ TEST(Coordinator, TheLawOfErrorFeedbackHoldsOverAWholeRun) {
     EXPECT_NEAR(model[i] - zero[i] + residual[i], 6 * constant_update(0, i), 1e-5) << i;
 }
 
+TEST(Coordinator, UnderEf21TheStepIsTheMeanOfTheClientsEstimates) {
+  // With everything sent, an estimate is the update itself: the run is that of float32.
+  for (const char* up : {"ef21 | topk:1", "ef21 | topk:0.25 | rice"}) {
+    Federation run({.clients = 3, .rounds = 8, .up = up, .elements = 64});
+    run.add_clients();
+    run.run();
+    const std::vector<float> expected = run.expected({0, 1, 2}, 8), model = run.parameters();
+    const std::vector<float> zero = run.expected({0}, 0);
+    for (size_t i = 0; i < model.size(); ++i) {
+      if (std::string_view(up) == "ef21 | topk:1") {
+        ASSERT_NEAR(model[i], expected[i], 1e-5) << i;
+      } else {
+        // A quarter of what is missing comes each round, so after four rounds the estimates of a
+        // constant update are whole, and each further step is the mean of the updates.
+        ASSERT_LE(std::abs(model[i] - zero[i]), std::abs(expected[i] - zero[i]) + 1e-5) << i;
+        ASSERT_GE(std::abs(model[i] - zero[i]), std::abs(expected[i] - zero[i]) * 4 / 8 - 1e-5);
+      }
+    }
+  }
+}
+
 TEST(Coordinator, RunsWithoutErrorFeedbackKeepNoResidual) {
   Federation run({.clients = 1, .rounds = 2, .up = "rotate:1024 | eden:4"});
   TestClient& client = run.add_client(0);

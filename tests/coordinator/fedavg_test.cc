@@ -1,6 +1,6 @@
-#include "coordinator/strategies/fedavg.h"
-
 #include <gtest/gtest.h>
+
+#include "coordinator/strategies/ef21.h"
 
 namespace tern {
 namespace {
@@ -33,6 +33,23 @@ TEST(FedAvg, MomentumAndServerLearningRateFollowTheirRecurrence) {
   fedavg_step(strategy, state, second);
   EXPECT_EQ(first[0], 2.0f);
   EXPECT_EQ(second[0], 0.5f * (0.75f * 4 + 8));
+}
+
+TEST(Ef21, TheStepIsTheWeightedMeanOverTheClientsThatTookPart) {
+  ServerOptimizerState state;
+  state.estimate_weights = {{4, 100}};
+  std::vector<float> mean{8, -4};  // client 4 alone
+  ef21_step(state, 100, mean);
+  EXPECT_EQ(mean, (std::vector<float>{8, -4}));
+  // Client 7 of weight 300 comes in; client 4 isn't asked, but its estimate still counts.
+  state.estimate_weights[7] = 300;
+  mean = {4, 0};
+  ef21_step(state, 300, mean);
+  EXPECT_EQ(mean, (std::vector<float>{(100 * 8 + 300 * 4) / 400.0f, -1}));
+  // Nothing has changed for anybody: the step is the same again.
+  mean = {0, 0};
+  ef21_step(state, 400, mean);
+  EXPECT_EQ(mean, (std::vector<float>{5, -1}));
 }
 
 }  // namespace

@@ -89,7 +89,24 @@ INSTANTIATE_TEST_SUITE_P(
                     std::pair{"rotate:1024 | randk:0.25 | eden:1",
                               "ef | topk:0.1 | ternary | rice"},
                     std::pair{"ef | topk:0.1 | ternary | rice", "ef | rotate | eden:2"},
-                    std::pair{"int:8", "bfloat16"}));
+                    std::pair{"int:8", "bfloat16"},
+                    std::pair{"ef21 | topk:0.2 | rice", "ef | topk:0.1 | ternary | rice"},
+                    std::pair{"dgc:0.5 | topk:0.1 | ternary | rice", "float32"},
+                    std::pair{"ef | small16:16 | lowrank:1", "ef | sketch:2x8"}));
+
+TEST(Simulation, ResumesWithResidualsOfSixteenBits) {
+  const PreparedScenario prepared =
+      small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"},
+                      {"compression.error_feedback.store", "bfloat16"}});
+  const std::string through = hash_of(run(prepared));
+  RunOptions options{.workers = 2, .out = fresh_folder("out")};
+  RunResult part = run(prepared, options, kStopAtOnce);
+  options.resume = true;
+  while (part.interrupted) part = run(prepared, options, kStopAtOnce);
+  EXPECT_EQ(hash_of(part), through);
+  EXPECT_NE(hash_of(run(small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"}}))),
+            through);
+}
 
 TEST(Simulation, WritesResultsThatFitTogether) {
   const std::string out = fresh_folder("out");
