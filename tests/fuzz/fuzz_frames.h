@@ -70,6 +70,7 @@ inline constexpr std::array kFuzzChains{
     "ef | small16:256 | lowrank:2 | bfloat16 | zstd",
     "ef21 | topk-per-tensor:0.1 | int:8 | rice | rans",
     "dgc:0.9 | topk:0.2 | float16 | rice | zstd",
+    "small16:64 | randk:0.3 | natural | rans",
 };
 
 /// The codecs of kFuzzChains.
