@@ -10,11 +10,9 @@ size_t max_update_bytes(const UpdateRules& rules) {
 
 Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage& message,
                                    std::span<const std::byte> transfer, CodecScratch& scratch) {
-  const DecodeLimits limits{.max_bytes = max_update_bytes(rules), .norm_bound = rules.norm_bound};
+  const DecodeLimits limits{
+      .codec = &rules.codec, .max_bytes = max_update_bytes(rules), .norm_bound = rules.norm_bound};
   TERN_TRY(CheckedFrame frame, inspect(transfer, *rules.schema, limits, scratch));
-  if (frame.codec().stages() != rules.codec.stages())
-    return error(Code::kInvalidArgument, "the update is coded as '{}', the plan says '{}'",
-                 frame.codec().spec(), rules.codec.spec());
   if (frame.meta().round != rules.round || frame.meta().base_version != rules.base_version)
     return error(Code::kInvalidArgument,
                  "the update is of round {} from version {}, the plan of round {} from version {}",

@@ -233,6 +233,9 @@ Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSc
     return error(Code::kInvalidArgument,
                  "the frame is for schema {:016x} with {} elements, expected {:016x} with {}",
                  header.schema_hash, header.elements, schema.hash(), schema.elements());
+  if (limits.codec != nullptr && !std::ranges::equal(limits.codec->stages(), header.chain()))
+    return error(Code::kInvalidArgument, "the update is coded as '{}', the plan says '{}'",
+                 print_spec({header.chain().begin(), header.chain().end()}), limits.codec->spec());
   TERN_TRY(Codec codec, codec_of(header, scratch));
   CheckedFrame checked(std::move(codec), header.meta, schema, frame);
   const Chain& chain = checked.codec_.chain();

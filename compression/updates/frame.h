@@ -24,6 +24,7 @@ inline constexpr size_t kMaxFrameElements = size_t{1} << 40;
 
 /// What a receiver expects.
 struct DecodeLimits {
+  const Codec* codec = nullptr;  ///< the only one to take; null: any
   size_t max_bytes = std::numeric_limits<size_t>::max();
   double norm_bound =
       std::numeric_limits<double>::infinity();  ///< on the Euclidean norm of the decoded values

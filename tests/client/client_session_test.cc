@@ -124,6 +124,7 @@ class Script : public ServerTransport::Handler {
   /// The download of the last message(), in parts.
   std::vector<Bytes> parts_of(const PlanMessage& what) const {
     std::vector<std::span<const std::byte>> frames;
+    frames.reserve(download_.size());
     for (const SharedFrame& frame : download_) frames.emplace_back(*frame);
     return split_into_parts(what.task.download == DownloadKind::kSnapshot ? TransferKind::kSnapshot
                                                                           : TransferKind::kDeltas,

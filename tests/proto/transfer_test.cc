@@ -199,7 +199,7 @@ TEST(Transfer, AnOldOrSmallerCreditTakesNothingBack) {
   wire.sender.add_credit(6 * kWholePart);
   wire.sender.add_credit(0);
   wire.sender.add_credit(5 * kWholePart);
-  (void)wire.sender.pump([](Bytes) -> Status { return {}; });
+  (void)wire.sender.pump([](const Bytes&) -> Status { return {}; });
   EXPECT_EQ(wire.sender.sent_bytes(), 6 * kWholePart);
 }
 
