@@ -200,7 +200,7 @@ TEST(Simulation, UpdatesAboveTheNormBoundAreRefusedAndTheRoundIsVoid) {
 TEST(Simulation, WarmUpSendsMoreAtFirst) {
   const std::string out = fresh_folder("out");
   (void)run(small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"},
-                            {"compression.error_feedback.warmup", "1:2 0.5:1"}}),
+                            {"compression.error_feedback.warmup", "0.8:2 0.4:1"}}),
             {.out = out});
   std::ifstream rows(out + "/metrics.jsonl");
   std::vector<uint64_t> up;
