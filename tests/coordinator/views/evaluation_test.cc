@@ -125,7 +125,9 @@ TEST(Evaluation, ReportsOfClientsGiveTheSameFiguresAsTheirPredictions) {
 }
 
 TEST(Evaluation, ReportsThatCannotBeAreRefused) {
-  const auto refusal = [](const EvaluationReport& report) { return check_report(report, 2).message(); };
+  const auto refusal = [](const EvaluationReport& report) {
+    return check_report(report, 2).message();
+  };
   const EvaluationReport good{
       .loss_sum = 5, .examples = {3, 4}, .predicted = {5, 2}, .correct = {3, 1}};
   EXPECT_EQ(refusal(good), "");
