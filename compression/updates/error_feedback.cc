@@ -73,23 +73,27 @@ void SenderMemory::age(Feedback feedback, uint32_t rounds_without_task, uint32_t
 Result<PendingUpdate> encode_update(const Codec& codec, const FrameMeta& meta,
                                     const ParameterSchema& schema, std::span<const float> update,
                                     const SenderMemory& memory, CodecScratch& scratch,
-                                    ResidualStore store) {
+                                    ResidualStore store, PendingUpdate reuse) {
   const Feedback feedback = codec.feedback();
   const bool remembers = feedback != Feedback::kNone;
   if (remembers && memory.size() != 0 && memory.size() != update.size())
     return error(Code::kInvalidArgument, "a residual of {} elements for an update of {}",
                  memory.size(), update.size());
-  PendingUpdate pending;
+  PendingUpdate pending = std::move(reuse);
   SenderMemory& next = pending.next;
-  if (!remembers) next = memory;  // what another chain has left is still owed
-  std::vector<float> remaining;   // what the chain is given, and then what it loses of that
+  // What the chain is given, and then what it loses of that.
+  std::vector<float> remaining = std::move(next.residual);
+  if (remembers)
+    next = {};
+  else
+    next = memory;  // what another chain has left is still owed
   if (remembers) {
     if (feedback == Feedback::kDgc) {
       if (memory.momentum.size() != memory.size())
         return error(Code::kInvalidArgument, "a momentum of {} elements beside a residual of {}",
                      memory.momentum.size(), memory.size());
       next.momentum = advance(memory.momentum, codec.chain().momentum, update);
-      remaining = next.momentum;
+      remaining.assign(next.momentum.begin(), next.momentum.end());
     } else {
       remaining.assign(update.begin(), update.end());
     }

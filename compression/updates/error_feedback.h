@@ -62,10 +62,11 @@ struct PendingUpdate {
 
 /// Encodes an update of this schema. The bytes depend on codec, meta, schema, update and memory
 /// alone. Errors: as Codec::encode; kInvalidArgument when the memory has another length. Cost:
-/// O(n).
+/// O(n). `reuse`: an earlier result that is no longer needed, whose memory this one takes over.
 Result<PendingUpdate> encode_update(const Codec& codec, const FrameMeta& meta,
                                     const ParameterSchema& schema, std::span<const float> update,
                                     const SenderMemory& memory, CodecScratch& scratch,
-                                    ResidualStore store = ResidualStore::kFloat32);
+                                    ResidualStore store = ResidualStore::kFloat32,
+                                    PendingUpdate reuse = {});
 
 }  // namespace tern

@@ -1,5 +1,7 @@
 #include "compression/updates/kernels/kernels.h"
 
+#include <atomic>
+
 namespace tern {
 
 const Kernels* kernels_for(CpuLevel level) {
@@ -11,9 +13,21 @@ const Kernels* kernels_for(CpuLevel level) {
   return level == CpuLevel::kBaseline ? &kBaselineKernels : nullptr;
 }
 
-const Kernels& kernels() {
-  static const Kernels& chosen = *kernels_for(cpu_level());
-  return chosen;
+namespace {
+
+std::atomic<const Kernels*>& chosen() {
+  static std::atomic<const Kernels*> table = kernels_for(cpu_level());
+  return table;
+}
+
+}  // namespace
+
+const Kernels& kernels() { return *chosen().load(std::memory_order_relaxed); }
+
+bool use_kernels(CpuLevel level) {
+  const Kernels* table = kernels_for(level);
+  if (table != nullptr) chosen().store(table, std::memory_order_relaxed);
+  return table != nullptr;
 }
 
 }  // namespace tern

@@ -60,8 +60,11 @@ struct Kernels {
                             double scale, int64_t m);
 };
 
-/// The table of cpu_level().
+/// The table in use: that of cpu_level(), until use_kernels().
 const Kernels& kernels();
+/// Changes the table for the whole process, so that one run can compare levels; false where this
+/// CPU or this build doesn't have it. Results are the same with any table.
+bool use_kernels(CpuLevel level);
 /// A given level's table, for tests; null if it wasn't built for this architecture.
 const Kernels* kernels_for(CpuLevel level);
 
