@@ -20,10 +20,20 @@ struct Kernels {
   /// y[i] += a * x[i]
   void (*add_scaled)(float a, const float* x, size_t n, float* y);
 
-  /// x[i] *= scale, negated where bit i of `signs` is set (bit i of word i/32).
-  void (*flip_signs)(float* x, const uint32_t* signs, size_t n, float scale);
+  /// out[i] = x[i] + sign * y[i], sign 1 or -1; returns the largest magnitude, or NaN where there
+  /// is one. `out` may be x or y.
+  float (*add_max)(const float* x, const float* y, size_t n, float sign, float* out);
+  /// y[i] -= x[i]
+  void (*subtract)(const float* x, size_t n, float* y);
+
+  /// out[i] = x[i] * scale, negated where bit i of `signs` is set (bit i of word i/32). `out` may
+  /// be x.
+  void (*flip_signs)(const float* x, const uint32_t* signs, size_t n, float scale, float* out);
   /// Unnormalized Hadamard transform in place; n is a power of two, at least 1.
   void (*hadamard)(float* x, size_t n);
+  /// The Philox blocks of `counter` (4 words) and those after it, which count up its first word,
+  /// under `key` (2 words), as base/rng.h has them: 4 words each.
+  void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);
 
   /// out[i] = limit + clamp(floor(y) + (u_i < frac(y))), y = x[i]*inverse_scale; u_i uniform from
   /// (key, i): unbiased.
@@ -34,15 +44,17 @@ struct Kernels {
   /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
   void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
   /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
-  /// under |x[i]|*factor.
-  void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds, int bits,
-                          uint16_t* out);
+  /// under |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares = that of the squared
+  /// centroids, both as sum_squares adds up.
+  void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds,
+                          const float* centroids, int bits, uint16_t* out, double* dot,
+                          double* squares);
   /// Inverse of quantize_levels: +-scale * centroids[low bits].
   void (*lookup_levels)(const uint16_t* symbols, size_t n, const float* centroids, int bits,
                         float scale, float* out);
-  /// sum of |x[i]| * centroids[symbols[i] low bits] and of squared centroids.
-  void (*dot_levels)(const float* x, const uint16_t* symbols, size_t n, const float* centroids,
-                     int bits, double* dot, double* squares);
+  /// out[i] = x[i] < 0, and back: +-scale.
+  void (*quantize_signs)(const float* x, size_t n, uint16_t* out);
+  void (*lookup_signs)(const uint16_t* symbols, size_t n, float scale, float* out);
 
   /// n symbols of `bits` (1..16) bits, least significant first; writes/reads (n*bits + 7) / 8
   /// bytes, padding bits 0.
@@ -53,6 +65,11 @@ struct Kernels {
   void (*from_float16)(const uint8_t* in, size_t n, float* out);
   void (*to_bfloat16)(const float* x, size_t n, uint8_t* out);
   void (*from_bfloat16)(const uint8_t* in, size_t n, float* out);
+
+  /// Writes first + i and x[i] for the i, in order, whose magnitude's bits are at least `least` >
+  /// 0; returns how many. Both arrays have room for 16 more than that.
+  size_t (*collect)(const float* x, size_t n, uint32_t least, uint32_t first, uint32_t* index,
+                    float* values);
 
   /// acc[i] += m * llrint(x[i] * scale)
   void (*accumulate)(int64_t* acc, const float* x, size_t n, double scale, int64_t m);

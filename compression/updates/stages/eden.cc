@@ -42,12 +42,11 @@ class Eden : public Quantizer {
       const double norm = std::sqrt(squares);
       const bool zero = norm < kSmallestScaled;
       const double factor = zero ? 0 : std::sqrt(static_cast<double>(n)) / norm;
-      kernels().quantize_levels(z, n, static_cast<float>(factor), boundaries_, bits_,
-                                symbols + begin);
+      double dot = 0, levels = 0;
+      kernels().quantize_levels(z, n, static_cast<float>(factor), boundaries_, centroids_, bits_,
+                                symbols + begin, &dot, &levels);
       uint16_t scale = 0;
       if (!zero) {
-        double dot = 0, levels = 0;
-        kernels().dot_levels(z, symbols + begin, n, centroids_, bits_, &dot, &levels);
         scale = context.error_feedback ? scale_nearest(static_cast<float>(dot / levels))
                                        : scale_unbiased(static_cast<float>(squares / dot), random);
       }

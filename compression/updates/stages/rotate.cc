@@ -60,10 +60,10 @@ class Rotate : public Transform {
   static void flip(float* x, const Signs& signs, size_t at, size_t length) {
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(length)));
     if (at % 32 == 0) {
-      kernels().flip_signs(x, signs.data() + at / 32, length, scale);
+      kernels().flip_signs(x, signs.data() + at / 32, length, scale, x);
     } else {
       const uint32_t shifted = signs[at / 32] >> (at % 32);
-      kernels().flip_signs(x, &shifted, length, scale);
+      kernels().flip_signs(x, &shifted, length, scale, x);
     }
   }
 

@@ -34,7 +34,7 @@ void quantize_signs(const float* values, Groups groups, uint16_t* symbols, std::
     const double mean = n == 0 ? 0 : kernels().sum_abs(values + begin, n) / static_cast<double>(n);
     store(scales + g * kScaleBytes, scale_nearest(static_cast<float>(mean)));
   }
-  for (size_t i = 0; i < begin; ++i) symbols[i] = values[i] < 0 ? 1 : 0;
+  kernels().quantize_signs(values, begin, symbols);
 }
 
 Status restore_signs(const uint16_t* symbols, const std::byte* scales, Groups groups,
@@ -42,7 +42,7 @@ Status restore_signs(const uint16_t* symbols, const std::byte* scales, Groups gr
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
     TERN_TRY(const float scale, read_scale(scales + g * kScaleBytes));
-    for (size_t i = begin; i < groups[g]; ++i) values[i] = symbols[i] != 0 ? -scale : scale;
+    kernels().lookup_signs(symbols + begin, groups[g] - begin, scale, values + begin);
   }
   return {};
 }

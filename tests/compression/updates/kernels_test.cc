@@ -95,8 +95,8 @@ TEST_P(KernelLevels, RotationIsThatOfTheBaseline) {
     Rng rng(4, Purpose::kTest);
     for (uint32_t& word : signs) word = rng.next();
     std::vector<float> b = a;
-    k_->flip_signs(a.data() + offset, signs.data(), n, 0.03125f);
-    base_.flip_signs(b.data() + offset, signs.data(), n, 0.03125f);
+    k_->flip_signs(a.data() + offset, signs.data(), n, 0.03125f, a.data() + offset);
+    base_.flip_signs(b.data() + offset, signs.data(), n, 0.03125f, b.data() + offset);
     ASSERT_TRUE(same(a, b));
   });
   for (size_t n = 1; n <= 65536; n *= 2)
@@ -139,16 +139,16 @@ TEST_P(KernelLevels, LevelsAreThoseOfTheBaseline) {
       const std::vector<float> memory = values(n + offset, 5);
       const float* x = memory.data() + offset;
       std::vector<uint16_t> a(n + offset), b(n + offset);
-      k_->quantize_levels(x, n, 0.9f, bounds.data(), bits, a.data() + offset);
-      base_.quantize_levels(x, n, 0.9f, bounds.data(), bits, b.data() + offset);
+      std::array<double, 4> sums{};
+      k_->quantize_levels(x, n, 0.9f, bounds.data(), centroids.data(), bits, a.data() + offset,
+                          &sums[0], &sums[1]);
+      base_.quantize_levels(x, n, 0.9f, bounds.data(), centroids.data(), bits, b.data() + offset,
+                            &sums[2], &sums[3]);
       ASSERT_TRUE(same(a, b)) << bits;
       std::vector<float> c(n + offset), d(n + offset);
       k_->lookup_levels(a.data() + offset, n, centroids.data(), bits, 1.7f, c.data() + offset);
       base_.lookup_levels(a.data() + offset, n, centroids.data(), bits, 1.7f, d.data() + offset);
       ASSERT_TRUE(same(c, d)) << bits;
-      std::array<double, 4> sums{};
-      k_->dot_levels(x, a.data() + offset, n, centroids.data(), bits, &sums[0], &sums[1]);
-      base_.dot_levels(x, a.data() + offset, n, centroids.data(), bits, &sums[2], &sums[3]);
       ASSERT_EQ(std::bit_cast<uint64_t>(sums[0]), std::bit_cast<uint64_t>(sums[2]));
       ASSERT_EQ(std::bit_cast<uint64_t>(sums[1]), std::bit_cast<uint64_t>(sums[3]));
     });
@@ -248,9 +248,73 @@ TEST_P(KernelLevels, MaxAbsSeesNaNAndInfinity) {
 TEST_P(KernelLevels, FlipSignsFollowsTheBits) {
   std::vector<float> x(70, 2.0f);
   const std::array<uint32_t, 3> signs = {0x80000001, 0x00000002, 0x00000020};
-  k_->flip_signs(x.data(), signs.data(), x.size(), 0.5f);
+  k_->flip_signs(x.data(), signs.data(), x.size(), 0.5f, x.data());
   for (size_t i = 0; i < x.size(); ++i)
     EXPECT_EQ(x[i], i == 0 || i == 31 || i == 33 || i == 69 ? -1.0f : 1.0f) << i;
+}
+
+TEST_P(KernelLevels, RandomBlocksAreThoseOfPhilox) {
+  for (const size_t blocks : {0, 1, 2, 3, 7, 8, 9, 17, 2048}) {
+    const std::array<uint32_t, 4> counter = {5, 0xFFFFFFFF, 7, 0x80000001};
+    const std::array<uint32_t, 2> key = {0xDEADBEEF, 0x01234567};
+    std::vector<uint32_t> words(4 * blocks);
+    k_->random_blocks(counter.data(), key.data(), blocks, words.data());
+    for (uint32_t i = 0; i < blocks; ++i) {
+      const PhiloxBlock expected = philox({5 + i, counter[1], counter[2], counter[3]}, key);
+      ASSERT_EQ(std::memcmp(words.data() + 4 * i, expected.data(), sizeof expected), 0) << i;
+    }
+  }
+}
+
+TEST_P(KernelLevels, CollectFindsWhatReachesAMagnitude) {
+  for_each_shape([&](size_t n, size_t offset) {
+    const std::vector<float> memory = values(n + offset, 9);
+    const float* x = memory.data() + offset;
+    for (const float least : {0x1p-140f, 0.5f, 1.0f, 0x1p120f}) {
+      std::vector<uint32_t> index(n + 16);
+      std::vector<float> kept(n + 16);
+      const size_t count =
+          k_->collect(x, n, std::bit_cast<uint32_t>(least), 1000, index.data(), kept.data());
+      size_t expected = 0;
+      for (size_t i = 0; i < n; ++i) {
+        if (std::abs(x[i]) < least) continue;
+        ASSERT_LT(expected, count);
+        ASSERT_EQ(index[expected], 1000 + i);
+        ASSERT_EQ(std::bit_cast<uint32_t>(kept[expected]), std::bit_cast<uint32_t>(x[i]));
+        ++expected;
+      }
+      ASSERT_EQ(count, expected) << least;
+    }
+  });
+}
+
+TEST_P(KernelLevels, SumsDifferencesAndSignsAreThoseOfTheBaseline) {
+  for_each_shape([&](size_t n, size_t offset) {
+    const std::vector<float> memory = values(n + offset, 10), other = values(n, 11);
+    const float* x = memory.data() + offset;
+    for (const float sign : {1.0f, -1.0f}) {
+      std::vector<float> sum(n + 1), expected(n + 1);
+      float largest = 0;
+      for (size_t i = 0; i < n; ++i) {
+        expected[i] = x[i] + sign * other[i];
+        largest = std::max(largest, std::abs(expected[i]));
+      }
+      EXPECT_EQ(k_->add_max(x, other.data(), n, sign, sum.data()), largest);
+      ASSERT_TRUE(same(sum, expected));
+    }
+    std::vector<float> rest = other, expected = other;
+    k_->subtract(x, n, rest.data());
+    for (size_t i = 0; i < n; ++i) expected[i] -= x[i];
+    ASSERT_TRUE(same(rest, expected));
+    std::vector<uint16_t> signs(n);
+    k_->quantize_signs(x, n, signs.data());
+    std::vector<float> back(n);
+    k_->lookup_signs(signs.data(), n, 0.5f, back.data());
+    for (size_t i = 0; i < n; ++i) {
+      ASSERT_EQ(signs[i], x[i] < 0 ? 1 : 0);
+      ASSERT_EQ(back[i], x[i] < 0 ? -0.5f : 0.5f);
+    }
+  });
 }
 
 TEST_P(KernelLevels, HadamardIsTheMatrixOfSigns) {
@@ -310,7 +374,20 @@ TEST_P(KernelLevels, QuantizeLevelsCountsTheBoundsBelow) {
       x.push_back(-static_cast<float>(i) / 2);
     }
     std::vector<uint16_t> symbols(x.size());
-    k_->quantize_levels(x.data(), x.size(), 1, bounds.data(), bits, symbols.data());
+    std::vector<float> centroids(count + 1);
+    for (size_t i = 0; i <= count; ++i) centroids[i] = static_cast<float>(i) + 0.5f;
+    double dot = 0, squares = 0;
+    k_->quantize_levels(x.data(), x.size(), 1, bounds.data(), centroids.data(), bits,
+                        symbols.data(), &dot, &squares);
+    // Multiples of a quarter: the sums are exact in any order.
+    double expected_dot = 0, expected_squares = 0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double c = centroids[symbols[i] & count];
+      expected_dot += std::abs(x[i]) * c;
+      expected_squares += c * c;
+    }
+    EXPECT_EQ(dot, expected_dot);
+    EXPECT_EQ(squares, expected_squares);
     for (size_t i = 0; i < x.size(); ++i) {
       uint32_t below = 0;
       for (const float bound : bounds) below += bound < std::abs(x[i]) ? 1 : 0;

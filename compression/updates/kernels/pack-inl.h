@@ -1,0 +1,138 @@
+// Symbols of a few bits each, side by side in bytes. Part of kernels-inl.h.
+
+namespace tern {
+namespace {
+
+/// The low `bits` of four 16-bit symbols next to each other, and back. bits <= 8.
+TERN_INLINE uint64_t squeeze(uint64_t four, int bits) {
+#if defined(__BMI2__)
+  return _pext_u64(four, 0x0001000100010001u * ((1u << bits) - 1));
+#else
+  const uint64_t mask = (1u << bits) - 1;
+  return (four & mask) | ((four >> 16) & mask) << bits | ((four >> 32) & mask) << 2 * bits |
+         ((four >> 48) & mask) << 3 * bits;
+#endif
+}
+TERN_INLINE uint64_t spread(uint64_t packed, int bits) {
+#if defined(__BMI2__)
+  return _pdep_u64(packed, 0x0001000100010001u * ((1u << bits) - 1));
+#else
+  const uint64_t mask = (1u << bits) - 1;
+  return (packed & mask) | ((packed >> bits) & mask) << 16 | ((packed >> 2 * bits) & mask) << 32 |
+         ((packed >> 3 * bits) & mask) << 48;
+#endif
+}
+
+/// 16 symbols at a time, which fill 2 * bits whole bytes, so that words are written with room to
+/// spare but for the last ones.
+template <int bits>
+size_t pack_by(const uint16_t* symbols, size_t n, uint8_t* out) {
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes, out += 2 * bits) {
+    uint64_t four[4], packed[4];
+    __builtin_memcpy(four, symbols + i, sizeof four);
+    for (size_t j = 0; j < 4; ++j) packed[j] = squeeze(four[j], bits);
+    const uint64_t low = packed[0] | packed[1] << 4 * bits;
+    const uint64_t high = packed[2] | packed[3] << 4 * bits;
+    __builtin_memcpy(out, &low, bits);
+    __builtin_memcpy(out + bits, &high, bits);
+  }
+  return i;
+}
+
+template <int bits>
+size_t unpack_by(const uint8_t* in, size_t n, uint16_t* symbols) {
+  constexpr uint64_t kMask = (uint64_t{1} << 4 * bits) - 1;
+  const auto put = [symbols](size_t at, uint64_t packed) {
+    const uint64_t four = spread(packed & kMask, bits);
+    __builtin_memcpy(symbols + at, &four, sizeof four);
+  };
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes, in += 2 * bits) {
+    uint64_t low = 0, high = 0;
+    __builtin_memcpy(&low, in, bits);
+    __builtin_memcpy(&high, in + bits, bits);
+    put(i, low);
+    put(i + 4, low >> 4 * bits);
+    put(i + 8, high);
+    put(i + 12, high >> 4 * bits);
+  }
+  return i;
+}
+
+void pack(const uint16_t* symbols, size_t n, int bits, uint8_t* out) {
+  if (bits == 16) {
+    if (n > 0) __builtin_memcpy(out, symbols, 2 * n);
+    return;
+  }
+  if (bits == 8) {
+    for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(symbols[i]);
+    return;
+  }
+  size_t i = 0;
+  if (bits == 1) i = pack_by<1>(symbols, n, out);
+  if (bits == 2) i = pack_by<2>(symbols, n, out);
+  if (bits == 3) i = pack_by<3>(symbols, n, out);
+  if (bits == 4) i = pack_by<4>(symbols, n, out);
+  if (bits == 5) i = pack_by<5>(symbols, n, out);
+  if (bits == 6) i = pack_by<6>(symbols, n, out);
+  if (bits == 7) i = pack_by<7>(symbols, n, out);
+  out += i * static_cast<size_t>(bits) / 8;
+  uint64_t word = 0;
+  int filled = 0;
+  for (; i < n; ++i) {
+    word |= static_cast<uint64_t>(symbols[i]) << filled;
+    filled += bits;
+    if (filled >= 32) {
+      const uint32_t low = static_cast<uint32_t>(word);
+      __builtin_memcpy(out, &low, 4);
+      out += 4;
+      word >>= 32;
+      filled -= 32;
+    }
+  }
+  for (; filled > 0; filled -= 8, word >>= 8) *out++ = static_cast<uint8_t>(word);
+}
+
+void unpack(const uint8_t* in, size_t n, int bits, uint16_t* symbols) {
+  if (bits == 16) {
+    if (n > 0) __builtin_memcpy(symbols, in, 2 * n);
+    return;
+  }
+  if (bits == 8) {
+    for (size_t i = 0; i < n; ++i) symbols[i] = in[i];
+    return;
+  }
+  const uint8_t* const end = in + (n * static_cast<size_t>(bits) + 7) / 8;
+  size_t i = 0;
+  if (bits == 1) i = unpack_by<1>(in, n, symbols);
+  if (bits == 2) i = unpack_by<2>(in, n, symbols);
+  if (bits == 3) i = unpack_by<3>(in, n, symbols);
+  if (bits == 4) i = unpack_by<4>(in, n, symbols);
+  if (bits == 5) i = unpack_by<5>(in, n, symbols);
+  if (bits == 6) i = unpack_by<6>(in, n, symbols);
+  if (bits == 7) i = unpack_by<7>(in, n, symbols);
+  in += i * static_cast<size_t>(bits) / 8;
+  const uint64_t mask = (1u << bits) - 1;
+  uint64_t word = 0;
+  int filled = 0;
+  for (; i < n; ++i) {
+    if (filled < bits) {
+      if (end - in >= 4) {
+        uint32_t next;
+        __builtin_memcpy(&next, in, 4);
+        word |= static_cast<uint64_t>(next) << filled;
+        in += 4;
+        filled += 32;
+      } else {
+        for (; in < end; filled += 8) word |= static_cast<uint64_t>(*in++) << filled;
+      }
+    }
+    symbols[i] = static_cast<uint16_t>(word & mask);
+    word >>= bits;
+    filled -= bits;
+  }
+}
+
+}  // namespace
+}  // namespace tern

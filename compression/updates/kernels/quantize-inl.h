@@ -1,0 +1,163 @@
+// Values to symbols and back. Part of kernels-inl.h.
+
+namespace tern {
+namespace {
+
+// The finalizer of MurmurHash3 over (key, i): 32 bits for rounding.
+TERN_INLINE uint32_t hash(uint64_t key, uint32_t i) {
+  uint32_t h = (i + static_cast<uint32_t>(key)) * 0x9E3779B1u ^ static_cast<uint32_t>(key >> 32);
+  h ^= h >> 16;
+  h *= 0x85EBCA6Bu;
+  h ^= h >> 13;
+  h *= 0xC2B2AE35u;
+  return h ^ h >> 16;
+}
+
+TERN_INLINE float uniform(uint64_t key, uint32_t i) {
+  return static_cast<float>(static_cast<int32_t>(hash(key, i) >> 8)) * 0x1p-24f;
+}
+
+void quantize_natural(const float* x, size_t n, uint64_t key, uint16_t* out) {
+  for (size_t i = 0; i < n; ++i) {
+    const uint32_t bits = bits_of(x[i]);
+    const uint32_t up = (hash(key, static_cast<uint32_t>(i)) >> 9) < (bits & 0x7fffffu) ? 1u : 0u;
+    const uint32_t exponent = ((bits >> 23) & 0xffu) + up;
+    out[i] = static_cast<uint16_t>(exponent << 1 | bits >> 31);
+  }
+}
+
+void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
+                  uint16_t* out) {
+  const Floats factor = all(inverse_scale), unit = all(0x1p-24f);
+  const Ints highest = all(2 * limit), middle = all(limit), zero = all(0);
+  const Bits high_key = all(static_cast<uint32_t>(key >> 32)),
+             step = all(uint32_t{kLanes} * 0x9E3779B1u);
+  Bits index = (lane_numbers() + all(static_cast<uint32_t>(key))) * all(0x9E3779B1u);
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes, index = index + step) {
+    Bits h = index ^ high_key;
+    h = (h ^ h >> 16) * all(0x85EBCA6Bu);
+    h = (h ^ h >> 13) * all(0xC2B2AE35u);
+    h = h ^ h >> 16;
+    const Floats y = load(x + i) * factor;
+    // floor: |y| <= limit + a little, far inside int. Masks count as -1.
+    const Ints truncated = truncate(y);
+    const Ints whole = truncated + less(y, to_floats(truncated));
+    const Floats fraction = y - to_floats(whole);
+    Ints q = whole - less(to_floats(ints(h >> 8)) * unit, fraction) + middle;
+    store_symbols(bits(larger(smaller(q, highest), zero)), out + i);
+  }
+  for (; i < n; ++i) {
+    const float y = x[i] * inverse_scale;
+    const int truncated = static_cast<int>(y);
+    const int whole = truncated - (static_cast<float>(truncated) > y ? 1 : 0);
+    const float fraction = y - static_cast<float>(whole);
+    int q = whole + (uniform(key, static_cast<uint32_t>(i)) < fraction ? 1 : 0);
+    q = q > limit ? limit : q;
+    q = q < -limit ? -limit : q;
+    out[i] = static_cast<uint16_t>(q + limit);
+  }
+}
+
+void dequantize_int(const uint16_t* symbols, size_t n, int limit, float scale, float* out) {
+  for (size_t i = 0; i < n; ++i)
+    out[i] = static_cast<float>(static_cast<int>(symbols[i]) - limit) * scale;
+}
+
+/// How many of the 2^(bits-1) - 1 increasing bounds are below y.
+TERN_INLINE uint32_t level_of(float y, const float* bounds, int bits) {
+  uint32_t level = 0;
+  for (uint32_t step = (1u << (bits - 1)) / 2; step > 0; step /= 2)
+    level += bounds[level + step - 1] < y ? step : 0;
+  return level;
+}
+
+/// The same for 16 values and `bits` from 1 to 4; `table` has room for 8 bounds.
+template <int bits>
+TERN_INLINE Bits levels_of(Floats y, const float* table) {
+  constexpr uint32_t kLevels = 1u << (bits - 1);
+  Bits level = all(0u);
+  if constexpr (kLooksUp) {
+    for (uint32_t step = kLevels / 2; step > 0; step /= 2)
+      level = add_where_less(lookup(table + step - 1, level), y, level, step);
+  } else {
+    for (uint32_t b = 0; b + 1 < kLevels; ++b) level = level - tern::bits(less(all(table[b]), y));
+  }
+  return level;
+}
+
+template <int bits>
+size_t quantize_levels_by(const float* x, size_t n, float factor, const float* bounds,
+                          const float* centroids, uint16_t* out, Sums& products, Sums& squares) {
+  constexpr uint32_t kLevels = 1u << (bits - 1);
+  // Lookups read 8 entries from where they begin.
+  float bound[16] = {}, centroid[8] = {};
+  for (uint32_t b = 0; b + 1 < kLevels; ++b) bound[b] = bounds[b];
+  for (uint32_t c = 0; c < kLevels; ++c) centroid[c] = centroids[c];
+  const Floats factors = all(factor);
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Floats v = load(x + i), m = magnitude(v);
+    const Bits level = levels_of<bits>(m * factors, bound);
+    store_symbols(level | tern::bits(v) >> 31 << (bits - 1), out + i);
+    const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
+    products.add(c, m);
+    squares.add_squares(c);
+  }
+  return i;
+}
+
+void quantize_levels(const float* x, size_t n, float factor, const float* bounds,
+                     const float* centroids, int bits, uint16_t* out, double* dot,
+                     double* squares) {
+  Sums products, levels;
+  size_t i = 0;
+  if (bits == 1) i = quantize_levels_by<1>(x, n, factor, bounds, centroids, out, products, levels);
+  if (bits == 2) i = quantize_levels_by<2>(x, n, factor, bounds, centroids, out, products, levels);
+  if (bits == 3) i = quantize_levels_by<3>(x, n, factor, bounds, centroids, out, products, levels);
+  if (bits == 4) i = quantize_levels_by<4>(x, n, factor, bounds, centroids, out, products, levels);
+  double d[kLanes], s[kLanes];
+  products.write(d);
+  levels.write(s);
+  for (; i < n; ++i) {
+    const float m = float_of(bits_of(x[i]) & 0x7fffffffu);
+    const uint32_t level = level_of(m * factor, bounds, bits);
+    out[i] = static_cast<uint16_t>(level | ((bits_of(x[i]) >> 31) << (bits - 1)));
+    const double c = centroids[level];
+    d[i % kLanes] += c * static_cast<double>(m);
+    s[i % kLanes] += c * c;
+  }
+  *dot = add_lanes(d);
+  *squares = add_lanes(s);
+}
+
+void lookup_levels(const uint16_t* symbols, size_t n, const float* centroids, int bits, float scale,
+                   float* out) {
+  const uint32_t mask = (1u << (bits - 1)) - 1;
+  size_t i = 0;
+  if (bits <= 4) {
+    float scaled[8] = {};
+    for (uint32_t level = 0; level <= mask; ++level) scaled[level] = scale * centroids[level];
+    for (; i + kLanes <= n; i += kLanes) {
+      const Bits symbol = load_symbols(symbols + i);
+      const Bits sign = symbol >> (bits - 1) << 31;
+      store(floats(tern::bits(lookup(scaled, symbol & all(mask))) ^ sign), out + i);
+    }
+  }
+  for (; i < n; ++i) {
+    const uint32_t sign = (static_cast<uint32_t>(symbols[i]) >> (bits - 1)) << 31;
+    out[i] = float_of(bits_of(scale * centroids[symbols[i] & mask]) ^ sign);
+  }
+}
+
+void quantize_signs(const float* x, size_t n, uint16_t* out) {
+  for (size_t i = 0; i < n; ++i) out[i] = x[i] < 0 ? 1 : 0;
+}
+
+void lookup_signs(const uint16_t* symbols, size_t n, float scale, float* out) {
+  for (size_t i = 0; i < n; ++i)
+    out[i] = float_of(bits_of(scale) ^ static_cast<uint32_t>(symbols[i] != 0) << 31);
+}
+
+}  // namespace
+}  // namespace tern

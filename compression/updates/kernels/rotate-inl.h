@@ -1,0 +1,161 @@
+// Random signs and Hadamard transforms. Part of kernels-inl.h.
+
+namespace tern {
+namespace {
+
+constexpr uint32_t kLaneBits[kLanes] = {1u << 0,  1u << 1,  1u << 2,  1u << 3, 1u << 4,  1u << 5,
+                                        1u << 6,  1u << 7,  1u << 8,  1u << 9, 1u << 10, 1u << 11,
+                                        1u << 12, 1u << 13, 1u << 14, 1u << 15};
+
+void flip_signs(const float* x, const uint32_t* signs, size_t n, float scale, float* out) {
+  const Bits bit = load_as<BitsPart>(kLaneBits);
+  const Floats factor = all(scale);
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Bits set = bits(equal(all(signs[i >> 5] >> (i & 16)) & bit, bit));
+    store(floats(bits(load(x + i) * factor) ^ (set & all(0x80000000u))), out + i);
+  }
+  for (; i < n; ++i) out[i] = float_of(bits_of(x[i] * scale) ^ (signs[i >> 5] >> (i & 31)) << 31);
+}
+
+// Set where the lane has bit 1, 2, 4 or 8.
+constexpr uint32_t kSign = 0x80000000u;
+constexpr uint32_t kSigns[4][kLanes] = {
+    {0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign},
+    {0, 0, kSign, kSign, 0, 0, kSign, kSign, 0, 0, kSign, kSign, 0, 0, kSign, kSign},
+    {0, 0, 0, 0, kSign, kSign, kSign, kSign, 0, 0, 0, 0, kSign, kSign, kSign, kSign},
+    {0, 0, 0, 0, 0, 0, 0, 0, kSign, kSign, kSign, kSign, kSign, kSign, kSign, kSign},
+};
+
+/// One butterfly step inside 16 lanes: lane j becomes x[j] + x[j^h], or x[j^h] - x[j] where j has
+/// bit h.
+template <size_t h>
+TERN_INLINE Floats butterfly(Floats x) {
+  if constexpr (h >= kWidth) {
+#if defined(__AVX512F__)
+    return x;
+#elif defined(__AVX2__)
+    return {x.a + x.b, x.a - x.b};
+#else
+    if constexpr (h == kWidth) return {x.a + x.b, x.a - x.b, x.c + x.d, x.c - x.d};
+    return {x.a + x.c, x.b + x.d, x.a - x.c, x.b - x.d};
+#endif
+  } else {
+    return each(
+        [](auto, FloatPart v) TERN_INLINE_LAMBDA {
+#define TERN_SWAP(...) __builtin_shufflevector(v, v, __VA_ARGS__)
+          BitsPart sign;
+          __builtin_memcpy(&sign, kSigns[h == 1 ? 0 : h == 2 ? 1 : h == 4 ? 2 : 3], sizeof sign);
+#if defined(__AVX512F__)
+          const FloatPart swapped =
+              h == 1   ? TERN_SWAP(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+              : h == 2 ? TERN_SWAP(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+              : h == 4 ? TERN_SWAP(4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+                       : TERN_SWAP(8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+#elif defined(__AVX2__)
+          const FloatPart swapped = h == 1   ? TERN_SWAP(1, 0, 3, 2, 5, 4, 7, 6)
+                                    : h == 2 ? TERN_SWAP(2, 3, 0, 1, 6, 7, 4, 5)
+                                             : TERN_SWAP(4, 5, 6, 7, 0, 1, 2, 3);
+#else
+          const FloatPart swapped = h == 1 ? TERN_SWAP(1, 0, 3, 2) : TERN_SWAP(2, 3, 0, 1);
+#endif
+#undef TERN_SWAP
+          return swapped + FloatPart(BitsPart(v) ^ sign);
+        },
+        x);
+  }
+}
+
+/// All steps below 16.
+TERN_INLINE Floats transform_lanes(Floats a) {
+  return butterfly<8>(butterfly<4>(butterfly<2>(butterfly<1>(a))));
+}
+
+/// The steps h, 2h, ... of R vectors that are h apart, all in registers; before them those below
+/// 16, when asked.
+template <size_t R>
+TERN_INLINE void transform_strided(float* x, size_t h, bool lanes_first) {
+  Floats v[R];
+  for (size_t r = 0; r < R; ++r) {
+    v[r] = load(x + r * h);
+    if (lanes_first) v[r] = transform_lanes(v[r]);
+  }
+  for (size_t step = 1; step < R; step *= 2)
+    for (size_t r = 0; r < R; ++r)
+      if ((r & step) == 0) {
+        const Floats a = v[r], b = v[r + step];
+        v[r] = a + b;
+        v[r + step] = a - b;
+      }
+  for (size_t r = 0; r < R; ++r) store(v[r], x + r * h);
+}
+
+template <size_t R>
+void transform_pass(float* x, size_t n, size_t h, bool lanes_first) {
+  for (size_t i = 0; i < n; i += R * h)
+    for (size_t j = 0; j < h; j += kLanes) transform_strided<R>(x + i + j, h, lanes_first);
+}
+
+void hadamard(float* x, size_t n) {
+  if (n < kLanes) {
+    for (size_t h = 1; h < n; h *= 2)
+      for (size_t i = 0; i < n; i += 2 * h)
+        for (size_t j = i; j < i + h; ++j) {
+          const float a = x[j], b = x[j + h];
+          x[j] = a + b;
+          x[j + h] = a - b;
+        }
+    return;
+  }
+  // As many steps a pass as registers can hold: 8 vectors of 16 with AVX-512, 4 else.
+  constexpr size_t kRadix = kWidth == 16 ? 8 : 4;
+  bool lanes_first = true;
+  size_t h = kLanes;
+  for (; h * kRadix <= n; h *= kRadix, lanes_first = false)
+    transform_pass<kRadix>(x, n, h, lanes_first);
+  for (; h * 2 <= n; h *= 2, lanes_first = false) transform_pass<2>(x, n, h, lanes_first);
+  if (lanes_first) transform_pass<1>(x, n, kLanes, true);
+}
+
+/// a * b of the low halves of 64-bit lanes, whatever the high ones hold.
+TERN_INLINE WidePart multiply_low(WidePart a, WidePart b) {
+#if defined(__AVX512F__)
+  return (WidePart)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+  return (WidePart)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__SSE2__)
+  return (WidePart)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#else
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+#endif
+}
+
+/// Philox4x32-10 as in base/rng.h, a block in each 64-bit lane.
+void random_blocks(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out) {
+  constexpr size_t kAtOnce = kWidth / 2;
+  const WidePart none = {};
+  for (size_t block = 0; block < blocks; block += kAtOnce) {
+    WidePart a = none, b = none + counter[1], c = none + counter[2], d = none + counter[3];
+    for (size_t j = 0; j < kAtOnce; ++j) a[j] = counter[0] + static_cast<uint32_t>(block + j);
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; ++round) {
+      const WidePart low = multiply_low(a, none + 0xD2511F53u);
+      const WidePart high = multiply_low(c, none + 0xCD9E8D57u);
+      a = (high >> 32) ^ b ^ k0;
+      b = high;
+      c = (low >> 32) ^ d ^ k1;
+      d = low;
+      k0 += 0x9E3779B9u;
+      k1 += 0xBB67AE85u;
+    }
+    const WidePart first = (a & 0xffffffffu) | b << 32, second = (c & 0xffffffffu) | d << 32;
+    const size_t count = blocks - block < kAtOnce ? blocks - block : kAtOnce;
+    for (size_t j = 0; j < count; ++j) {
+      const uint64_t pair[2] = {first[j], second[j]};
+      __builtin_memcpy(out + 4 * (block + j), pair, sizeof pair);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tern
