@@ -23,9 +23,13 @@ uint64_t mix(uint64_t a, uint64_t b) {
   return z ^ (z >> 31);
 }
 
-Rng::Rng(uint64_t seed, Purpose purpose, uint32_t round, uint32_t client, uint32_t index) {
+std::array<uint32_t, 2> rng_key(uint64_t seed, Purpose purpose) {
   const uint64_t key = mix(seed, static_cast<uint64_t>(purpose));
-  key_ = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+  return {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+}
+
+Rng::Rng(uint64_t seed, Purpose purpose, uint32_t round, uint32_t client, uint32_t index) {
+  key_ = rng_key(seed, purpose);
   counter_ = {0, round, client, index};
 }
 

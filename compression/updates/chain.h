@@ -27,6 +27,8 @@ struct Chain {
 
   /// Positions travel.
   bool indexed() const { return selector && !selector->seeded(); }
+  /// All frames of a schema are about as long.
+  bool fixed_length() const { return !indexed() && value_code == ValueCode::kNone; }
   /// The main stream is the update itself.
   bool in_place() const { return small_below == 0 && !projection; }
 };
@@ -38,5 +40,12 @@ Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages);
 void lay_out(const Chain& chain, const ParameterSchema& schema, Layout& layout);
 /// Elements of the stream that is cut into chunks.
 size_t coded_elements(const Chain& chain, const Layout& layout);
+
+/// Codec::encode for any input. With `rest`, what the receivers of the frame decode is taken off it
+/// in the end. Errors: those of Codec::encode; `rest` and `out` then hold anything.
+Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
+                            const ParameterSchema& schema, const EncodeInput& input,
+                            std::span<const float> factors, CodecScratch& scratch,
+                            std::span<std::byte> out);
 
 }  // namespace tern

@@ -20,10 +20,15 @@ constexpr size_t kRawBytes = sizeof(float);
 constexpr size_t kHalfBytes = 2;
 
 bool all_zero(std::span<const float> x) {
-  // By bits: a lossless chain must bring back -0.0.
-  uint32_t any = 0;
-  for (const float v : x) any |= std::bit_cast<uint32_t>(v);
-  return any == 0;
+  // By bits: a lossless chain must bring back -0.0. In parts, since most chunks show at once.
+  constexpr size_t kPart = 1024;
+  for (size_t at = 0; at < x.size(); at += kPart) {
+    uint32_t any = 0;
+    for (const float v : x.subspan(at, std::min(kPart, x.size() - at)))
+      any |= std::bit_cast<uint32_t>(v);
+    if (any != 0) return false;
+  }
+  return true;
 }
 
 size_t group_count(size_t n) { return (n + kGroupElements - 1) / kGroupElements; }
@@ -178,8 +183,7 @@ ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
   const float* values = x.data();
   size_t m = x.size();
   if (chain.transform) {
-    std::copy(x.begin(), x.end(), scratch.chunk.begin());
-    chain.transform->forward(scratch.chunk.data(), m, context);
+    chain.transform->forward(x.data(), m, context, scratch.chunk.data());
     m = chain.transform->padded(m);
     values = scratch.chunk.data();
   }

@@ -6,7 +6,9 @@
 #include "compression/updates/chain.h"
 #include "compression/updates/chunk_coder.h"
 #include "compression/updates/crc32c.h"
+#include "compression/updates/frame.h"
 #include "compression/updates/frame_header.h"
+#include "compression/updates/input_stream.h"
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/scratch.h"
 
@@ -41,6 +43,17 @@ size_t most_bytes(const Chain& chain, const Layout& layout) {
   // A selection may spread its values over the chunks in any way.
   if (chain.indexed()) bytes += most_value_bytes(chain, chain.selector->most_kept(layout));
   return fixed + std::min(bytes, raw);
+}
+
+Status check_magnitude(const InputStream& stream) {
+  if (stream.largest() <= kLargestMagnitude) return {};
+  return error(Code::kInvalidArgument,
+               "the update holds NaN, infinity or a magnitude beyond 2^100, or adds up to one");
+}
+
+void take_off_chunk(const DecodedChunk& decoded, std::span<float> rest) {
+  if (!decoded.sparse) return kernels().subtract(decoded.values.data(), rest.size(), rest.data());
+  for (size_t i = 0; i < decoded.values.size(); ++i) rest[decoded.index[i]] -= decoded.values[i];
 }
 
 }  // namespace
@@ -107,33 +120,40 @@ size_t Codec::max_encoded_bytes(const ParameterSchema& schema) const {
 Result<size_t> Codec::encode(const FrameMeta& meta, const ParameterSchema& schema,
                              std::span<const float> x, CodecScratch& scratch,
                              std::span<std::byte> out, std::span<const float> factors) const {
-  const Chain& chain = *chain_;
-  if (x.size() != schema.elements())
-    return error(Code::kInvalidArgument, "an update of {} elements for a schema of {}", x.size(),
-                 schema.elements());
+  return encode_input(*chain_, meta, schema, {.update = x}, factors, scratch, out);
+}
+
+Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
+                            const ParameterSchema& schema, const EncodeInput& input,
+                            std::span<const float> factors, CodecScratch& scratch,
+                            std::span<std::byte> out) {
+  if (input.update.size() != schema.elements())
+    return error(Code::kInvalidArgument, "an update of {} elements for a schema of {}",
+                 input.update.size(), schema.elements());
   const Layout& layout = scratch.layout;
   lay_out(chain, schema, scratch.layout);
   if (out.size() < most_bytes(chain, layout))
     return error(Code::kInvalidArgument,
-                 "a frame of {} elements may take {} bytes, the buffer has {}", x.size(),
-                 most_bytes(chain, layout), out.size());
-  if (!(kernels().max_abs(x.data(), x.size()) <= kLargestMagnitude))
-    return error(Code::kInvalidArgument,
-                 "the update holds NaN, infinity or a magnitude beyond 2^100");
+                 "a frame of {} elements may take {} bytes, the buffer has {}",
+                 input.update.size(), most_bytes(chain, layout), out.size());
 
-  std::span<const float> stream = x;
-  if (chain.small_below > 0) {
-    scratch.main.resize(layout.main_elements);
-    scratch.small.resize(layout.small_elements);
-    gather(layout.main, x, scratch.main);
-    gather(layout.small, x, scratch.small);
-    stream = scratch.main;
-  }
-  if (chain.projection) {
-    chain.projection->forward(stream, layout, meta.seed, error_feedback(), factors, scratch);
-    stream = scratch.stream;
-    if (!(kernels().max_abs(stream.data(), stream.size()) <= kLargestMagnitude))
-      return error(Code::kInvalidArgument, "the update's magnitudes add up to more than 2^100");
+  InputStream stream(input);
+  const bool feedback = chain.feedback != Feedback::kNone;
+  if (!chain.in_place()) {
+    std::span<const float> x = stream.fetch_all();
+    TERN_CHECK_OK(check_magnitude(stream));
+    if (chain.small_below > 0) {
+      scratch.main.resize(layout.main_elements);
+      scratch.small.resize(layout.small_elements);
+      gather(layout.main, x, scratch.main);
+      gather(layout.small, x, scratch.small);
+      x = scratch.main;
+    }
+    if (chain.projection) {
+      chain.projection->forward(x, layout, meta.seed, feedback, factors, scratch);
+      x = scratch.stream;
+    }
+    stream = InputStream({.update = x});
   }
   if (chain.selector) chain.selector->prepare(stream, layout, scratch);
 
@@ -147,15 +167,31 @@ Result<size_t> Codec::encode(const FrameMeta& meta, const ParameterSchema& schem
     write_chunk_entry(table + chunk * kChunkEntryBytes, entry);
     body += entry.bytes;
   };
-  for_each_chunk(stream.size(), [&](size_t chunk, size_t at, size_t n) {
-    const ChunkContext context{meta.seed, static_cast<uint32_t>(chunk), error_feedback()};
-    finish(chunk, encode_chunk(chain, stream.subspan(at, n), at, context, scratch, body));
-  });
+  const bool take_off = chain.in_place() && !input.rest.empty();
+  for (size_t chunk = 0; chunk < main_chunks; ++chunk) {
+    const size_t at = chunk * kChunkElements;
+    const size_t n = std::min(kChunkElements, stream.size() - at);
+    const std::span<const float> x = stream.fetch(at, n);
+    TERN_CHECK_OK(check_magnitude(stream));
+    const ChunkContext context{meta.seed, static_cast<uint32_t>(chunk), feedback};
+    const ChunkEntry entry = encode_chunk(chain, x, at, context, scratch, body);
+    if (take_off) {
+      // As a receiver decodes it, while all of it is in the cache.
+      TERN_TRY(const DecodedChunk decoded,
+               decode_chunk(chain, entry, {body, entry.bytes}, n, context, scratch));
+      take_off_chunk(decoded, input.rest.subspan(at, n));
+    }
+    finish(chunk, entry);
+  }
   for_each_chunk(layout.small_elements, [&](size_t chunk, size_t at, size_t n) {
     finish(main_chunks + chunk, encode_half_chunk(std::span(scratch.small).subspan(at, n), body));
   });
   const auto total = static_cast<size_t>(body - out.data());
   write_frame_header(out.data(), chain.stages, meta, schema, chunks, total);
+  if (!chain.in_place() && !input.rest.empty()) {
+    TERN_TRY(const CheckedFrame frame, inspect(out.first(total), schema, {}, scratch));
+    TERN_CHECK_OK(subtract_decoded(frame, scratch, input.rest));
+  }
   return total;
 }
 

@@ -79,56 +79,62 @@ Result<PendingUpdate> encode_update(const Codec& codec, const FrameMeta& meta,
   if (remembers && memory.size() != 0 && memory.size() != update.size())
     return error(Code::kInvalidArgument, "a residual of {} elements for an update of {}",
                  memory.size(), update.size());
+  if (feedback == Feedback::kDgc && memory.momentum.size() != memory.size())
+    return error(Code::kInvalidArgument, "a momentum of {} elements beside a residual of {}",
+                 memory.momentum.size(), memory.size());
   PendingUpdate pending = std::move(reuse);
   SenderMemory& next = pending.next;
+  EncodeInput input{.update = update};
   // What the chain is given, and then what it loses of that.
-  std::vector<float> remaining = std::move(next.residual);
-  if (remembers)
-    next = {};
-  else
-    next = memory;  // what another chain has left is still owed
+  std::vector<float> rest = std::move(next.residual);
   if (remembers) {
+    next = {};
+    rest.resize(update.size());
     if (feedback == Feedback::kDgc) {
-      if (memory.momentum.size() != memory.size())
-        return error(Code::kInvalidArgument, "a momentum of {} elements beside a residual of {}",
-                     memory.momentum.size(), memory.size());
       next.momentum = advance(memory.momentum, codec.chain().momentum, update);
-      remaining.assign(next.momentum.begin(), next.momentum.end());
-    } else {
-      remaining.assign(update.begin(), update.end());
+      input.update = next.momentum;
     }
-    memory.add_residual(remaining, feedback == Feedback::kEf21 ? -1.0f : 1.0f);
+    input.rest = rest;
+    input.sign = feedback == Feedback::kEf21 ? -1.0f : 1.0f;
+    input.residual = memory.residual;
+    if (!memory.residual16.empty()) {
+      std::ranges::copy(input.update, rest.begin());
+      memory.add_residual(rest, input.sign);
+      input.update = rest;
+    }
+  } else {
+    next = memory;  // what another chain has left is still owed
   }
-  const std::span<const float> input = remembers ? remaining : update;
 
-  pending.frame.resize(codec.max_encoded_bytes(schema));
+  // A frame whose length is known is written where it stays.
+  std::vector<std::byte>& out = codec.chain().fixed_length() ? pending.frame : scratch.frame;
+  out.resize(std::max(codec.max_encoded_bytes(schema), out.size()));
   TERN_TRY(const size_t bytes,
-           codec.encode(meta, schema, input, scratch, pending.frame, memory.factors));
-  pending.frame.resize(bytes);
-  pending.frame.shrink_to_fit();
+           encode_input(codec.chain(), meta, schema, input, memory.factors, scratch, out));
+  if (&out == &pending.frame)
+    pending.frame.resize(bytes);
+  else
+    pending.frame.assign(out.begin(), out.begin() + static_cast<ptrdiff_t>(bytes));
   if (const Projection* projection = codec.chain().projection.get();
       projection != nullptr && projection->stateful())
     next.factors = scratch.factors;
   if (!remembers) return pending;
 
-  // The sender checks its own frame as a receiver would: what it takes off is exactly what they
-  // decode.
-  TERN_TRY(const CheckedFrame frame, inspect(pending.frame, schema, {}, scratch));
   if (feedback == Feedback::kEf21) {
-    remaining.assign(update.size(), 0.0f);
-    memory.add_residual(remaining);
-    TERN_CHECK_OK(add_decoded(frame, scratch, remaining));
-  } else {
-    TERN_CHECK_OK(subtract_decoded(frame, scratch, remaining));
+    TERN_TRY(const CheckedFrame frame, inspect(pending.frame, schema, {}, scratch));
+    std::ranges::fill(rest, 0.0f);
+    memory.add_residual(rest);
+    TERN_CHECK_OK(add_decoded(frame, scratch, rest));
   }
   if (feedback == Feedback::kDgc && drops_values(codec)) {
+    TERN_TRY(const CheckedFrame frame, inspect(pending.frame, schema, {}, scratch));
     MaskSink mask(next.momentum);
     TERN_CHECK_OK(decode_into(frame, scratch, mask));
   }
   if (store == ResidualStore::kBfloat16)
-    next.residual16 = to_bfloat16(remaining);
+    next.residual16 = to_bfloat16(rest);
   else
-    next.residual = std::move(remaining);
+    next.residual = std::move(rest);
   return pending;
 }
 

@@ -1,5 +1,6 @@
-/// Memory that encoding and decoding need, about 1.5 MB, and for chains that rearrange the whole
-/// update (small16, lowrank, sketch) once or twice its size; reused, so that the steady state
+/// Memory that encoding and decoding need, about 2 MB, an eighth of the update or less for a
+/// selection, and for chains that rearrange the whole update (small16, lowrank, sketch) once or
+/// twice its size; reused, so that the steady state
 /// allocates nothing. Threads: one for each thread.
 #pragma once
 
@@ -29,6 +30,20 @@ struct RansSlot {
   uint16_t offset = 0;
 };
 
+/// Values of a stream that may be kept, in order: their places in their chunk, chunk after chunk.
+struct Candidates {
+  std::vector<uint32_t> index;
+  std::vector<float> values;
+  std::vector<size_t> ends;  ///< of each chunk's candidates; empty where there are none
+  size_t count = 0;
+
+  bool active() const { return !ends.empty(); }
+  void clear() {
+    ends.clear();
+    count = 0;
+  }
+};
+
 class CodecScratch {
  public:
   CodecScratch();
@@ -51,6 +66,9 @@ class CodecScratch {
   Layout layout;
   std::vector<Cut> cuts;
   size_t cut = 0;                ///< the one that the next element falls under
+  Candidates found;
+  std::vector<uint32_t> sample;  ///< magnitudes
+  std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
   std::vector<float> main;       ///< the main stream, where it isn't the update itself
   std::vector<float> small;      ///< the small stream
   std::vector<float> stream;     ///< a projection of the main stream

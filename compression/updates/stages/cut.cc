@@ -1,54 +1,146 @@
 #include "compression/updates/stages/cut.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cmath>
+#include <functional>
+
+#include "compression/updates/kernels/kernels.h"
 
 namespace tern {
 
 namespace {
 
 constexpr uint32_t kMagnitude = 0x7fffffff;
-constexpr int kLowBits = 15;  // 31 bits of magnitude = 16 of the first histogram + 15 of the second
+// 31 bits of magnitude: the exponent and 3 bits, and twice 10 bits.
+constexpr std::array<int, 3> kDigitShift = {20, 10, 0};
+constexpr size_t kBins = 2048;
+
+constexpr size_t kSampleRun = 16;  // neighbours, a cache line
+constexpr size_t kLeastSample = 1024, kMostSample = 32768;
+constexpr size_t kRoom = 16;  // that collect() needs behind what it writes
 
 uint32_t magnitude(float x) { return std::bit_cast<uint32_t>(x) & kMagnitude; }
 
 /// Walks a histogram from the top until `k` values are above or in a bin; takes those above it off
 /// k.
-size_t bin_of_kth(const std::vector<uint32_t>& histogram, size_t& k) {
+uint32_t bin_of_kth(std::span<const uint32_t> histogram, size_t& k) {
   size_t bin = histogram.size() - 1;
   while (bin > 0 && histogram[bin] < k) k -= histogram[bin--];
-  return bin;
+  return static_cast<uint32_t>(bin);
+}
+
+/// Appends the candidates of a tile to those of its chunk; false when there are too many.
+bool collect_tile(std::span<const float> tile, size_t first, uint32_t least, size_t most,
+                  Candidates& found) {
+  if (found.count > most) return false;
+  if (found.index.size() < most + tile.size() + kRoom) {
+    found.index.resize(most + InputStream::kTile + kRoom);
+    found.values.resize(found.index.size());
+  }
+  found.count += kernels().collect(tile.data(), tile.size(), least, static_cast<uint32_t>(first),
+                                   found.index.data() + found.count,
+                                   found.values.data() + found.count);
+  return found.count <= most;
+}
+
+/// The magnitude that a few more than k values of the stream reach, by a sample; 0 if it can't tell.
+uint32_t guess_cut(const InputStream& stream, size_t k, std::vector<uint32_t>& sample) {
+  const size_t n = stream.size();
+  const size_t runs = std::clamp(n / 64, kLeastSample, kMostSample) / kSampleRun;
+  if (n < 8 * kLeastSample || k > n / 8) return 0;
+  sample.clear();
+  for (size_t run = 0; run < runs; ++run) {
+    const size_t at = run * (n - kSampleRun) / (runs - 1);
+    for (size_t i = at; i < at + kSampleRun; ++i) sample.push_back(magnitude(stream.peek(i)));
+  }
+  // Four standard deviations to the safe side: values of a run resemble each other.
+  const double expected =
+      static_cast<double>(k) * static_cast<double>(sample.size()) / static_cast<double>(n);
+  const auto rank = static_cast<size_t>(expected + 4 * std::sqrt(expected) + 8);
+  if (rank >= sample.size()) return 0;
+  const auto at = sample.begin() + static_cast<ptrdiff_t>(rank);
+  std::ranges::nth_element(sample, at, std::greater());
+  return *at;
 }
 
 }  // namespace
 
 Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram) {
   if (k == 0) return {};
-  std::ranges::fill(histogram, 0);
-  for (const float x : values) ++histogram[magnitude(x) >> kLowBits];
-  const auto high = static_cast<uint32_t>(bin_of_kth(histogram, k));
-  std::ranges::fill(histogram, 0);
-  for (const float x : values)
-    if (magnitude(x) >> kLowBits == high) ++histogram[magnitude(x) & ((1u << kLowBits) - 1)];
-  const auto low = static_cast<uint32_t>(bin_of_kth(histogram, k));
-  const uint32_t cut = high << kLowBits | low;
+  const std::span bins(histogram.data(), kBins);
+  uint32_t cut = 0;  // the digits found
+  for (size_t digit = 0; digit < kDigitShift.size(); ++digit) {
+    const int shift = kDigitShift[digit];
+    std::ranges::fill(bins, 0);
+    if (digit == 0) {
+      for (const float x : values) ++bins[magnitude(x) >> shift];
+      cut = bin_of_kth(bins, k);
+      continue;
+    }
+    const int above = kDigitShift[digit - 1];
+    const uint32_t mask = (1u << (above - shift)) - 1;
+    for (const float x : values)
+      if (magnitude(x) >> above == cut) ++bins[(magnitude(x) >> shift) & mask];
+    cut = cut << (above - shift) | bin_of_kth(bins, k);
+  }
   return {.end = 0, .magnitude = cut, .ties = cut == 0 ? 0 : k};
+}
+
+void cut_stream(InputStream& stream, size_t k, CodecScratch& scratch) {
+  Candidates& found = scratch.found;
+  found.clear();
+  const uint32_t least = guess_cut(stream, k, scratch.sample);
+  if (least > 0) {
+    // Twice as many as the sample promises mean that it was not like the rest.
+    const size_t most = 2 * k + stream.size() / 64;
+    bool fits = true;
+    for (size_t at = 0; at < stream.size() && fits; at += InputStream::kTile) {
+      if (at % kChunkElements == 0 && at > 0) found.ends.push_back(found.count);
+      const size_t n = std::min(InputStream::kTile, stream.size() - at);
+      fits = collect_tile(stream.fetch(at, n), at % kChunkElements, least, most, found);
+    }
+    found.ends.push_back(found.count);
+    if (!fits || found.count < k) found.clear();
+  }
+  const std::span<const float> all = stream.fetch_all();
+  const auto candidates = std::span<const float>(found.values).first(found.count);
+  Cut cut = find_cut(found.active() ? candidates : all, k, scratch.histogram);
+  cut.end = stream.size();
+  scratch.cuts.assign(1, cut);
+  scratch.cut = 0;
 }
 
 size_t select_above(const float* x, size_t n, size_t at, CodecScratch& scratch, uint16_t* index,
                     float* values) {
+  Candidates& found = scratch.found;
   size_t count = 0;
+  const auto keep = [&](Cut& cut, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; ++i) {
+      const uint32_t m = magnitude(found.values[i]);
+      if (m < cut.magnitude || (m == cut.magnitude && cut.ties == 0)) continue;
+      if (m == cut.magnitude) --cut.ties;
+      index[count] = static_cast<uint16_t>(found.index[i]);
+      values[count++] = found.values[i];
+    }
+  };
+  if (found.active()) {
+    const size_t chunk = at / kChunkElements;
+    keep(scratch.cuts[0], chunk == 0 ? 0 : found.ends[chunk - 1], found.ends[chunk]);
+    return count;
+  }
+  found.index.resize(std::max(found.index.size(), kChunkElements + kRoom));
+  found.values.resize(std::max(found.values.size(), kChunkElements + kRoom));
   for (size_t i = 0; i < n;) {
     while (scratch.cuts[scratch.cut].end <= at + i) ++scratch.cut;
     Cut& cut = scratch.cuts[scratch.cut];
-    for (const size_t end = std::min(n, cut.end - at); i < end; ++i) {
-      const uint32_t m = magnitude(x[i]);
-      if (m < cut.magnitude || (m == cut.magnitude && cut.ties == 0)) [[likely]]
-        continue;
-      if (m == cut.magnitude) --cut.ties;
-      index[count] = static_cast<uint16_t>(i);
-      values[count++] = x[i];
-    }
+    const size_t end = std::min(n, cut.end - at);
+    // Zeros never travel.
+    keep(cut, 0,
+         kernels().collect(x + i, end - i, std::max(cut.magnitude, 1u), static_cast<uint32_t>(i),
+                           found.index.data(), found.values.data()));
+    i = end;
   }
   return count;
 }

@@ -1,17 +1,23 @@
-/// Exact selection by magnitude: the k-th largest |x| by two histograms over its bits, never by a
-/// sort; then everything above it.
+/// Exact selection by magnitude: the k-th largest |x| by histograms over its bits, never by a sort;
+/// then everything above it. Where k is a small part, a sample tells which values can be among the
+/// largest, and the rest is looked at once.
 #pragma once
 
 #include <span>
 #include <vector>
 
+#include "compression/updates/input_stream.h"
 #include "compression/updates/scratch.h"
 
 namespace tern {
 
 /// The cut that keeps exactly k of the values (fewer where zeros would be kept); ties go to the
-/// lower index. Cost: O(n), two passes and 512 KB of histogram.
+/// lower index. Cost: O(n), three passes.
 Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram);
+
+/// The same for a whole stream, in one pass where k is at most an eighth of it; sets scratch.cuts
+/// and, then, scratch.found.
+void cut_stream(InputStream& stream, size_t k, CodecScratch& scratch);
 
 /// Writes positions and values of a chunk that begins at element `at` of the stream that
 /// scratch.cuts is for; returns how many. Consumes ties and cuts.

@@ -23,7 +23,7 @@ class RandK : public Selector {
   bool seeded() const override { return true; }
   size_t kept(size_t n) const override { return kept_of(rate_, n); }
   size_t most_kept(const Layout&) const override { return 0; }
-  void prepare(std::span<const float>, const Layout&, CodecScratch&) const override {}
+  void prepare(InputStream&, const Layout&, CodecScratch&) const override {}
 
   size_t select(const float* x, size_t n, size_t, const ChunkContext& context, CodecScratch&,
                 uint16_t* index, float* values) const override {

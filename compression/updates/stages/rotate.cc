@@ -26,13 +26,18 @@ class Rotate : public Transform {
     return n - rest + (rest == 0 ? 0 : std::bit_ceil(rest));
   }
 
-  void forward(float* x, size_t n, const ChunkContext& context) const override {
+  void forward(const float* x, size_t n, const ChunkContext& context, float* out) const override {
     const size_t m = padded(n);
-    std::fill(x + n, x + m, 0.0f);
     const Signs signs = draw(m, context);
     for_each_block(m, [&](size_t at, size_t length) {
-      flip(x + at, signs, at, length);
-      kernels().hadamard(x + at, length);
+      const float* from = x + at;
+      if (at + length > n) {  // only the last block is padded
+        std::copy(from, x + n, out + at);
+        std::fill(out + n, out + m, 0.0f);
+        from = out + at;
+      }
+      flip(from, signs, at, length, out + at);
+      kernels().hadamard(out + at, length);
     });
   }
 
@@ -41,7 +46,7 @@ class Rotate : public Transform {
     const Signs signs = draw(m, context);
     for_each_block(m, [&](size_t at, size_t length) {
       kernels().hadamard(x + at, length);
-      flip(x + at, signs, at, length);
+      flip(x + at, signs, at, length, x + at);
     });
   }
 
@@ -50,20 +55,21 @@ class Rotate : public Transform {
 
   static Signs draw(size_t m, const ChunkContext& context) {
     Signs signs;
-    Rng rng(context.seed, Purpose::kRotate, 0, 0, context.chunk);
-    for (size_t word = 0; word < (m + 31) / 32; ++word) signs[word] = rng.next();
+    const std::array<uint32_t, 2> key = rng_key(context.seed, Purpose::kRotate);
+    const std::array<uint32_t, 4> counter = {0, 0, 0, context.chunk};
+    kernels().random_blocks(counter.data(), key.data(), (m + 127) / 128, signs.data());
     return signs;
   }
 
   /// Blocks of at least 32 start at a whole word; a shorter one, which is the last or the block
   /// length is 16, is shifted.
-  static void flip(float* x, const Signs& signs, size_t at, size_t length) {
+  static void flip(const float* x, const Signs& signs, size_t at, size_t length, float* out) {
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(length)));
     if (at % 32 == 0) {
-      kernels().flip_signs(x, signs.data() + at / 32, length, scale, x);
+      kernels().flip_signs(x, signs.data() + at / 32, length, scale, out);
     } else {
       const uint32_t shifted = signs[at / 32] >> (at % 32);
-      kernels().flip_signs(x, &shifted, length, scale, x);
+      kernels().flip_signs(x, &shifted, length, scale, out);
     }
   }
 

@@ -75,6 +75,7 @@ class Sketch : public Projection {
     }
     const size_t k = std::max<size_t>(1, columns_ / kColumnsPerHeavyHitter);
     scratch.cut = 0;
+    scratch.found.clear();
     scratch.cuts.assign(1, find_cut(scratch.estimates, std::min(k, n), scratch.histogram));
     scratch.cuts[0].end = n;
     for (size_t at = 0; at < n; at += kChunkElements) {

@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "compression/updates/codec.h"
 #include "compression/updates/frame.h"
+#include "compression/updates/input_stream.h"
 #include "compression/updates/layout.h"
 
 namespace tern {
@@ -35,8 +36,9 @@ class Transform {
   /// Length after the transform of n elements: n rounded up to whole blocks, at most
   /// kChunkElements.
   virtual size_t padded(size_t n) const = 0;
-  /// In place on x, which holds n values and room for padded(n).
-  virtual void forward(float* x, size_t n, const ChunkContext& context) const = 0;
+  /// Writes padded(n) values.
+  virtual void forward(const float* x, size_t n, const ChunkContext& context, float* out) const = 0;
+  /// In place on x, which holds padded(n) values.
   virtual void inverse(float* x, size_t n, const ChunkContext& context) const = 0;
 };
 
@@ -67,9 +69,8 @@ class Selector {
   virtual size_t most_kept(const Layout& layout) const = 0;
   /// Seeded only: the number kept in a chunk of n elements.
   virtual size_t kept(size_t n) const = 0;
-  /// Looks at the whole stream before the first chunk: sets scratch.cuts.
-  virtual void prepare(std::span<const float> stream, const Layout& layout,
-                       CodecScratch& scratch) const = 0;
+  /// Before the first chunk; may look at the whole stream. Sets scratch.cuts.
+  virtual void prepare(InputStream& stream, const Layout& layout, CodecScratch& scratch) const = 0;
   /// Writes kept positions (increasing) and values of the chunk that begins at element `at`;
   /// returns how many. Chunks come in order: cuts are consumed.
   virtual size_t select(const float* x, size_t n, size_t at, const ChunkContext& context,

@@ -23,7 +23,8 @@ class Threshold : public Selector {
   size_t kept(size_t) const override { return 0; }
   size_t most_kept(const Layout& layout) const override { return layout.main_elements; }
 
-  void prepare(std::span<const float> stream, const Layout&, CodecScratch& scratch) const override {
+  void prepare(InputStream& stream, const Layout&, CodecScratch& scratch) const override {
+    scratch.found.clear();
     scratch.cut = 0;
     scratch.cuts.assign(1, {.end = stream.size(),
                             .magnitude = magnitude_,

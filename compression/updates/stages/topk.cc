@@ -4,9 +4,9 @@
 /// - Shape: in n floats; out at most k positions and values.
 /// - Units: rate in (0, 1], a multiple of 1e-9.
 /// - Error: ||x||^2 less the squares kept, at most (1 - k/n) ||x||^2.
-/// - Cost: O(n), three passes; the k-th magnitude is exact.
-/// - Paper: Aji & Heafield 2017, arXiv:1704.05021; they estimate the threshold from a sample, this
-///   one is exact. Per tensor: Lin et al. 2018, arXiv:1712.01887.
+/// - Cost: O(n), one pass where k is at most n/8, else four; the k-th magnitude is exact.
+/// - Paper: Aji & Heafield 2017, arXiv:1704.05021; they estimate the threshold from a sample, here a
+///   sample only tells which values need a closer look. Per tensor: Lin et al. 2018, arXiv:1712.01887.
 #include "compression/updates/stages/cut.h"
 #include "compression/updates/stages/stage.h"
 
@@ -35,13 +35,18 @@ class TopK : public Selector {
     return k;
   }
 
-  void prepare(std::span<const float> stream, const Layout& layout,
-               CodecScratch& scratch) const override {
+  void prepare(InputStream& stream, const Layout& layout, CodecScratch& scratch) const override {
+    if (!per_tensor_) return cut_stream(stream, kept_of(rate_, stream.size()), scratch);
+    const std::span<const float> values = stream.fetch_all();
+    scratch.found.clear();
     scratch.cuts.clear();
     scratch.cut = 0;
-    if (!per_tensor_) return add_cut(stream, stream.size(), scratch);
-    for (const Piece& piece : layout.main)
-      add_cut(stream.subspan(piece.at, piece.size()), piece.at + piece.size(), scratch);
+    for (const Piece& piece : layout.main) {
+      Cut cut = find_cut(values.subspan(piece.at, piece.size()), kept_of(rate_, piece.size()),
+                         scratch.histogram);
+      cut.end = piece.at + piece.size();
+      scratch.cuts.push_back(cut);
+    }
   }
 
   size_t select(const float* x, size_t n, size_t at, const ChunkContext&, CodecScratch& scratch,
@@ -52,12 +57,6 @@ class TopK : public Selector {
   size_t positions(size_t, const ChunkContext&, uint16_t*) const override { return 0; }
 
  private:
-  void add_cut(std::span<const float> values, size_t end, CodecScratch& scratch) const {
-    Cut cut = find_cut(values, kept_of(rate_, values.size()), scratch.histogram);
-    cut.end = end;
-    scratch.cuts.push_back(cut);
-  }
-
   uint32_t rate_;
   bool per_tensor_;
 };
