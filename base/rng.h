@@ -38,8 +38,8 @@ using PhiloxBlock = std::array<uint32_t, 4>;
 /// Ten rounds of Philox4x32.
 PhiloxBlock philox(PhiloxBlock counter, std::array<uint32_t, 2> key);
 
-/// The key of all streams of a seed and purpose. The blocks of a stream have the counters (0, round,
-/// client, index), (1, round, client, index), ...
+/// The key of all streams of a seed and purpose. The blocks of a stream have the counters (0,
+/// round, client, index), (1, round, client, index), ...
 std::array<uint32_t, 2> rng_key(uint64_t seed, Purpose purpose);
 
 class Rng {

@@ -1,6 +1,8 @@
 #include "compression/updates/codec.h"
 
 #include <algorithm>
+#include <cstring>
+#include <latch>
 
 #include "base/bytes.h"
 #include "compression/updates/chain.h"
@@ -17,6 +19,7 @@ namespace tern {
 namespace {
 
 constexpr float kLargestMagnitude = 0x1p100f;
+constexpr size_t kParallelChunks = 16;  // a million elements: less isn't worth waking threads for
 
 Status refuse(const std::vector<Stage>& stages, std::string_view why) {
   return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
@@ -54,6 +57,117 @@ Status check_magnitude(const InputStream& stream) {
 void take_off_chunk(const DecodedChunk& decoded, std::span<float> rest) {
   if (!decoded.sparse) return kernels().subtract(decoded.values.data(), rest.size(), rest.data());
   for (size_t i = 0; i < decoded.values.size(); ++i) rest[decoded.index[i]] -= decoded.values[i];
+}
+
+/// Writes entries of the chunk table and bodies, each behind the one before.
+class ChunkWriter {
+ public:
+  ChunkWriter(std::byte* table, std::byte* body) : table_(table), body_(body) {}
+
+  std::byte* body() const { return body_; }
+  /// Books the body that was written to body().
+  void put(ChunkEntry entry) {
+    entry.crc = crc32c({body_, entry.bytes});
+    write_chunk_entry(table_, entry);
+    table_ += kChunkEntryBytes;
+    body_ += entry.bytes;
+  }
+  /// Books bodies whose entries are written, and moves them here.
+  void take(size_t entries, const std::byte* bodies, size_t bytes) {
+    if (bodies != body_) std::memmove(body_, bodies, bytes);
+    table_ += entries * kChunkEntryBytes;
+    body_ += bytes;
+  }
+  /// A writer of later chunks, `bytes` further on.
+  ChunkWriter ahead(size_t entries, size_t bytes) const {
+    return {table_ + entries * kChunkEntryBytes, body_ + bytes};
+  }
+
+ private:
+  std::byte* table_;
+  std::byte* body_;
+};
+
+/// Chunks of the main stream, from `first` up to `last`.
+struct ChunkJob {
+  const Chain* chain = nullptr;
+  uint64_t seed = 0;
+  std::span<float> rest;  ///< of the whole stream; empty: nothing is taken off it
+  size_t first = 0;
+  size_t last = 0;
+};
+
+/// `stream` begins at element `begin` of the main stream.
+Status encode_chunks(const ChunkJob& job, InputStream& stream, size_t begin, CodecScratch& scratch,
+                     ChunkWriter& writer) {
+  for (size_t chunk = job.first; chunk < job.last; ++chunk) {
+    const size_t at = chunk * kChunkElements;
+    const size_t n = std::min(kChunkElements, begin + stream.size() - at);
+    const std::span<const float> x = stream.fetch(at - begin, n);
+    TERN_CHECK_OK(check_magnitude(stream));
+    const ChunkContext context{job.seed, static_cast<uint32_t>(chunk),
+                               job.chain->feedback != Feedback::kNone};
+    const ChunkEntry entry = encode_chunk(*job.chain, x, at, context, scratch, writer.body());
+    if (!job.rest.empty()) {
+      // As a receiver decodes it, while all of it is in the cache.
+      TERN_TRY(const DecodedChunk decoded,
+               decode_chunk(*job.chain, entry, {writer.body(), entry.bytes}, n, context, scratch));
+      take_off_chunk(decoded, job.rest.subspan(at, n));
+    }
+    writer.put(entry);
+  }
+  return {};
+}
+
+/// The same bytes with a share of the chunks for each thread: each writes as far behind the others
+/// as theirs could get, and then all move together.
+Status encode_in_parallel(const ChunkJob& job, const EncodeInput& input, CodecScratch& scratch,
+                          ChunkWriter& writer) {
+  const std::span<CodecScratch> helpers = scratch.helpers();
+  const size_t shares = helpers.size() + 1;
+  const size_t longest =
+      std::min(most_chunk_bytes(*job.chain, kChunkElements), kChunkElements * sizeof(float));
+  const auto part = [&](auto span, size_t at, size_t n) {
+    return span.empty() ? span : span.subspan(at, n);
+  };
+  struct Share {
+    ChunkJob job;
+    ChunkWriter writer;
+    const std::byte* begin = nullptr;
+    Status done;
+  };
+  std::vector<Share> all;
+  for (size_t i = 0; i < shares; ++i) {
+    Share share{.job = job, .writer = writer, .begin = nullptr, .done = {}};
+    share.job.first = job.last * i / shares;
+    share.job.last = job.last * (i + 1) / shares;
+    share.writer = writer.ahead(share.job.first, share.job.first * longest);
+    share.begin = share.writer.body();
+    all.push_back(std::move(share));
+  }
+  const auto work = [&](Share& share, CodecScratch& own) {
+    const size_t begin = share.job.first * kChunkElements;
+    const size_t n = std::min(share.job.last * kChunkElements, input.update.size()) - begin;
+    InputStream stream({.update = part(input.update, begin, n),
+                        .residual = part(input.residual, begin, n),
+                        .sign = input.sign,
+                        .rest = part(input.rest, begin, n)});
+    share.done = encode_chunks(share.job, stream, begin, own, share.writer);
+  };
+  std::latch others(static_cast<ptrdiff_t>(helpers.size()));
+  for (size_t i = 1; i < shares; ++i)
+    scratch.pool()->submit([&, i](size_t) {
+      work(all[i], helpers[i - 1]);
+      others.count_down();
+    });
+  work(all[0], scratch);
+  others.wait();
+  for (Share& share : all) {
+    TERN_CHECK_OK(share.done);
+    writer.take(share.job.last - share.job.first, share.begin,
+                static_cast<size_t>(share.writer.body() - share.begin));
+  }
+  return {};
 }
 
 }  // namespace
@@ -134,8 +248,8 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   lay_out(chain, schema, scratch.layout);
   if (out.size() < most_bytes(chain, layout))
     return error(Code::kInvalidArgument,
-                 "a frame of {} elements may take {} bytes, the buffer has {}",
-                 input.update.size(), most_bytes(chain, layout), out.size());
+                 "a frame of {} elements may take {} bytes, the buffer has {}", input.update.size(),
+                 most_bytes(chain, layout), out.size());
 
   InputStream stream(input);
   const bool feedback = chain.feedback != Feedback::kNone;
@@ -160,33 +274,23 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   const size_t main_chunks = chunk_count(stream.size());
   const size_t chunks = main_chunks + chunk_count(layout.small_elements);
   const size_t header_bytes = frame_header_bytes(chain.stages);
-  std::byte* const table = out.data() + header_bytes;
-  std::byte* body = table + chunks * kChunkEntryBytes;
-  const auto finish = [&](size_t chunk, ChunkEntry entry) {
-    entry.crc = crc32c({body, entry.bytes});
-    write_chunk_entry(table + chunk * kChunkEntryBytes, entry);
-    body += entry.bytes;
-  };
+  ChunkWriter writer(out.data() + header_bytes,
+                     out.data() + header_bytes + chunks * kChunkEntryBytes);
   const bool take_off = chain.in_place() && !input.rest.empty();
-  for (size_t chunk = 0; chunk < main_chunks; ++chunk) {
-    const size_t at = chunk * kChunkElements;
-    const size_t n = std::min(kChunkElements, stream.size() - at);
-    const std::span<const float> x = stream.fetch(at, n);
-    TERN_CHECK_OK(check_magnitude(stream));
-    const ChunkContext context{meta.seed, static_cast<uint32_t>(chunk), feedback};
-    const ChunkEntry entry = encode_chunk(chain, x, at, context, scratch, body);
-    if (take_off) {
-      // As a receiver decodes it, while all of it is in the cache.
-      TERN_TRY(const DecodedChunk decoded,
-               decode_chunk(chain, entry, {body, entry.bytes}, n, context, scratch));
-      take_off_chunk(decoded, input.rest.subspan(at, n));
-    }
-    finish(chunk, entry);
+  const EncodeInput coded = chain.in_place() ? input : EncodeInput{.update = stream.fetch_all()};
+  const ChunkJob job{.chain = &chain,
+                     .seed = meta.seed,
+                     .rest = take_off ? input.rest : std::span<float>(),
+                     .last = main_chunks};
+  if (scratch.pool() != nullptr && main_chunks >= kParallelChunks && !chain.indexed()) {
+    TERN_CHECK_OK(encode_in_parallel(job, coded, scratch, writer));
+  } else {
+    TERN_CHECK_OK(encode_chunks(job, stream, 0, scratch, writer));
   }
-  for_each_chunk(layout.small_elements, [&](size_t chunk, size_t at, size_t n) {
-    finish(main_chunks + chunk, encode_half_chunk(std::span(scratch.small).subspan(at, n), body));
+  for_each_chunk(layout.small_elements, [&](size_t, size_t at, size_t n) {
+    writer.put(encode_half_chunk(std::span(scratch.small).subspan(at, n), writer.body()));
   });
-  const auto total = static_cast<size_t>(body - out.data());
+  const auto total = static_cast<size_t>(writer.body() - out.data());
   write_frame_header(out.data(), chain.stages, meta, schema, chunks, total);
   if (!chain.in_place() && !input.rest.empty()) {
     TERN_TRY(const CheckedFrame frame, inspect(out.first(total), schema, {}, scratch));

@@ -38,7 +38,7 @@ class InputStream {
   /// An element ahead of those fetched, for a sample.
   float peek(size_t i) const {
     const float x = input_.update[i];
-    return i < ready_ ? values()[i]
+    return i < ready_                ? values()[i]
            : input_.residual.empty() ? x
                                      : x + input_.sign * input_.residual[i];
   }

@@ -30,6 +30,11 @@ CodecScratch::~CodecScratch() = default;
 CodecScratch::CodecScratch(CodecScratch&&) noexcept = default;
 CodecScratch& CodecScratch::operator=(CodecScratch&&) noexcept = default;
 
+void CodecScratch::use(ThreadPool& pool) {
+  pool_ = &pool;
+  helpers_.resize(pool.size());
+}
+
 void CodecScratch::make_room(std::vector<float>& stream, size_t n) {
   if (stream.capacity() < n) {
     stream = std::vector<float>();  // first, so that old and new memory are never held at once

@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "compression/updates/codec.h"
 #include "compression/updates/layout.h"
 
@@ -65,7 +67,7 @@ class CodecScratch {
   // Of the whole update.
   Layout layout;
   std::vector<Cut> cuts;
-  size_t cut = 0;                ///< the one that the next element falls under
+  size_t cut = 0;  ///< the one that the next element falls under
   Candidates found;
   std::vector<uint32_t> sample;  ///< magnitudes
   std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
@@ -82,12 +84,21 @@ class CodecScratch {
   /// which frames of different chains would add up to several updates.
   static void make_room(std::vector<float>& stream, size_t n);
 
+  /// Lets encoding with this scratch use the pool's threads beside the caller's, for updates of a
+  /// million elements and more whose positions don't travel; the bytes stay the same. The pool
+  /// outlives the scratch, and the caller is none of its threads.
+  void use(ThreadPool& pool);
+  ThreadPool* pool() const { return pool_; }
+  std::span<CodecScratch> helpers() { return helpers_; }
+
   ZSTD_CCtx_s* zstd_encoder();
   ZSTD_DCtx_s* zstd_decoder();
 
  private:
   struct Zstd;
   std::unique_ptr<Zstd> zstd_;
+  ThreadPool* pool_ = nullptr;
+  std::vector<CodecScratch> helpers_;
 };
 
 }  // namespace tern

@@ -44,8 +44,8 @@ struct Kernels {
   /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
   void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
   /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
-  /// under |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares = that of the squared
-  /// centroids, both as sum_squares adds up.
+  /// under |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares, unless null, that of
+  /// the squared centroids, both as sum_squares adds up.
   void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds,
                           const float* centroids, int bits, uint16_t* out, double* dot,
                           double* squares);
@@ -67,7 +67,7 @@ struct Kernels {
   void (*from_bfloat16)(const uint8_t* in, size_t n, float* out);
 
   /// Writes first + i and x[i] for the i, in order, whose magnitude's bits are at least `least` >
-  /// 0; returns how many. Both arrays have room for 16 more than that.
+  /// 0; returns how many.
   size_t (*collect)(const float* x, size_t n, uint32_t least, uint32_t first, uint32_t* index,
                     float* values);
 

@@ -37,20 +37,20 @@ struct Lanes {
 };
 
 template <size_t i>
-struct PartNumber {
+struct Number {
   static constexpr size_t value = i;
 };
 
 template <typename F, typename... Parts>
 TERN_INLINE auto each(F f, Lanes<Parts>... x) {
-  using Result = Lanes<decltype(f(PartNumber<0>(), x.a...))>;
+  using Result = Lanes<decltype(f(Number<0>(), x.a...))>;
 #if defined(__AVX512F__)
-  return Result{f(PartNumber<0>(), x.a...)};
+  return Result{f(Number<0>(), x.a...)};
 #elif defined(__AVX2__)
-  return Result{f(PartNumber<0>(), x.a...), f(PartNumber<1>(), x.b...)};
+  return Result{f(Number<0>(), x.a...), f(Number<1>(), x.b...)};
 #else
-  return Result{f(PartNumber<0>(), x.a...), f(PartNumber<1>(), x.b...), f(PartNumber<2>(), x.c...),
-                f(PartNumber<3>(), x.d...)};
+  return Result{f(Number<0>(), x.a...), f(Number<1>(), x.b...), f(Number<2>(), x.c...),
+                f(Number<3>(), x.d...)};
 #endif
 }
 

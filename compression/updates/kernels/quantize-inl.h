@@ -86,7 +86,7 @@ TERN_INLINE Bits levels_of(Floats y, const float* table) {
   return level;
 }
 
-template <int bits>
+template <int bits, bool with_squares>
 size_t quantize_levels_by(const float* x, size_t n, float factor, const float* bounds,
                           const float* centroids, uint16_t* out, Sums& products, Sums& squares) {
   constexpr uint32_t kLevels = 1u << (bits - 1);
@@ -102,7 +102,7 @@ size_t quantize_levels_by(const float* x, size_t n, float factor, const float* b
     store_symbols(level | tern::bits(v) >> 31 << (bits - 1), out + i);
     const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
     products.add(c, m);
-    squares.add_squares(c);
+    if constexpr (with_squares) squares.add_squares(c);
   }
   return i;
 }
@@ -112,10 +112,17 @@ void quantize_levels(const float* x, size_t n, float factor, const float* bounds
                      double* squares) {
   Sums products, levels;
   size_t i = 0;
-  if (bits == 1) i = quantize_levels_by<1>(x, n, factor, bounds, centroids, out, products, levels);
-  if (bits == 2) i = quantize_levels_by<2>(x, n, factor, bounds, centroids, out, products, levels);
-  if (bits == 3) i = quantize_levels_by<3>(x, n, factor, bounds, centroids, out, products, levels);
-  if (bits == 4) i = quantize_levels_by<4>(x, n, factor, bounds, centroids, out, products, levels);
+  const auto quantize = [&](auto number) {
+    constexpr int kBits = number.value;
+    return squares != nullptr ? quantize_levels_by<kBits, true>(x, n, factor, bounds, centroids,
+                                                                out, products, levels)
+                              : quantize_levels_by<kBits, false>(x, n, factor, bounds, centroids,
+                                                                 out, products, levels);
+  };
+  if (bits == 1) i = quantize(Number<1>());
+  if (bits == 2) i = quantize(Number<2>());
+  if (bits == 3) i = quantize(Number<3>());
+  if (bits == 4) i = quantize(Number<4>());
   double d[kLanes], s[kLanes];
   products.write(d);
   levels.write(s);
@@ -128,7 +135,7 @@ void quantize_levels(const float* x, size_t n, float factor, const float* bounds
     s[i % kLanes] += c * c;
   }
   *dot = add_lanes(d);
-  *squares = add_lanes(s);
+  if (squares != nullptr) *squares = add_lanes(s);
 }
 
 void lookup_levels(const uint16_t* symbols, size_t n, const float* centroids, int bits, float scale,

@@ -32,20 +32,8 @@ size_t collect(const float* x, size_t n, uint32_t least, uint32_t first, uint32_
   // Magnitudes are below 2^31, so a signed compare will do.
   const Ints below = all(static_cast<int32_t>(least) - 1);
   size_t count = 0, i = 0;
-#if defined(__AVX512F__)
-  Bits at = lane_numbers() + all(first);
-  for (; i + kLanes <= n; i += kLanes, at = at + all(static_cast<uint32_t>(kLanes))) {
-    const Floats v = load(x + i);
-    const auto mask = static_cast<__mmask16>(mask_of(greater(magnitude_bits(v), below)));
-    // Stores of whole registers: the caller leaves room for 16 more. Merging and not zeroing, which
-    // waits for the result before on some CPUs.
-    const __m512i where = (__m512i)at.a;
-    const __m512 what = (__m512)v.a;
-    _mm512_storeu_si512(index + count, _mm512_mask_compress_epi32(where, mask, where));
-    _mm512_storeu_ps(values + count, _mm512_mask_compress_ps(what, mask, what));
-    count += static_cast<size_t>(__builtin_popcount(mask));
-  }
-#else
+  // A branch, not a compress of registers: few vectors hold one, and with all of them compressed
+  // this took four times as long.
   for (; i + kLanes <= n; i += kLanes) {
     uint32_t mask = mask_of(greater(magnitude_bits(load(x + i)), below));
     for (; mask != 0; mask &= mask - 1) {
@@ -54,7 +42,6 @@ size_t collect(const float* x, size_t n, uint32_t least, uint32_t first, uint32_
       values[count++] = x[j];
     }
   }
-#endif
   for (; i < n; ++i)
     if ((bits_of(x[i]) & 0x7fffffffu) >= least) {
       index[count] = first + static_cast<uint32_t>(i);

@@ -19,7 +19,6 @@ constexpr size_t kBins = 2048;
 
 constexpr size_t kSampleRun = 16;  // neighbours, a cache line
 constexpr size_t kLeastSample = 1024, kMostSample = 32768;
-constexpr size_t kRoom = 16;  // that collect() needs behind what it writes
 
 uint32_t magnitude(float x) { return std::bit_cast<uint32_t>(x) & kMagnitude; }
 
@@ -35,17 +34,18 @@ uint32_t bin_of_kth(std::span<const uint32_t> histogram, size_t& k) {
 bool collect_tile(std::span<const float> tile, size_t first, uint32_t least, size_t most,
                   Candidates& found) {
   if (found.count > most) return false;
-  if (found.index.size() < most + tile.size() + kRoom) {
-    found.index.resize(most + InputStream::kTile + kRoom);
+  if (found.index.size() < most + tile.size()) {
+    found.index.resize(most + InputStream::kTile);
     found.values.resize(found.index.size());
   }
-  found.count += kernels().collect(tile.data(), tile.size(), least, static_cast<uint32_t>(first),
-                                   found.index.data() + found.count,
-                                   found.values.data() + found.count);
+  found.count +=
+      kernels().collect(tile.data(), tile.size(), least, static_cast<uint32_t>(first),
+                        found.index.data() + found.count, found.values.data() + found.count);
   return found.count <= most;
 }
 
-/// The magnitude that a few more than k values of the stream reach, by a sample; 0 if it can't tell.
+/// The magnitude that a few more than k values of the stream reach, by a sample; 0 if it can't
+/// tell.
 uint32_t guess_cut(const InputStream& stream, size_t k, std::vector<uint32_t>& sample) {
   const size_t n = stream.size();
   const size_t runs = std::clamp(n / 64, kLeastSample, kMostSample) / kSampleRun;
@@ -130,8 +130,8 @@ size_t select_above(const float* x, size_t n, size_t at, CodecScratch& scratch, 
     keep(scratch.cuts[0], chunk == 0 ? 0 : found.ends[chunk - 1], found.ends[chunk]);
     return count;
   }
-  found.index.resize(std::max(found.index.size(), kChunkElements + kRoom));
-  found.values.resize(std::max(found.values.size(), kChunkElements + kRoom));
+  found.index.resize(std::max(found.index.size(), kChunkElements));
+  found.values.resize(std::max(found.values.size(), kChunkElements));
   for (size_t i = 0; i < n;) {
     while (scratch.cuts[scratch.cut].end <= at + i) ++scratch.cut;
     Cut& cut = scratch.cuts[scratch.cut];

@@ -44,7 +44,7 @@ class Eden : public Quantizer {
       const double factor = zero ? 0 : std::sqrt(static_cast<double>(n)) / norm;
       double dot = 0, levels = 0;
       kernels().quantize_levels(z, n, static_cast<float>(factor), boundaries_, centroids_, bits_,
-                                symbols + begin, &dot, &levels);
+                                symbols + begin, &dot, context.error_feedback ? &levels : nullptr);
       uint16_t scale = 0;
       if (!zero) {
         scale = context.error_feedback ? scale_nearest(static_cast<float>(dot / levels))

@@ -10,11 +10,45 @@
 #include <bit>
 
 #include "base/rng.h"
+#include "compression/updates/kernels/kernels.h"
 #include "compression/updates/stages/stage.h"
 
 namespace tern {
 
 namespace {
+
+/// The numbers of Rng(seed, kRandK, 0, 0, chunk), drawn many at a time.
+class Words {
+ public:
+  explicit Words(const ChunkContext& context)
+      : key_(rng_key(context.seed, Purpose::kRandK)), counter_{0, 0, 0, context.chunk} {}
+
+  /// As Rng::below.
+  uint32_t below(uint32_t bound) {
+    uint64_t product = uint64_t{next()} * bound;
+    if (static_cast<uint32_t>(product) < bound) {
+      const uint32_t reject_below = -bound % bound;
+      while (static_cast<uint32_t>(product) < reject_below) product = uint64_t{next()} * bound;
+    }
+    return static_cast<uint32_t>(product >> 32);
+  }
+
+ private:
+  uint32_t next() {
+    if (used_ == words_.size()) {
+      const size_t blocks = words_.size() / 4;
+      kernels().random_blocks(counter_.data(), key_.data(), blocks, words_.data());
+      counter_[0] += static_cast<uint32_t>(blocks);
+      used_ = 0;
+    }
+    return words_[used_++];
+  }
+
+  std::array<uint32_t, 2> key_;
+  std::array<uint32_t, 4> counter_;
+  std::array<uint32_t, 256> words_;
+  size_t used_ = 256;
+};
 
 class RandK : public Selector {
  public:
@@ -40,9 +74,9 @@ class RandK : public Selector {
     // collector's many.
     const bool mark_kept = k <= n / 2;
     std::array<uint64_t, kChunkElements / 64> marks{};
-    Rng rng(context.seed, Purpose::kRandK, 0, 0, context.chunk);
+    Words words(context);
     for (size_t left = mark_kept ? k : n - k; left > 0;) {
-      const uint32_t at = rng.below(static_cast<uint32_t>(n));
+      const uint32_t at = words.below(static_cast<uint32_t>(n));
       const uint64_t bit = uint64_t{1} << (at % 64);
       left -= (marks[at / 64] & bit) == 0 ? 1 : 0;
       marks[at / 64] |= bit;

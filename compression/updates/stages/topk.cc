@@ -5,8 +5,10 @@
 /// - Units: rate in (0, 1], a multiple of 1e-9.
 /// - Error: ||x||^2 less the squares kept, at most (1 - k/n) ||x||^2.
 /// - Cost: O(n), one pass where k is at most n/8, else four; the k-th magnitude is exact.
-/// - Paper: Aji & Heafield 2017, arXiv:1704.05021; they estimate the threshold from a sample, here a
-///   sample only tells which values need a closer look. Per tensor: Lin et al. 2018, arXiv:1712.01887.
+/// - Paper: Aji & Heafield 2017, arXiv:1704.05021; they estimate the threshold from a sample, here
+/// a
+///   sample only tells which values need a closer look. Per tensor: Lin et al. 2018,
+///   arXiv:1712.01887.
 #include "compression/updates/stages/cut.h"
 #include "compression/updates/stages/stage.h"
 

@@ -310,7 +310,7 @@ TEST(ClosedForm7, ARotationKeepsTheNormAndIsUndone) {
       const std::vector<float> before = log_normal_values(n, 8);
       std::vector<float> x(kChunkElements, 1e30f);
       std::ranges::copy(before, x.begin());
-      rotate->forward(x.data(), n, {.seed = 1, .chunk = 2});
+      rotate->forward(x.data(), n, {.seed = 1, .chunk = 2}, x.data());
       const size_t m = rotate->padded(n);
       ASSERT_GE(m, n);
       ASSERT_LT(m, 2 * n);

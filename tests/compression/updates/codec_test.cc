@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "compression/updates/chain.h"
+#include "compression/updates/error_feedback.h"
 #include "tests/compression/updates/chains.h"
 
 namespace tern {
@@ -280,6 +282,35 @@ TEST(TopK, ChoosesOverTheWholeUpdateNotEachChunk) {
   const std::string spec = fmt::format("topk:{}", 0.007629394);  // 1,000 of 131,072
   const auto decoded = round_trip(codec_of(spec), kMeta, x, scratch);
   for (size_t i = 0; i < x.size(); ++i) ASSERT_EQ(decoded[i], x[i] == 1 ? 1.0f : 0.0f);
+}
+
+// Threads may share the work of a large update; its frame and what is left of it stay the same.
+TEST(Codec, ManyThreadsWriteTheSameFrame) {
+  const size_t n = 17 * kChunkElements + 12345;
+  std::vector<float> x(n);
+  Rng rng(3, Purpose::kTest);
+  for (size_t i = 0; i < n; ++i)
+    x[i] = i / kChunkElements == 5 ? 0 : static_cast<float>(rng.normal());
+  ThreadPool pool(2);
+  for (const char* spec :
+       {"rotate:1024 | eden:4", "int:8", "ef | sign", "float32", "qsgd:16 | rans",
+        "rotate:1024 | randk:0.25 | eden:1", "bfloat16 | zstd", "ef | topk:0.01"}) {
+    const Codec codec = Codec::parse(spec).value();
+    SenderMemory memory;
+    memory.residual.assign(n, 0.25f);
+    CodecScratch alone, shared;
+    shared.use(pool);
+    const PendingUpdate one =
+        encode_update(codec, {.seed = 9}, schema_of(n), x, memory, alone).value();
+    const PendingUpdate many =
+        encode_update(codec, {.seed = 9}, schema_of(n), x, memory, shared).value();
+    EXPECT_EQ(one.frame, many.frame) << spec;
+    EXPECT_EQ(one.next.residual, many.next.residual) << spec;
+    std::vector<float> bad = x;
+    bad[n - 1] = NAN;
+    EXPECT_EQ(encode_update(codec, {.seed = 9}, schema_of(n), bad, memory, shared).error().code(),
+              Code::kInvalidArgument);
+  }
 }
 
 }  // namespace
