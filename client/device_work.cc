@@ -1,8 +1,25 @@
 #include "client/device_work.h"
 
+#include <algorithm>
+#include <thread>
+
 #include "config/model_card.h"
 
 namespace tern {
+
+namespace {
+
+constexpr size_t kMostCoders = 4;  // memory, not cores, is what more of them wait for
+
+}  // namespace
+
+DeviceWork::DeviceWork(const ParameterSchema& schema, Load load)
+    : schema_(schema), load_(std::move(load)) {
+  const size_t cores = std::thread::hardware_concurrency();
+  if (cores < 2 || schema.elements() < kParallelElements) return;
+  coders_.emplace(std::min(cores, kMostCoders) - 1);
+  scratch_.use(*coders_);
+}
 
 Status DeviceWork::keep_replica(std::vector<float> parameters) {
   if (!parameters.empty() && parameters.size() != schema_.elements())

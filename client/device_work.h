@@ -29,8 +29,8 @@ class DeviceWork : public ClientWork {
   /// Gets the data that the welcomed client number trains on.
   using Load = std::function<Result<DeviceData>(const Welcome&)>;
 
-  /// `schema` outlives it.
-  DeviceWork(const ParameterSchema& schema, Load load) : schema_(schema), load_(std::move(load)) {}
+  /// `schema` outlives it. A large model's updates are encoded by all cores of the device.
+  DeviceWork(const ParameterSchema& schema, Load load);
 
   /// What a store has kept of the model, for prepare(). Errors: kCorrupt for another length.
   Status keep_replica(std::vector<float> parameters);
@@ -53,6 +53,7 @@ class DeviceWork : public ClientWork {
   std::optional<Replica> replica_;
   DeviceData data_;
   std::vector<float> update_;
+  std::optional<ThreadPool> coders_;  ///< beside the caller's thread; outlives the scratch
   CodecScratch scratch_;
 };
 

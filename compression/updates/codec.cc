@@ -19,7 +19,6 @@ namespace tern {
 namespace {
 
 constexpr float kLargestMagnitude = 0x1p100f;
-constexpr size_t kParallelChunks = 16;  // a million elements: less isn't worth waking threads for
 
 Status refuse(const std::vector<Stage>& stages, std::string_view why) {
   return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
@@ -282,7 +281,7 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
                      .seed = meta.seed,
                      .rest = take_off ? input.rest : std::span<float>(),
                      .last = main_chunks};
-  if (scratch.pool() != nullptr && main_chunks >= kParallelChunks && !chain.indexed()) {
+  if (scratch.pool() != nullptr && stream.size() >= kParallelElements && !chain.indexed()) {
     TERN_CHECK_OK(encode_in_parallel(job, coded, scratch, writer));
   } else {
     TERN_CHECK_OK(encode_chunks(job, stream, 0, scratch, writer));

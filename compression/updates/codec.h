@@ -18,6 +18,8 @@ namespace tern {
 
 /// Elements of a frame's chunk: each chunk is seekable and decodable alone.
 inline constexpr size_t kChunkElements = 65536;
+/// Shorter updates aren't worth waking threads for.
+inline constexpr size_t kParallelElements = 16 * kChunkElements;
 /// Values that share a scale under int, sign, eden and dense ternary.
 inline constexpr size_t kGroupElements = 1024;
 
