@@ -23,8 +23,9 @@ CodecScratch::CodecScratch()
       groups(kChunkElements / kGroupElements),
       plain(kChunkElements),
       coded(kChunkElements * sizeof(float)),
-      histogram(size_t{1} << 16),
+      histogram(size_t{1} << 14),
       rans(size_t{1} << 12),
+      places(kChunkElements),
       zstd_(std::make_unique<Zstd>()) {}
 CodecScratch::~CodecScratch() = default;
 CodecScratch::CodecScratch(CodecScratch&&) noexcept = default;

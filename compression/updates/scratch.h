@@ -1,6 +1,6 @@
-/// Memory that encoding and decoding need, about 2 MB, an eighth of the update or less for a
-/// selection, and for chains that rearrange the whole update (small16, lowrank, sketch) once or
-/// twice its size; reused, so that the steady state
+/// Memory that encoding and decoding need: about 1.6 MB; for a selection by magnitude up to 16
+/// bytes for each value kept and an eighth of the update; for chains that rearrange the whole
+/// update (small16, lowrank, sketch) once or twice its size. Reused, so that the steady state
 /// allocates nothing. Threads: one for each thread.
 #pragma once
 
@@ -59,10 +59,11 @@ class CodecScratch {
   std::vector<uint16_t> index;  ///< their positions
   std::vector<uint16_t> symbols;
   std::vector<uint32_t> groups;
-  std::vector<float> plain;         ///< floats as they travel, before or after zstd
+  std::vector<float> plain;         ///< floats as they travel, before or after zstd; see `places`
   std::vector<std::byte> coded;     ///< words of rans from the end, or byte planes for zstd
   std::vector<uint32_t> histogram;  ///< of magnitudes for a selection, of symbols for rans
   std::vector<RansSlot> rans;
+  std::vector<uint32_t> places;  ///< of values that a selection may keep; those lie in `plain`
 
   // Of the whole update.
   Layout layout;

@@ -116,30 +116,31 @@ size_t select_above(const float* x, size_t n, size_t at, CodecScratch& scratch, 
                     float* values) {
   Candidates& found = scratch.found;
   size_t count = 0;
-  const auto keep = [&](Cut& cut, size_t begin, size_t end) {
-    for (size_t i = begin; i < end; ++i) {
-      const uint32_t m = magnitude(found.values[i]);
+  const auto keep = [&](Cut& cut, const uint32_t* at_index, const float* candidates, size_t k) {
+    for (size_t i = 0; i < k; ++i) {
+      const uint32_t m = magnitude(candidates[i]);
       if (m < cut.magnitude || (m == cut.magnitude && cut.ties == 0)) continue;
       if (m == cut.magnitude) --cut.ties;
-      index[count] = static_cast<uint16_t>(found.index[i]);
-      values[count++] = found.values[i];
+      index[count] = static_cast<uint16_t>(at_index[i]);
+      values[count++] = candidates[i];
     }
   };
   if (found.active()) {
     const size_t chunk = at / kChunkElements;
-    keep(scratch.cuts[0], chunk == 0 ? 0 : found.ends[chunk - 1], found.ends[chunk]);
+    const size_t begin = chunk == 0 ? 0 : found.ends[chunk - 1];
+    keep(scratch.cuts[0], found.index.data() + begin, found.values.data() + begin,
+         found.ends[chunk] - begin);
     return count;
   }
-  found.index.resize(std::max(found.index.size(), kChunkElements));
-  found.values.resize(std::max(found.values.size(), kChunkElements));
   for (size_t i = 0; i < n;) {
     while (scratch.cuts[scratch.cut].end <= at + i) ++scratch.cut;
     Cut& cut = scratch.cuts[scratch.cut];
     const size_t end = std::min(n, cut.end - at);
     // Zeros never travel.
-    keep(cut, 0,
-         kernels().collect(x + i, end - i, std::max(cut.magnitude, 1u), static_cast<uint32_t>(i),
-                           found.index.data(), found.values.data()));
+    const size_t k =
+        kernels().collect(x + i, end - i, std::max(cut.magnitude, 1u), static_cast<uint32_t>(i),
+                          scratch.places.data(), scratch.plain.data());
+    keep(cut, scratch.places.data(), scratch.plain.data(), k);
     i = end;
   }
   return count;

@@ -259,8 +259,9 @@ TEST_P(KernelLevels, RandomBlocksAreThoseOfPhilox) {
     const std::array<uint32_t, 2> key = {0xDEADBEEF, 0x01234567};
     std::vector<uint32_t> words(4 * blocks);
     k_->random_blocks(counter.data(), key.data(), blocks, words.data());
-    for (uint32_t i = 0; i < blocks; ++i) {
-      const PhiloxBlock expected = philox({5 + i, counter[1], counter[2], counter[3]}, key);
+    for (size_t i = 0; i < blocks; ++i) {
+      const PhiloxBlock expected =
+          philox({5 + static_cast<uint32_t>(i), counter[1], counter[2], counter[3]}, key);
       ASSERT_EQ(std::memcmp(words.data() + 4 * i, expected.data(), sizeof expected), 0) << i;
     }
   }
