@@ -8,6 +8,7 @@
 #include "base/program.h"
 #include "simulations/cli/commands.h"
 #include "simulations/codec_benchmark.h"
+#include "tests/bench/measured_chain.h"
 
 namespace tern::cli {
 
@@ -16,11 +17,8 @@ using nlohmann::ordered_json;
 namespace {
 
 struct Arguments {
-  CodecBenchmark benchmark{
-      .specs = {"ef | topk:0.01 | ternary | rice", "rotate:1024 | eden:4", "rotate:1024 | eden:1",
-                "int:8", "topk:0.001", "rotate:1024 | randk:0.25 | eden:1", "qsgd:4", "bfloat16",
-                "float32", "ef | sign"},
-      .sizes = {size_t{1} << 20, size_t{1} << 25}};
+  CodecBenchmark benchmark{.specs = {kHotChains.begin(), kHotChains.end()},
+                           .sizes = {size_t{1} << 20, size_t{1} << 25}};
   std::vector<std::string> inputs;
   std::vector<std::string> levels;
   bool sizes_given = false;

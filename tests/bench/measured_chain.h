@@ -2,6 +2,7 @@
 /// times, counts and compares, so that they all speak of the same work.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -16,6 +17,18 @@
 #include "compression/updates/frame.h"
 
 namespace tern {
+
+/// The chains that matter for speed: what runs use, and what their parts cost alone.
+inline constexpr std::array kHotChains{"ef | topk:0.01 | ternary | rice",
+                                       "rotate:1024 | eden:4",
+                                       "rotate:1024 | eden:1",
+                                       "int:8",
+                                       "topk:0.001",
+                                       "rotate:1024 | randk:0.25 | eden:1",
+                                       "qsgd:4",
+                                       "bfloat16",
+                                       "float32",
+                                       "ef | sign"};
 
 /// What is encoded, and what the same sender encoded before.
 struct BenchmarkUpdate {
