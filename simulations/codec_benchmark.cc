@@ -13,6 +13,7 @@
 #include "tests/bench/measured_chain.h"
 #include "tests/bench/stopwatch.h"
 #ifdef TERN_WITH_TORCH
+#include "simulations/peer_benchmark.h"
 #include "simulations/trained_update.h"
 #endif
 
@@ -167,14 +168,33 @@ class InputBenchmark {
 };
 
 Status check(const CodecBenchmark& benchmark) {
-  if (benchmark.specs.empty() || benchmark.levels.empty() || benchmark.repeats == 0)
-    return error(Code::kInvalidArgument, "no chain, level or repeat to measure");
+  if (benchmark.specs.empty() || benchmark.levels.empty() || benchmark.sizes.empty() ||
+      benchmark.repeats == 0)
+    return error(Code::kInvalidArgument, "no chain, size, level or repeat to measure");
   for (const std::string& spec : benchmark.specs)
     if (const Result<Codec> codec = Codec::parse(spec); !codec) return codec.error();
   for (const size_t n : benchmark.sizes)
     if (n == 0 || n > kMostElements)
       return error(Code::kInvalidArgument, "{} elements; expected 1 to {}", n, kMostElements);
+#ifndef TERN_WITH_TORCH
+  if (benchmark.peers)
+    return error(Code::kUnsupported, "this build has no LibTorch, which the peers need");
+#endif
   return {};
+}
+
+/// At the largest size.
+Result<ordered_json> benchmark_peers(const CodecBenchmark& benchmark,
+                                     const std::atomic<bool>& stop) {
+#ifdef TERN_WITH_TORCH
+  const size_t n = *std::max_element(benchmark.sizes.begin(), benchmark.sizes.end());
+  const KernelsOf kernels(benchmark.levels.back());
+  BenchProgress progress(stderr, "peers", static_cast<double>(benchmark.repeats));
+  return measure_peers(gaussian_update(n), benchmark.repeats, progress, stop);
+#else
+  (void)benchmark, (void)stop;
+  return ordered_json::array();
+#endif
 }
 
 Result<ordered_json> measure_parallel(const CodecBenchmark& benchmark,
@@ -227,9 +247,13 @@ Result<ordered_json> benchmark_codecs(const CodecBenchmark& benchmark,
       for (ordered_json& row : rows) results.push_back(std::move(row));
     }
   }
+  ordered_json peers = ordered_json::array();
+  if (benchmark.peers) {
+    TERN_TRY(peers, benchmark_peers(benchmark, stop));
+  }
   TERN_TRY(ordered_json parallel, measure_parallel(benchmark, stop));
   return ordered_json{{"results", std::move(results)},
-                      {"peers", ordered_json::array()},
+                      {"peers", std::move(peers)},
                       {"parallel", std::move(parallel)}};
 }
 

@@ -30,8 +30,8 @@ std::vector<CpuLevel> levels_here();
 /// - results: an array with spec, n, input (gaussian, cnn), level, bits_per_element, nmse,
 ///   encode_gbps (all that a sender does, see MeasuredChain), inspect_gbps (the dry decode),
 ///   decode_accumulate_gbps (into 64-bit sums) and memcpy_gbps, measured beside the same input;
-/// - peers: an array, empty unless asked for, with peer, spec (the chain beside it), n, the seconds
-///   and bytes of both, and time_ratio and size_ratio, the peer's over the chain's;
+/// - peers: an array, empty unless asked for: see measure_peers; at the largest size and best
+/// level;
 /// - parallel: whether more cores give more: workers, n, level, and results with spec and for
 ///   encoding and decoding the speed of one worker, of all together, and the speedup.
 ///

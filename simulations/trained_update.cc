@@ -14,11 +14,13 @@ namespace {
 
 // Not read from the file, so that the program finds it wherever it is started.
 constexpr const char* kScenario = R"(
+rounds = 1
 [data]
 source = "fashion-mnist"
 partition = "shards:2"
 [fleet]
 clients = 100
+cohort = 10
 [model]
 name = "cnn"
 [training]
@@ -40,7 +42,7 @@ Result<BenchmarkUpdate> trained_update(const std::atomic<bool>& stop) {
   for (uint32_t round = 1; round <= kRounds; ++round) {
     if (stop) return error(Code::kCancelled, "interrupted");
     std::vector<float> update(model.size());
-    TERN_TRY(const TrainReport report,
+    TERN_TRY([[maybe_unused]] const TrainReport report,
              trainer->train({.plan = scenario.training, .seed = scenario.seed, .round = round},
                             model, update));
     for (size_t i = 0; i < model.size(); ++i) model[i] += update[i];

@@ -82,6 +82,25 @@ void print_results(const ordered_json& results) {
   table.print();
 }
 
+void print_peers(const ordered_json& peers) {
+  if (peers.empty()) return;
+  fmt::print("\nEncoding beside what users have otherwise, one core, n = {}.\n\n",
+             peers[0]["n"].get<size_t>());
+  Table table({"chain", "beside", "ms", "its ms", "times faster", "bytes", "its bytes",
+               "times smaller", "NMSE", "its NMSE"});
+  for (const ordered_json& row : peers)
+    table.add({cell(row["spec"]), row["peer"],
+               fmt::format("{:.4g}", 1e3 * row["seconds"].get<double>()),
+               fmt::format("{:.4g}", 1e3 * row["peer_seconds"].get<double>()),
+               fmt::format("{:.2f}", row["time_ratio"].get<double>()),
+               fmt::to_string(row["bytes"].get<size_t>()),
+               fmt::to_string(row["peer_bytes"].get<size_t>()),
+               fmt::format("{:.2f}", row["size_ratio"].get<double>()),
+               fmt::format("{:.2g}", row["nmse"].get<double>()),
+               fmt::format("{:.2g}", row["peer_nmse"].get<double>())});
+  table.print();
+}
+
 void print_parallel(const ordered_json& parallel) {
   if (parallel.is_null()) return;
   const std::string all = fmt::to_string(parallel["workers"].get<size_t>());
@@ -129,6 +148,7 @@ int bench(const Arguments& arguments) {
     return kOk;
   }
   print_results((*results)["results"]);
+  print_peers((*results)["peers"]);
   print_parallel((*results)["parallel"]);
   return kOk;
 }
@@ -164,13 +184,16 @@ void add_bench_codecs(CLI::App& command, int& exit_status) {
   codecs->add_option("--repeats", arguments->benchmark.repeats, "Interleaved; the median counts")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
+  codecs->add_flag("--peers", arguments->benchmark.peers,
+                   "Also what users have otherwise: LibTorch's topk, QSGD of tensor operations, "
+                   "zstd; at the largest n");
   codecs->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
   codecs->footer(
       "Speeds are 4 bytes an element over the time. Encoding is all that a sender does, with "
       "error\n"
       "feedback and checksums; decoding adds a checked frame to 64-bit sums.\n"
       "Examples:\n"
-      "  tern bench codecs\n"
+      "  tern bench codecs --peers\n"
       "  tern bench codecs --n 1048576 --level avx2 --repeats 5\n"
       "  tern bench codecs --specs \"int:8\" --specs \"ef | topk:0.01 | rice\" --input cnn --json");
   codecs->callback([arguments, sizes, &exit_status] {
