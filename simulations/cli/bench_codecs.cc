@@ -170,6 +170,7 @@ void add_bench_codecs(CLI::App& command, int& exit_status) {
                        "Sizes of the Gaussian input; leaves out cnn unless --input asks for it")
           ->delimiter(',')
           ->allow_extra_args(false)
+          ->check(CLI::Range(1, 1 << 30))
           ->capture_default_str();
   codecs->add_option("--input", arguments->inputs, "gaussian, cnn: a real update; without it both")
       ->delimiter(',')
