@@ -29,7 +29,7 @@ set(TERN_LAYERS_client base compression_updates proto config)
 set(TERN_LAYERS_client_daemon base compression_updates proto config learning proto_net client)
 set(TERN_LAYERS_coordinator base compression_updates proto config)
 set(TERN_LAYERS_coordinator_daemon base compression_updates proto config proto_net coordinator)
-set(TERN_LAYERS_tests_bench base proto config learning)
+set(TERN_LAYERS_tests_bench base compression_updates proto config learning)
 set(TERN_LAYERS_simulations base compression_updates proto config learning proto_net client client_daemon coordinator tests_bench)
 
 add_library(tern_options INTERFACE)
