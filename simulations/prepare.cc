@@ -64,6 +64,13 @@ Result<PreparedScenario> prepare(const Scenario& original) {
   FleetConfig& fleet = scenario.fleet;
   if (const Result<PartitionRule> rule = parse_partition(scenario.data.partition); !rule)
     return at_key(rule.error(), "data.partition");
+  if (scenario.compression.rate_control.needs_links() && fleet.uplink.empty())
+    return Status(Code::kInvalidArgument,
+                  "needs fleet.uplink_bytes_per_s: in a simulation nothing else says what the "
+                  "clients' links carry",
+                  {.key = scenario.compression.rate_control.deadline_seconds
+                              ? "compression.rate_control.deadline"
+                              : "compression.rate_control.mean_error"});
   TERN_TRY(DataBundle data, load_data(scenario.data, scenario.seed));
   TERN_CHECK_OK(check_shape_given(scenario.model, data.shape));
   TERN_TRY(fleet.clients, fleet_size(scenario, data));

@@ -14,6 +14,7 @@
 #include "coordinator/views/summary.h"
 #include "learning/blas.h"
 #include "simulations/cli/commands.h"
+#include "simulations/rate_preview.h"
 #include "simulations/simulation.h"
 
 namespace tern::cli {
@@ -71,9 +72,13 @@ Status check_seeds(const Arguments& arguments) {
   return {};
 }
 
-void print_check(const Scenario& scenario, const ordered_json& cost, bool json) {
+void print_check(const Scenario& scenario, const ordered_json& cost, const ordered_json& rates,
+                 bool json) {
   if (json) {
-    fmt::print("{}\n", ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}}.dump(2));
+    fmt::print(
+        "{}\n",
+        ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}, {"rate_control", rates}}
+            .dump(2));
     return;
   }
   fmt::print(
@@ -84,6 +89,7 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
       human_bytes(cost["delta_bytes"].get<double>()), human_bytes(cost["bytes_up"].get<double>()),
       human_bytes(cost["bytes_down"].get<double>()), cost["samples"].get<double>(),
       human_bytes(cost["memory_bytes"].get<double>()));
+  fmt::print("{}", preview_table(rates));
 }
 
 void print_keys() {
@@ -136,7 +142,9 @@ int simulate(const Arguments& arguments) {
     if (arguments.check) {
       Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
       if (!cost) return bad_input(std::move(cost).error());
-      print_check(prepared->scenario, *cost, arguments.json);
+      Result<ordered_json> rates = preview_rates(*prepared);
+      if (!rates) return bad_input(std::move(rates).error());
+      print_check(prepared->scenario, *cost, *rates, arguments.json);
       return kOk;
     }
     if (several) {
