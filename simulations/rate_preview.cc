@@ -34,7 +34,7 @@ Result<ordered_json> preview_rates(const PreparedScenario& prepared) {
   const uint32_t rounds = std::min(scenario.rounds, kMostRounds);
   std::map<std::string, Use> uses;
   std::map<std::string, uint64_t> reasons;
-  double deadlines = 0, slowest_sum = 0;
+  double deadlines = 0, slowest_sum = 0, bytes = 0, updates = 0;
   for (uint32_t round = 1; round <= rounds; ++round) {
     const std::vector<uint32_t> asked =
         select_uniform(scenario.fleet.clients, static_cast<uint32_t>(clients_asked(scenario.fleet)),
@@ -46,6 +46,8 @@ Result<ordered_json> preview_rates(const PreparedScenario& prepared) {
       Use& use = uses[chains.chains[given.chain].spec()];
       ++reasons[std::string(name(given.reason))];
       ++use.updates;
+      ++updates;
+      bytes += given.bytes;
       const std::optional<double> link = rates.uplink(client);
       if (!link) continue;
       use.slowest = use.slowest == 0 ? *link : std::min(use.slowest, *link);
@@ -74,6 +76,7 @@ Result<ordered_json> preview_rates(const PreparedScenario& prepared) {
       {"rounds", rounds},
       {"ladder", std::move(rungs)},
       {"reasons", reasons},
+      {"mean_bytes", bytes / std::max(updates, 1.0)},
       {"mean_deadline", timed ? ordered_json(deadlines / rounds) : ordered_json(nullptr)},
       {"mean_slowest", links ? ordered_json(slowest_sum / rounds) : ordered_json(nullptr)}};
 }

@@ -72,13 +72,9 @@ Status check_seeds(const Arguments& arguments) {
   return {};
 }
 
-void print_check(const Scenario& scenario, const ordered_json& cost, const ordered_json& rates,
-                 bool json) {
+void print_check(const Scenario& scenario, const ordered_json& cost, bool json) {
   if (json) {
-    fmt::print(
-        "{}\n",
-        ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}, {"rate_control", rates}}
-            .dump(2));
+    fmt::print("{}\n", ordered_json{{"config", print_scenario(scenario)}, {"cost", cost}}.dump(2));
     return;
   }
   fmt::print(
@@ -89,7 +85,7 @@ void print_check(const Scenario& scenario, const ordered_json& cost, const order
       human_bytes(cost["delta_bytes"].get<double>()), human_bytes(cost["bytes_up"].get<double>()),
       human_bytes(cost["bytes_down"].get<double>()), cost["samples"].get<double>(),
       human_bytes(cost["memory_bytes"].get<double>()));
-  fmt::print("{}", preview_table(rates));
+  fmt::print("{}", preview_table(cost["rate_control"]));
 }
 
 void print_keys() {
@@ -142,9 +138,7 @@ int simulate(const Arguments& arguments) {
     if (arguments.check) {
       Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
       if (!cost) return bad_input(std::move(cost).error());
-      Result<ordered_json> rates = preview_rates(*prepared);
-      if (!rates) return bad_input(std::move(rates).error());
-      print_check(prepared->scenario, *cost, *rates, arguments.json);
+      print_check(prepared->scenario, *cost, arguments.json);
       return kOk;
     }
     if (several) {
