@@ -13,5 +13,7 @@ void add_bench_simulation(CLI::App& bench, int& exit_status);
 void add_evaluate(CLI::App& program, int& exit_status);
 void add_keys(CLI::App& program, int& exit_status);
 void add_update(CLI::App& program, int& exit_status);
+/// `tern update plan`, for add_update.
+void add_update_plan(CLI::App& update, int& exit_status);
 
 }  // namespace tern::cli
