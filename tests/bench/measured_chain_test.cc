@@ -2,6 +2,8 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "tests/bench/stopwatch.h"
 
 namespace tern {
@@ -59,7 +61,9 @@ TEST(MeasuredChain, RepeatsTheSameWork) {
 TEST(MeasuredChain, SurvivesAMove) {
   const BenchmarkUpdate update = gaussian_update(2048);
   std::vector<MeasuredChain> chains;
+  chains.reserve(kHotChains.size());
   for (const char* spec : kHotChains) chains.push_back(measured(spec, update));
+  std::reverse(chains.begin(), chains.end());
   Result<FixedPointAccumulator> sums = make_benchmark_accumulator(update);
   for (MeasuredChain& chain : chains) {
     EXPECT_TRUE(chain.inspect().ok());
