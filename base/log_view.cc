@@ -23,7 +23,9 @@ struct LoggedEvent {
 /// By default debug is silent: these come once a task or more often, and what they carry is summed
 /// up in metrics.jsonl.
 constexpr LoggedEvent kEvents[] = {
+    {"chain_given", LogLevel::kDebug, false},
     {"control_bytes", LogLevel::kDebug, false},
+    {"deadline_set", LogLevel::kDebug, false},
     {"download_sent", LogLevel::kDebug, false},
     {"update_sent", LogLevel::kDebug, false},
     {"update_uploaded", LogLevel::kDebug, false},

@@ -32,6 +32,7 @@ enum class Purpose : uint32_t {
   kBackoff = 15,     ///< pauses before dialling again
   kLowRank = 16,     ///< where the power iteration begins; index = tensor
   kSketch = 17,      ///< cells and signs of a count sketch; index = row
+  kUplink = 18,      ///< what a simulated client's link carries
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

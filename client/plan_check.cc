@@ -6,6 +6,9 @@ namespace tern {
 
 namespace {
 
+/// The plans of a round, and those of the one before that came late.
+constexpr size_t kPlansRemembered = 32;
+
 bool same(const SignedBytes& a, const SignedBytes& b) {
   return a.signature == b.signature && a.key == b.key && a.issued == b.issued &&
          a.expires == b.expires && a.payload == b.payload;
@@ -15,12 +18,20 @@ Status prefixed(const char* what, Status status) { return std::move(status).with
 
 }  // namespace
 
+const PlanCheck::Passed* PlanCheck::find(const PlanMessage& message, int64_t now) const {
+  for (auto it = passed_.rbegin(); it != passed_.rend(); ++it)
+    if (now < it->plan.expires && now < it->manifest.expires && same(it->plan, message.plan) &&
+        same(it->manifest, message.manifest))
+      return &*it;
+  return nullptr;
+}
+
 Result<RoundPlan> PlanCheck::check(const PlanMessage& message, uint64_t run_id,
                                    uint64_t schema_hash, int64_t now) {
   const SignedBytes& signed_plan = message.plan;
   const SignedBytes& signed_manifest = message.manifest;
-  if (!last_ || now >= last_->plan.expires || now >= last_->manifest.expires ||
-      !same(last_->plan, signed_plan) || !same(last_->manifest, signed_manifest)) {
+  const Passed* known = find(message, now);
+  if (known == nullptr) {
     if (Status status = check_signed(signed_plan, server_, kPlanPurpose, now); !status.ok())
       return prefixed("the plan", std::move(status));
     if (Status status = check_signed(signed_manifest, server_, kManifestPurpose, now); !status.ok())
@@ -34,9 +45,10 @@ Result<RoundPlan> PlanCheck::check(const PlanMessage& message, uint64_t run_id,
                    "with {}",
                    manifest.version, to_hex(manifest.sha256), plan.version,
                    to_hex(plan.model_sha256));
-    last_ = {signed_plan, signed_manifest, std::move(plan)};
+    if (passed_.size() == kPlansRemembered) passed_.pop_front();
+    known = &passed_.emplace_back(Passed{signed_plan, signed_manifest, std::move(plan)});
   }
-  const RoundPlan& plan = last_->content;
+  const RoundPlan& plan = known->content;
   if (plan.run_id != run_id)
     return error(Code::kInvalidArgument, "a plan of run {:016x}, this session is of run {:016x}",
                  plan.run_id, run_id);

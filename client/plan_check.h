@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <deque>
 
 #include "base/status.h"
 #include "proto/keys.h"
@@ -10,8 +10,8 @@
 
 namespace tern {
 
-/// Remembers the last plan that passed: clients in one process get the same one, and a signature
-/// costs 0.1 ms to verify. Threads: one at a time.
+/// Remembers the last plans that passed: clients in one process get the same ones, a plan for each
+/// chain of a round, and a signature costs 0.1 ms to verify. Threads: one at a time.
 class PlanCheck {
  public:
   explicit PlanCheck(const PublicKey& server) : server_(server) {}
@@ -26,8 +26,10 @@ class PlanCheck {
     SignedBytes plan, manifest;
     RoundPlan content;
   };
+  const Passed* find(const PlanMessage& message, int64_t now) const;
+
   PublicKey server_;
-  std::optional<Passed> last_;
+  std::deque<Passed> passed_;  // the newest last
 };
 
 }  // namespace tern

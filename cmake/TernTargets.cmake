@@ -7,6 +7,8 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+# Who chose no build type gets Release. Presets with flags of their own say "None": a type that adds no flags to them, where an
+# empty one would end up here and add -O3 -DNDEBUG.
 if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
@@ -29,7 +31,7 @@ set(TERN_LAYERS_client base compression_updates proto config)
 set(TERN_LAYERS_client_daemon base compression_updates proto config learning proto_net client)
 set(TERN_LAYERS_coordinator base compression_updates proto config)
 set(TERN_LAYERS_coordinator_daemon base compression_updates proto config proto_net coordinator)
-set(TERN_LAYERS_tests_bench base proto config learning)
+set(TERN_LAYERS_tests_bench base compression_updates proto config learning)
 set(TERN_LAYERS_simulations base compression_updates proto config learning proto_net client client_daemon coordinator tests_bench)
 
 add_library(tern_options INTERFACE)

@@ -12,6 +12,7 @@
 #include "base/durable_file.h"
 #include "base/sha256.h"
 #include "compression/updates/codec.h"
+#include "compression/updates/ladder.h"
 #include "config/vocabulary.h"
 
 namespace tern {
@@ -135,6 +136,7 @@ class Checker {
     TERN_CHECK_OK(server());
     TERN_CHECK_OK(training());
     const ErrorFeedbackConfig& feedback = s_.compression.error_feedback;
+    TERN_CHECK_OK(rate_control());
     TERN_CHECK_OK(chain("compression.up", s_.compression.up, "compression.error_feedback.warmup",
                         feedback.warmup));
     TERN_CHECK_OK(chain("compression.down", s_.compression.down,
@@ -237,6 +239,41 @@ class Checker {
     return {};
   }
 
+  Status rate_control() {
+    RateControlConfig& control = s_.compression.rate_control;
+    if (!control.on()) return {};
+    constexpr std::string_view kWays[] = {"compression.rate_control.budget_bytes",
+                                          "compression.rate_control.deadline",
+                                          "compression.rate_control.mean_error"};
+    std::string_view first;
+    for (const std::string_view way : kWays) {
+      if (!given(way)) continue;
+      if (!first.empty())
+        return refuse(way, "does not go together with {}: give one of the two", first);
+      first = way;
+    }
+    if (control.ladder.empty()) {
+      TERN_TRY(const std::vector<Codec> chains, parse_ladder(stateless_ladder()));
+      control.ladder = print_ladder(chains);
+    }
+    const Result<Codec> up = Codec::parse(s_.compression.up);
+    if (up && up->error_feedback() && up->feedback() != Feedback::kEf14)
+      return refuse("compression.up",
+                    "starts with '{}', which remembers what means nothing to the other chains of "
+                    "compression.rate_control.ladder",
+                    up->stages()[0].info->name);
+    return {};
+  }
+
+  /// Whether a warm-up can change a chain of the ladder.
+  bool ladder_warms_up() const {
+    const Result<std::vector<Codec>> chains = parse_ladder(s_.compression.rate_control.ladder);
+    return s_.compression.rate_control.on() && chains &&
+           std::ranges::any_of(*chains, [](const Codec& codec) {
+             return codec.error_feedback() && codec.selects();
+           });
+  }
+
   Status chain(std::string_view key, const std::string& spec, std::string_view warmup_key,
                const std::vector<WarmUpStep>& warmup) const {
     Result<Codec> codec = Codec::parse(spec);
@@ -245,7 +282,9 @@ class Checker {
         !status.ok())
       return std::move(status).at(where(key));
     if (warmup.empty()) return {};
-    if (!codec->error_feedback() || !codec->selects())
+    const bool warms_up = codec->error_feedback() && codec->selects();
+    if (!warms_up && key == "compression.up" && ladder_warms_up()) return {};
+    if (!warms_up)
       return refuse(warmup_key,
                     "needs a chain that starts with ef and keeps a share of the values (topk, "
                     "randk), but {} is \"{}\"",

@@ -31,6 +31,7 @@ struct FleetConfig {
   uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
   uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
+  std::string uplink;         ///< bytes a second that clients send; see uplink.h; empty: unknown
 };
 
 /// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for
@@ -67,11 +68,26 @@ struct ErrorFeedbackConfig {
   std::string store = "float32";
 };
 
+/// One chain for each client of a round. At most one of the first three is given; with none of them
+/// all clients use compression.up.
+struct RateControlConfig {
+  uint64_t budget_bytes = 0;                    ///< of each frame; 0: not given
+  std::optional<double> deadline_seconds = {};  ///< of each transfer
+  std::optional<double> mean_error = {};        ///< that a round's mean may have
+  std::optional<double> worst_error = {};       ///< that one client may have
+  std::string ladder;                           ///< canonical; filled in when rate control is on
+
+  bool on() const { return budget_bytes > 0 || deadline_seconds || mean_error; }
+  /// The budget follows from what the client's link carries.
+  bool needs_links() const { return deadline_seconds || mean_error; }
+};
+
 struct CompressionConfig {
   std::string up = "float32";  ///< canonical codec spec after load
   std::string down = "float32";
   bool allow_biased = false;  ///< accept a biased chain without `ef`
   ErrorFeedbackConfig error_feedback;
+  RateControlConfig rate_control;
 };
 
 struct EvaluationConfig {

@@ -9,7 +9,9 @@
 #include <utility>
 
 #include "compression/updates/codec.h"
+#include "compression/updates/ladder.h"
 #include "config/model_card.h"
+#include "config/uplink.h"
 
 namespace tern {
 namespace {
@@ -39,6 +41,9 @@ constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv
 constexpr Condition kCsvWithoutTestFile = {
     [](const Scenario& s) { return s.data.source == "csv" && s.data.test_path.empty(); },
     "with data.source = \"csv\" and without data.test_path"};
+constexpr Condition kRateControl = {
+    [](const Scenario& s) { return s.compression.rate_control.on(); },
+    "with one of compression.rate_control.budget_bytes, .deadline and .mean_error"};
 
 // clang-format off
 constexpr Key kVocabulary[] = {
@@ -90,6 +95,8 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.max_examples", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::max_examples>,
      .meaning = "an update that claims more examples is refused; default: what the largest client holds",
      .range = at_least(1), .zero_is_none = true},
+    {.name = "fleet.uplink_bytes_per_s", .type = KeyType::kUplink, .field = &at<&Scenario::fleet, &FleetConfig::uplink>,
+     .meaning = "what the clients' links carry upwards; drawn for each client from the seed; default: not known"},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
@@ -159,6 +166,27 @@ constexpr Key kVocabulary[] = {
      .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::store>,
      .meaning = "how clients keep their residuals",
      .choices = kResidualStores},
+
+    {.name = "compression.rate_control.budget_bytes", .type = KeyType::kInteger,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::budget_bytes>,
+     .meaning = "each client sends the most accurate frame of at most so many bytes",
+     .range = at_least(1), .zero_is_none = true},
+    {.name = "compression.rate_control.deadline", .type = KeyType::kDuration,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::deadline_seconds>,
+     .meaning = "each client sends the most accurate frame that its link carries in this time",
+     .range = kPositiveTime},
+    {.name = "compression.rate_control.mean_error", .type = KeyType::kNumber,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::mean_error>,
+     .meaning = "each round gets the shortest deadline at which its mean has at most this squared error over squared norm",
+     .range = above(0)},
+    {.name = "compression.rate_control.worst_error", .type = KeyType::kNumber,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::worst_error>,
+     .meaning = "no client's frame has more than this, times its share in the fleet's squared norms; default: no bound",
+     .range = above(0), .applies = kRateControl},
+    {.name = "compression.rate_control.ladder", .type = KeyType::kLadder,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::ladder>,
+     .meaning = "the chains to choose from; default: unbiased ones from 270 times fewer bytes to lossless",
+     .applies = kRateControl},
 
     {.name = "evaluation.every", .type = KeyType::kInteger, .field = &at<&Scenario::evaluation, &EvaluationConfig::every>,
      .meaning = "rounds from one evaluation to the next",
@@ -431,6 +459,12 @@ std::string expectation(const Key& key) {
     case KeyType::kSchedule:
       return "a list of rate:rounds such as \"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds "
              "at least 1)";
+    case KeyType::kUplink:
+      return "bytes a second for all clients such as \"125000\", or \"loguniform:LOW..HIGH\" such "
+             "as "
+             "\"loguniform:1e4..1e6\" (1 to 1e15)";
+    case KeyType::kLadder:
+      return "chains with ';' between them such as \"rotate:1024 | randk:0.1 | eden:1; float32\"";
   }
   return {};
 }
@@ -537,6 +571,15 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
   if (key.type == KeyType::kCodec) {
     TERN_TRY(const Codec codec, Codec::parse(*text));
     return assign_as<std::string>(key, codec.spec(), scenario);
+  }
+  if (key.type == KeyType::kUplink) {
+    const std::optional<UplinkRule> rule = parse_uplink(*text);
+    if (!rule) return refused(key, value);
+    return assign_as<std::string>(key, uplink_text(*rule), scenario);
+  }
+  if (key.type == KeyType::kLadder) {
+    TERN_TRY(const std::vector<Codec> chains, parse_ladder(*text));
+    return assign_as<std::string>(key, print_ladder(chains), scenario);
   }
   bool fits = !text->empty();
   if (key.type == KeyType::kChoice)

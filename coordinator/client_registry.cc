@@ -1,9 +1,11 @@
 #include "coordinator/client_registry.h"
 
 #include <algorithm>
+#include <charconv>
 #include <iterator>
 #include <numeric>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/durable_file.h"
@@ -17,8 +19,10 @@ constexpr size_t kMaxFileBytes = size_t{1} << 30;  // ten million clients
 constexpr size_t kMaxNameBytes = 64;
 constexpr std::string_view kEvaluator = "evaluator";
 constexpr std::string_view kRevoked = "revoked";
+constexpr std::string_view kUplink = "uplink=";
+constexpr double kMostUplink = 1e15;
 constexpr std::string_view kHeader =
-    "# Who may take part, one on a line: PUBLIC-KEY [NAME] [evaluator] [revoked]\n"
+    "# Who may take part, one on a line: PUBLIC-KEY [NAME] [evaluator] [uplink=BYTES] [revoked]\n"
     "# A client's number is its position: never delete or reorder lines, revoke them.\n";
 
 /// Takes the next line off `text`, without its end.
@@ -59,12 +63,24 @@ Status check_name(std::string_view name) {
   return {};
 }
 
+Result<double> parse_uplink_word(std::string_view word) {
+  const std::string_view digits = word.substr(kUplink.size());
+  double rate = 0;
+  const auto [end, failure] = std::from_chars(digits.data(), digits.data() + digits.size(), rate);
+  if (failure != std::errc() || end != digits.data() + digits.size() ||
+      !(rate >= 1 && rate <= kMostUplink))
+    return error(Code::kInvalidArgument,
+                 "'{:.64}': what a link carries is 1 to 1e15 bytes a second, such as uplink=125000",
+                 word);
+  return rate;
+}
+
 /// A line without its comment; it has at least one word.
 Result<RegisteredPeer> parse_peer(std::string_view line) {
   RegisteredPeer peer;
   TERN_TRY(peer.key, parse_public_key(take_word(line)));
   std::string_view word = take_word(line);
-  if (!word.empty() && word != kEvaluator && word != kRevoked) {
+  if (!word.empty() && word != kEvaluator && word != kRevoked && !word.starts_with(kUplink)) {
     TERN_CHECK_OK(check_name(word));
     peer.name = word;
     word = take_word(line);
@@ -73,14 +89,20 @@ Result<RegisteredPeer> parse_peer(std::string_view line) {
     peer.role = Role::kEvaluator;
     word = take_word(line);
   }
+  if (word.starts_with(kUplink)) {
+    TERN_TRY(peer.uplink, parse_uplink_word(word));
+    if (peer.role == Role::kEvaluator)
+      return error(Code::kInvalidArgument, "an evaluator sends no updates: leave '{}' out", word);
+    word = take_word(line);
+  }
   if (word == kRevoked) {
     peer.revoked = true;
     word = take_word(line);
   }
   if (!word.empty())
     return error(Code::kInvalidArgument,
-                 "a line is PUBLIC-KEY [NAME] [evaluator] [revoked], in this order; one word too "
-                 "many or unknown is '{:.64}'",
+                 "a line is PUBLIC-KEY [NAME] [evaluator] [uplink=BYTES] [revoked], in this order; "
+                 "one word too many or unknown is '{:.64}'",
                  word);
   return peer;
 }

@@ -1,11 +1,12 @@
 /// The allow-list of a coordinator, `server.clients`: a text file with a peer on each line,
 ///
-///   PUBLIC-KEY [NAME] [evaluator] [revoked]
+///   PUBLIC-KEY [NAME] [evaluator] [uplink=BYTES] [revoked]
 ///
-/// with empty lines and comments (# to the end of the line) as one likes. A client's number, which
-/// picks its data partition and keys its randomness, is its position among the lines of clients,
-/// from 0; evaluators don't count. So lines are never deleted or reordered: one that is revoked
-/// keeps its number.
+/// where BYTES is what a client's link carries upwards in a second, for rate control, with empty
+/// lines and comments (# to the end of the line) as one likes. A client's number, which picks its
+/// data partition and keys its randomness, is its position among the lines of clients, from 0;
+/// evaluators don't count. So lines are never deleted or reordered: one that is revoked keeps its
+/// number.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +29,8 @@ struct RegisteredPeer {
   Role role = Role::kClient;
   uint32_t number = kNoNumber;  ///< of a client
   bool revoked = false;
-  int line = 0;  ///< of the file, from 1
+  double uplink = 0;  ///< bytes a second of a client; 0: not known
+  int line = 0;       ///< of the file, from 1
 };
 
 /// A list as it was when it was read. Threads: share freely.

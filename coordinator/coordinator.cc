@@ -50,6 +50,8 @@ struct Upload {
   IncomingTransfer transfer;
   std::optional<UpdateRules> rules;  // of its round
   uint64_t received = 0;             // bytes, part headers included
+  TimePoint first_at{};              // when its first part came,
+  uint64_t first_bytes = 0;          // and how long that was
   Bytes bytes;                       // once complete
   Status check;
   std::optional<CheckedUpdate> update;
@@ -120,7 +122,7 @@ struct TaskFate {
 
 class Driver : public Coordinator {
  public:
-  Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Codec up, Codec down,
+  Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Codec up, Codec down, RateController rates,
          std::vector<float> version_zero, Loop& loop, ServerTransport& transport,
          const SecretKey& key, EventSink& sink)
       : setup_(std::move(setup)),
@@ -128,6 +130,7 @@ class Driver : public Coordinator {
         hooks_(std::move(hooks)),
         up_(std::move(up)),
         down_(std::move(down)),
+        rates_(std::move(rates)),
         model_(setup_.schema, std::move(version_zero), scenario_.seed),
         workers_(std::max<size_t>(setup_.workers, 1)),
         loop_(loop),
@@ -164,6 +167,7 @@ class Driver : public Coordinator {
     version_ = model_.version();
     round_ = state.round;
     optimizer_ = std::move(state.optimizer);
+    rates_.restore(std::move(state.rate));
     return {};
   }
 
@@ -191,7 +195,9 @@ class Driver : public Coordinator {
 
   uint32_t round() const override { return round_; }
   const VersionedModel& model() const override { return model_; }
-  CoordinatorState state() const override { return {round_, model_.state(), optimizer_}; }
+  CoordinatorState state() const override {
+    return {round_, model_.state(), optimizer_, rates_.state()};
+  }
 
   // ---- What clients say
 
@@ -309,7 +315,7 @@ class Driver : public Coordinator {
     if (!to_hand_out_.empty())
       hand_out_all();
     else if (const auto open = open_.find(member.number); open != open_.end())
-      hand_out(*session, open->second, train_plan_);
+      hand_out(*session, open->second, train_plan_of(member.number));
     else if (const auto asked = evaluation_tasks_.find(member.number);
              asked != evaluation_tasks_.end())
       hand_out(*session, asked->second, evaluation_plan_);
@@ -326,10 +332,12 @@ class Driver : public Coordinator {
     if (open != open_.end() && open->second == message.task) {
       if (checking_.contains(message.task)) return;  // said again: the first one's verdict will do
       session->held_version = std::max(session->held_version, rules_->base_version);
+      UpdateRules rules = *rules_;
+      rules.codec = chain_of(member.number);
       session->upload = std::make_shared<Upload>(
           Upload{.message = message,
-                 .transfer = {TransferKind::kUpdate, message.task, max_update_bytes(*rules_)},
-                 .rules = rules_});
+                 .transfer = {TransferKind::kUpdate, message.task, max_update_bytes(rules)},
+                 .rules = std::move(rules)});
       return;
     }
     // Answered before, of an older round, or nobody's.
@@ -358,13 +366,26 @@ class Driver : public Coordinator {
     }
     upload->check = upload->transfer.add(part);
     upload->received += part.size();
+    if (upload->received == part.size()) {
+      upload->first_at = loop_.now();
+      upload->first_bytes = part.size();
+    }
     if (!upload->check.ok() || upload->transfer.complete()) {
       session->upload.reset();
       if (!upload->check.ok()) return arrived(upload);
+      measure_uplink(*upload);
       checking_.insert(upload->message.task);
       return checks_.add(upload);
     }
     if (const std::optional<Credit> credit = upload->transfer.credit_due()) send(from, *credit);
+  }
+
+  /// What follows the first part took this long; in one part, or in virtual time, nothing shows.
+  void measure_uplink(const Upload& upload) {
+    const double took = seconds(loop_.now() - upload.first_at);
+    const uint64_t bytes = upload.received - upload.first_bytes;
+    if (bytes > 0 && took > 0)
+      rates_.measured_uplink(upload.message.client, static_cast<double>(bytes) / took);
   }
 
   void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
@@ -610,10 +631,18 @@ class Driver : public Coordinator {
       return finish(over->stopped);
     phase_ = Phase::kCollecting;
     const uint32_t round = machine_->round();
-    Result<Codec> up = codec_of_round(up_, scenario_.compression.error_feedback.warmup, round);
-    if (!up) return fail(std::move(up).error());
-    train_plan_ = {.content = make_plan(PlanKind::kTrain, round, up->spec())};
-    rules_ = UpdateRules{.codec = *std::move(up),
+    std::vector<uint32_t> asked;
+    for (const RoundAction& action : actions)
+      if (const auto* task = std::get_if<SendTask>(&action)) asked.push_back(task->client);
+    Result<RoundChains> chains = rates_.begin_round(round, asked, scratch_);
+    if (!chains) return fail(std::move(chains).error());
+    chains_ = *std::move(chains);
+    say_chains(round);
+    // A plan is signed for each chain, not for each client.
+    train_plans_.clear();
+    for (const Codec& codec : chains_.chains)
+      train_plans_.push_back({.content = make_plan(PlanKind::kTrain, round, codec.spec())});
+    rules_ = UpdateRules{.codec = up_,  // each task's own takes its place
                          .schema = &setup_.schema,
                          .round = round,
                          .base_version = model_.version(),
@@ -645,7 +674,32 @@ class Driver : public Coordinator {
     if (hooks_.wanted && !std::ranges::all_of(to_hand_out_, ready)) return;
     for (const SendTask& task : std::exchange(to_hand_out_, {})) {
       if (phase_ == Phase::kCollecting && ready(task))
-        hand_out(sessions_.find(task.client)->second, task.task, train_plan_);
+        hand_out(sessions_.find(task.client)->second, task.task, train_plan_of(task.client));
+    }
+  }
+
+  const Codec& chain_of(uint32_t client) const {
+    return chains_.chains[chains_.given.at(client).chain];
+  }
+  Plan& train_plan_of(uint32_t client) { return train_plans_[chains_.given.at(client).chain]; }
+
+  void say_chains(uint32_t round) {
+    if (!scenario_.compression.rate_control.on()) return;
+    if (chains_.deadline_seconds)
+      sink_.on(
+          {"deadline_set", {{"round", int64_t{round}}, {"seconds", *chains_.deadline_seconds}}});
+    for (const auto& [client, given] : chains_.given) {
+      Event event{"chain_given",
+                  {{"round", int64_t{round}},
+                   {"client", int64_t{client}},
+                   {"chain", chains_.chains[given.chain].spec()},
+                   {"reason", std::string(name(given.reason))}}};
+      if (given.budget_bytes) {
+        event.fields.emplace_back("budget_bytes", *given.budget_bytes);
+        event.fields.emplace_back("expected_bytes", given.bytes);
+        event.fields.emplace_back("nmse", given.nmse);
+      }
+      sink_.on(event);
     }
   }
 
@@ -693,6 +747,8 @@ class Driver : public Coordinator {
                 {"samples",
                  static_cast<int64_t>(std::min(message.report.samples_trained, kMostSamples))}}};
     if (upload->update) sent.fields.emplace_back("norm", upload->update->frame.norm());
+    if (const auto rate = rates_.uplink(message.client))
+      sent.fields.emplace_back("transfer_seconds", static_cast<double>(upload->received) / *rate);
     sink_.on(sent);
     act(machine_->on(UpdateArrived{message, upload->check}, loop_.now()), upload);
   }
@@ -704,6 +760,7 @@ class Driver : public Coordinator {
         ++summing_;
         if (up_.feedback() == Feedback::kEf21)
           optimizer_.estimate_weights.try_emplace(count->message.client, upload->update->weight);
+        rates_.counted(count->message.client, upload->bytes.size(), upload->update->frame.norm());
         sums_.add(upload);
         answer(count->message, Fate::kCounted, {});
       } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
@@ -765,6 +822,8 @@ class Driver : public Coordinator {
     summed_ = true;
     if (!closing_) {
       for (Worker& worker : workers_) worker.sum.clear();
+      if (Status status = rates_.end_round({}, scratch_); !status.ok())
+        return fail(std::move(status));
       return end_round();
     }
     auto published = std::make_shared<Result<SharedFrame>>(SharedFrame());
@@ -794,6 +853,7 @@ class Driver : public Coordinator {
     sum.mean(step);
     if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, sum.total_weight(), step);
     sum.clear();
+    TERN_CHECK_OK(rates_.end_round(step, workers_[index].scratch));
     fedavg_step(scenario_.strategy, optimizer_, step);
     book(index, WorkStage::kAggregate);
     TERN_TRY(const Codec down,
@@ -945,6 +1005,7 @@ class Driver : public Coordinator {
   const Codec up_;
   const Codec down_;
   // The loop's thread's; while `publish` runs, that job's.
+  RateController rates_;
   VersionedModel model_;
   ServerOptimizerState optimizer_;
   Digest parent_sha256_{};
@@ -969,7 +1030,8 @@ class Driver : public Coordinator {
   // The round at hand.
   std::optional<RoundMachine> machine_;  // from the first round on
   std::optional<UpdateRules> rules_;
-  Plan train_plan_;
+  RoundChains chains_;
+  std::vector<Plan> train_plans_;              // one for each of chains_.chains
   std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
   std::unordered_set<TaskId> checking_;        // tasks whose updates are in the dry decode
   std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
@@ -993,12 +1055,14 @@ Result<std::unique_ptr<Coordinator>> Coordinator::make(CoordinatorSetup setup,
                                                        const SecretKey& key, EventSink& sink) {
   TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
   TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
+  TERN_TRY(RateController rates,
+           RateController::make(setup.scenario, setup.schema, setup.clients, setup.uplinks));
   std::vector<float> version_zero(setup.schema.elements());
   initialize_parameters(setup.schema, setup.scenario.seed, kGridBits, version_zero);
   const bool initial = !setup.initial.empty();
-  auto driver =
-      std::make_unique<Driver>(std::move(setup), std::move(hooks), std::move(up), std::move(down),
-                               std::move(version_zero), loop, transport, key, sink);
+  auto driver = std::make_unique<Driver>(std::move(setup), std::move(hooks), std::move(up),
+                                         std::move(down), std::move(rates), std::move(version_zero),
+                                         loop, transport, key, sink);
   if (initial) TERN_CHECK_OK(driver->publish_initial());
   return std::unique_ptr<Coordinator>(std::move(driver));
 }

@@ -22,6 +22,7 @@
 #include "base/status.h"
 #include "base/work_clock.h"
 #include "config/scenario.h"
+#include "coordinator/rate_controller.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
 #include "coordinator/views/evaluation.h"
@@ -53,6 +54,9 @@ struct CoordinatorSetup {
   /// Of one client; 0: the most that clients announce before the first round, within 64 times
   /// the median.
   uint32_t largest_examples = 0;
+  /// Bytes a second that each client's link carries, as far as an operator knows; 0 or missing: the
+  /// scenario's, or what uploads show.
+  std::vector<double> uplinks;
   uint32_t start_when = 0;        ///< clients to wait for before the first round
   bool everyone_is_there = true;  /// simulations: any client can be asked, whoever is connected
   Duration plan_lifetime = std::chrono::minutes(10);
@@ -84,6 +88,7 @@ struct CoordinatorState {
   uint32_t round = 0;  ///< the last one that ended
   VersionsState model;
   ServerOptimizerState optimizer;
+  RateState rate;
 };
 
 class Coordinator : public ServerTransport::Handler {
@@ -96,9 +101,9 @@ class Coordinator : public ServerTransport::Handler {
   /// Goes on from a saved state; before start(). Errors: kCorrupt.
   virtual Status restore(CoordinatorState state) = 0;
   /// Opens for clients and begins as soon as enough are there. Events: client_joined, peer_refused,
-  /// clock_skew, waiting_for_clients, round_started, download_sent, update_sent, update_counted,
-  /// update_refused, update_ignored, task_failed, round_closed or round_void, version_published,
-  /// model_evaluated, control_bytes, run_finished.
+  /// clock_skew, waiting_for_clients, round_started, chain_given, deadline_set, download_sent,
+  /// update_sent, update_counted, update_refused, update_ignored, task_failed, round_closed or
+  /// round_void, version_published, model_evaluated, control_bytes, run_finished.
   virtual void start() = 0;
   /// Cuts off now, and not at its next packet, whoever the membership knows no more.
   virtual void members_changed() = 0;

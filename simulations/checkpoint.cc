@@ -12,7 +12,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::string_view kMagic = "TRNCKPT2";
+constexpr std::string_view kMagic = "TRNCKPT3";
 constexpr size_t kJsonAt = 16;  // after magic and length
 
 template <typename T = float>
@@ -55,6 +55,9 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
   for (const auto& [client, weight] :
        json.at("estimate_weights").get<std::map<uint32_t, uint32_t>>())
     checkpoint.fleet.optimizer.estimate_weights[client] = weight;
+  const auto& rate = json.at("rate");
+  checkpoint.fleet.rate = {
+      .bytes = rate.at("bytes"), .nmse = rate.at("nmse"), .square_norms = rate.at("square_norms")};
   for (const auto& length : json.at("deltas")) {
     const auto bytes = reader.take_bytes(length.get<size_t>());
     checkpoint.fleet.model.deltas.push_back(
@@ -102,6 +105,10 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
   json["momentum"] = add_array(fleet.optimizer.momentum);
   json["estimate"] = add_array(fleet.optimizer.estimate);
   json["estimate_weights"] = fleet.optimizer.estimate_weights;
+  // JSON brings a double back to the last bit.
+  json["rate"] = {{"bytes", fleet.rate.bytes},
+                  {"nmse", fleet.rate.nmse},
+                  {"square_norms", fleet.rate.square_norms}};
   json["deltas"] = ordered_json::array();
   for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(add(*delta));
   json["clients"] = ordered_json::array();

@@ -1,5 +1,5 @@
 /// A run's state at the end of a round, as one file that is whole or not there. A run resumed from
-/// it ends with the same bits as one that was never interrupted. Layout: "TRNCKPT2", length of the
+/// it ends with the same bits as one that was never interrupted. Layout: "TRNCKPT3", length of the
 /// JSON (8), JSON (scalars and the lengths of what follows), raw arrays, SHA-256.
 #pragma once
 

@@ -96,7 +96,8 @@ class OneProcessFleet : public Fleet {
     }
     return coordinator_->restore({.round = state.round,
                                   .model = std::move(state.model),
-                                  .optimizer = std::move(state.optimizer)});
+                                  .optimizer = std::move(state.optimizer),
+                                  .rate = std::move(state.rate)});
   }
 
   Result<bool> run(const std::atomic<bool>& stop, const RoundHook& after_round) override {
@@ -117,7 +118,7 @@ class OneProcessFleet : public Fleet {
   FleetState state() const override {
     CoordinatorState coordinator = coordinator_->state();
     return {coordinator.round, std::move(coordinator.model), std::move(coordinator.optimizer),
-            store_.all()};
+            std::move(coordinator.rate), store_.all()};
   }
   WorkSeconds seconds() const override {
     pool_->wait_until_idle();

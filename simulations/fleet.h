@@ -19,6 +19,7 @@
 #include "base/status.h"
 #include "base/work_clock.h"
 #include "client/client_store.h"
+#include "coordinator/rate_controller.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
 #include "coordinator/views/evaluation.h"
@@ -31,6 +32,7 @@ struct FleetState {
   uint32_t round = 0;  ///< the last one that ended
   VersionsState model;
   ServerOptimizerState optimizer;
+  RateState rate;
   std::map<uint32_t, ClientState> clients;
 };
 

@@ -7,6 +7,7 @@
 #include "base/safetensors.h"
 #include "base/sha256.h"
 #include "compression/updates/error_feedback.h"
+#include "compression/updates/ladder.h"
 #include "config/model_card.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
@@ -14,6 +15,7 @@
 #include "learning/deal.h"
 #include "learning/partition.h"
 #include "proto/parts.h"
+#include "simulations/rate_preview.h"
 
 namespace tern {
 
@@ -64,6 +66,13 @@ Result<PreparedScenario> prepare(const Scenario& original) {
   FleetConfig& fleet = scenario.fleet;
   if (const Result<PartitionRule> rule = parse_partition(scenario.data.partition); !rule)
     return at_key(rule.error(), "data.partition");
+  if (scenario.compression.rate_control.needs_links() && fleet.uplink.empty())
+    return Status(Code::kInvalidArgument,
+                  "needs fleet.uplink_bytes_per_s: in a simulation nothing else says what the "
+                  "clients' links carry",
+                  {.key = scenario.compression.rate_control.deadline_seconds
+                              ? "compression.rate_control.deadline"
+                              : "compression.rate_control.mean_error"});
   TERN_TRY(DataBundle data, load_data(scenario.data, scenario.seed));
   TERN_CHECK_OK(check_shape_given(scenario.model, data.shape));
   TERN_TRY(fleet.clients, fleet_size(scenario, data));
@@ -133,7 +142,10 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
     const std::span<const std::byte> frame(pending.frame);
     return total_bytes(split_into_parts(TransferKind::kUpdate, 0, {&frame, 1}));
   };
-  TERN_TRY(const size_t up_bytes, part_bytes(up));
+  TERN_TRY(const size_t one_chain_bytes, part_bytes(up));
+  TERN_TRY(const ordered_json rates, preview_rates(prepared));
+  const double up_bytes =
+      rates.is_null() ? static_cast<double>(one_chain_bytes) : rates["mean_bytes"].get<double>();
   TERN_TRY(const size_t down_bytes, part_bytes(down));
   const auto asked = static_cast<double>(clients_asked(scenario.fleet));
   // Versions between two tasks of a client, on average.
@@ -150,7 +162,13 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   const double rounds = scenario.rounds;
   // Model, replica, version 0, residual, step; for each worker update, accumulator and what the
   // trainer keeps; the residuals of clients; the examples.
-  double residuals = up.error_feedback() ? scenario.fleet.clients : 0.0;
+  bool remembers = up.error_feedback();
+  if (!rates.is_null()) {
+    TERN_TRY(const std::vector<Codec> chains,
+             parse_ladder(scenario.compression.rate_control.ladder));
+    remembers = remembers || std::ranges::any_of(chains, &Codec::error_feedback);
+  }
+  double residuals = remembers ? scenario.fleet.clients : 0.0;
   if (scenario.compression.error_feedback.store == "bfloat16") residuals /= 2;
   if (up.feedback() == Feedback::kDgc) residuals += scenario.fleet.clients;  // momentum
   const double memory =
@@ -161,10 +179,11 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
                       {"clients", scenario.fleet.clients},
                       {"update_bytes", up_bytes},
                       {"delta_bytes", down_bytes},
-                      {"bytes_up", rounds * asked * static_cast<double>(up_bytes)},
+                      {"bytes_up", rounds * asked * up_bytes},
                       {"bytes_down", rounds * asked * download},
                       {"samples", rounds * asked * samples},
-                      {"memory_bytes", memory}};
+                      {"memory_bytes", memory},
+                      {"rate_control", rates}};
 }
 
 }  // namespace tern

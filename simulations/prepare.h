@@ -32,7 +32,8 @@ Result<PreparedScenario> prepare(const Scenario& scenario);
 std::string input_sha256(const PreparedScenario& prepared);
 
 /// What a run would cost, without training: parameters, lengths of a real update and a real delta
-/// of Gaussian values, bytes and samples of the whole run, memory.
+/// of Gaussian values, bytes and samples of the whole run, memory, and what rate control would do
+/// (rate_preview.h).
 Result<nlohmann::ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers);
 
 }  // namespace tern

@@ -56,6 +56,12 @@ class Members {
   }
 
   uint32_t clients() const { return registry_.clients(); }
+  std::vector<double> uplinks() const {
+    std::vector<double> rates;
+    for (uint32_t number = 0; number < clients(); ++number)
+      rates.push_back(registry_.client(number)->uplink);
+    return rates;
+  }
   std::optional<Member> find(const PeerKey& key) const {
     const RegisteredPeer* const peer = registry_.find(key);
     if (peer == nullptr || peer->revoked) return std::nullopt;
@@ -139,6 +145,7 @@ class Daemon {
     setup.classes = classes;
     setup.initial = std::move(initial);
     setup.clients = members_.clients();
+    setup.uplinks = members_.uplinks();
     setup.membership = [this](const PeerKey& peer) { return members_.find(peer); };
     setup.run_id = run_id_;
     setup.workers = pool_->size();

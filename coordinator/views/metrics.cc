@@ -8,12 +8,18 @@ using nlohmann::ordered_json;
 
 namespace {
 
-ordered_json or_null(const std::optional<uint64_t>& value) {
+template <typename T>
+ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-std::optional<uint64_t> none_or(const ordered_json& json) {
-  return json.is_null() ? std::nullopt : std::optional(json.get<uint64_t>());
+template <typename T = uint64_t>
+std::optional<T> none_or(const ordered_json& json) {
+  return json.is_null() ? std::nullopt : std::optional(json.get<T>());
+}
+
+ordered_json null_if_empty(const std::map<std::string, uint64_t>& counts) {
+  return counts.empty() ? ordered_json(nullptr) : ordered_json(counts);
 }
 
 }  // namespace
@@ -30,12 +36,17 @@ ordered_json to_json(const RunTotals& totals) {
                     {"client_trainings", totals.client_trainings},
                     {"samples_trained", totals.samples_trained},
                     {"void_rounds", totals.void_rounds},
+                    {"transfer_rounds", or_null(totals.transfer_rounds)},
+                    {"transfer_clients", or_null(totals.transfer_clients)},
+                    {"chains", totals.chains},
+                    {"reasons", totals.reasons},
                     {"evaluations", ordered_json::array()},
                     {"reached", nullptr}};
   for (const auto& point : totals.evaluations)
     json["evaluations"].push_back({point.round, point.accuracy, point.loss});
   if (totals.reached)
-    json["reached"] = {totals.reached->round, totals.reached->bytes_up, totals.reached->bytes_down};
+    json["reached"] = {totals.reached->round, totals.reached->bytes_up, totals.reached->bytes_down,
+                       or_null(totals.reached->transfer_rounds)};
   return json;
 }
 
@@ -51,17 +62,27 @@ RunTotals totals_from_json(const ordered_json& json) {
                    .client_trainings = json.at("client_trainings"),
                    .samples_trained = json.at("samples_trained"),
                    .void_rounds = json.at("void_rounds"),
+                   .transfer_rounds = none_or<double>(json.at("transfer_rounds")),
+                   .transfer_clients = none_or<double>(json.at("transfer_clients")),
+                   .chains = json.at("chains"),
+                   .reasons = json.at("reasons"),
                    .evaluations = {},
                    .reached = {}};
   for (const auto& point : json.at("evaluations"))
     totals.evaluations.push_back({point.at(0), point.at(1), point.at(2)});
   const auto& reached = json.at("reached");
   if (!reached.is_null())
-    totals.reached = RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2)};
+    totals.reached = RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2),
+                                        none_or<double>(reached.at(3))};
   return totals;
 }
 
 void MetricsView::on(const Event& event) {
+  const auto text = [&](std::string_view field) {
+    for (const auto& [key, value] : event.fields)
+      if (key == field) return std::get<std::string>(value);
+    return std::string();
+  };
   const auto whole = [&](std::string_view field) {
     return static_cast<uint64_t>(event.number(field));
   };
@@ -70,6 +91,17 @@ void MetricsView::on(const Event& event) {
     loss_sum_ = norm_sum_ = 0;
     norms_ = updates_ = round_up_ = round_down_ = 0;
     counted_ = refused_ = failed_ = 0;
+    slowest_.reset();
+    transfers_.reset();
+    chains_.clear();
+    reasons_.clear();
+  } else if (event.name == "chain_given") {
+    ++chains_[text("chain")];
+    ++reasons_[text("reason")];
+    ++totals_.chains[text("chain")];
+    ++totals_.reasons[text("reason")];
+  } else if (event.name == "deadline_set") {
+    row_["deadline"] = event.number("seconds");
   } else if (event.name == "download_sent") {
     round_down_ += whole("bytes");
     totals_.bytes_down += whole("bytes");
@@ -86,6 +118,11 @@ void MetricsView::on(const Event& event) {
     totals_.dense_up += whole("dense_bytes");
     ++totals_.client_trainings;
     totals_.samples_trained += whole("samples");
+    last_transfer_ = event.number("transfer_seconds");
+    if (event.has("transfer_seconds")) {
+      transfers_ = transfers_.value_or(0) + last_transfer_;
+      totals_.transfer_clients = totals_.transfer_clients.value_or(0) + last_transfer_;
+    }
   } else if (event.name == "control_bytes") {
     round_control_up_ += whole("up");
     round_control_down_ += whole("down");
@@ -96,6 +133,11 @@ void MetricsView::on(const Event& event) {
     totals_.wire_down = whole("down");
   } else if (event.name == "update_counted") {
     ++counted_;
+    if (last_transfer_ > slowest_.value_or(0)) {
+      totals_.transfer_rounds =
+          totals_.transfer_rounds.value_or(0) + last_transfer_ - slowest_.value_or(0);
+      slowest_ = last_transfer_;
+    }
   } else if (event.name == "update_refused") {
     ++refused_;
   } else if (event.name == "task_failed") {
@@ -115,7 +157,8 @@ void MetricsView::on(const Event& event) {
     row_["loss"] = loss;
     totals_.evaluations.push_back({round, accuracy, loss});
     if (target_.accuracy && accuracy >= *target_.accuracy && !totals_.reached)
-      totals_.reached = RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down};
+      totals_.reached =
+          RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down, totals_.transfer_rounds};
   }
 }
 
@@ -138,6 +181,11 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"control_up", std::exchange(round_control_up_, 0)},
                    {"control_down", std::exchange(round_control_down_, 0)},
                    {"delta_bytes", known("delta_bytes", nullptr)},
+                   {"deadline", known("deadline", nullptr)},
+                   {"transfer_slowest", or_null(slowest_)},
+                   {"transfer_sum", or_null(transfers_)},
+                   {"chains", null_if_empty(chains_)},
+                   {"reasons", null_if_empty(reasons_)},
                    {"train_loss", mean(loss_sum_, updates_)},
                    {"update_norm", mean(norm_sum_, norms_)},
                    {"residual_norm", known("residual_norm", nullptr)},

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -26,6 +27,13 @@ struct RunTotals {
   uint64_t client_trainings = 0;
   uint64_t samples_trained = 0;
   uint32_t void_rounds = 0;
+  /// Seconds that links take for the updates, by bytes a second: of each round the slowest that was
+  /// counted, which the round waits for, and of all that were sent. None while no link is known.
+  std::optional<double> transfer_rounds = {};
+  std::optional<double> transfer_clients = {};
+  /// Updates asked for with each chain, and why, under rate control.
+  std::map<std::string, uint64_t> chains = {};
+  std::map<std::string, uint64_t> reasons = {};
 
   struct Point {
     uint32_t round = 0;
@@ -39,6 +47,7 @@ struct RunTotals {
     uint32_t round = 0;
     uint64_t bytes_up = 0;
     uint64_t bytes_down = 0;
+    std::optional<double> transfer_rounds = {};
   };
   std::optional<Reached> reached;
 };
@@ -77,6 +86,9 @@ class MetricsView : public EventSink {
   uint32_t counted_ = 0;
   uint32_t refused_ = 0;
   uint32_t failed_ = 0;
+  double last_transfer_ = 0;  // of the update that was sent last: it is counted next, or not at all
+  std::optional<double> slowest_, transfers_;
+  std::map<std::string, uint64_t> chains_, reasons_;
 };
 
 }  // namespace tern

@@ -196,6 +196,26 @@ void summary_rows(const json& value, const std::string& path, std::string& out) 
                      numeric ? " class=\"number\"" : "", shown);
 }
 
+/// How often each chain was given, under rate control; else nothing.
+std::string chains_card(const json& summary) {
+  const json& chains = at(summary, "rate_control.chains");
+  if (!chains.is_array() || chains.empty()) return {};
+  double total = 0;
+  for (const json& chain : chains) total += number(chain, "updates").value_or(0);
+  std::string rows;
+  for (const json& chain : chains) {
+    const double updates = number(chain, "updates").value_or(0);
+    rows += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td class=\"number\">{}</td><td class=\"number\">{:.1f} "
+        "%</td></tr>\n",
+        scalar(at(chain, "chain")), count(updates), total > 0 ? 100 * updates / total : 0.0);
+  }
+  return fmt::format(
+      "<section class=\"card\"><h2>Updates asked for with each "
+      "chain</h2><table><tbody>\n{}</tbody></table></section>\n",
+      rows);
+}
+
 /// [[x, y], ...] of at most about kMaxPoints points: every k-th and the last.
 json thinned(const std::vector<std::pair<double, double>>& points) {
   json out = json::array();
@@ -380,6 +400,7 @@ std::string render_report(const json& summary, const std::vector<json>& metrics,
       "<section class=\"card wide\"><h2>Bytes so far</h2><div class=\"plot\"><canvas id=\"bytes\" "
       "role=\"img\" aria-label=\"Cumulative bytes from and to clients by round\"></canvas></div>"
       "</section>\n</div>\n";
+  page += chains_card(summary);
   page += fmt::format(
       "<div class=\"columns text\">\n<section "
       "class=\"card\"><h2>Configuration</h2><pre><code>{}</code></pre></section>\n"

@@ -32,6 +32,17 @@ ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
+/// Lists, since what they hold differs from run to run.
+ordered_json rate_control_json(const RunTotals& totals) {
+  const auto list = [](const std::map<std::string, uint64_t>& counts, const char* what) {
+    if (counts.empty()) return ordered_json(nullptr);
+    ordered_json json = ordered_json::array();
+    for (const auto& [name, count] : counts) json.push_back({{what, name}, {"updates", count}});
+    return json;
+  };
+  return {{"chains", list(totals.chains, "chain")}, {"reasons", list(totals.reasons, "reason")}};
+}
+
 size_t peak_rss_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
@@ -91,11 +102,16 @@ ordered_json make_summary(const SummaryInputs& inputs) {
                       {"wire_up", or_null(totals.wire_up)},
                       {"wire_down", or_null(totals.wire_down)}};
   const bool target = scenario.target.accuracy.has_value(), reached = totals.reached.has_value();
-  summary["target"] = {{"reached", or_null(target, reached)},
-                       {"round", or_null(reached, reached ? totals.reached->round : 0)},
-                       {"bytes_up", or_null(reached, reached ? totals.reached->bytes_up : 0)},
-                       {"bytes_down", or_null(reached, reached ? totals.reached->bytes_down : 0)},
-                       {"virtual_seconds", nullptr}};
+  summary["target"] = {
+      {"reached", or_null(target, reached)},
+      {"round", or_null(reached, reached ? totals.reached->round : 0)},
+      {"bytes_up", or_null(reached, reached ? totals.reached->bytes_up : 0)},
+      {"bytes_down", or_null(reached, reached ? totals.reached->bytes_down : 0)},
+      {"transfer_seconds", or_null(reached ? totals.reached->transfer_rounds : std::nullopt)},
+      {"virtual_seconds", nullptr}};
+  summary["transfer_seconds"] = {{"rounds", or_null(totals.transfer_rounds)},
+                                 {"clients", or_null(totals.transfer_clients)}};
+  summary["rate_control"] = rate_control_json(totals);
   summary["seconds"] = {{"wall", inputs.wall_seconds}};
   for (const std::string_view stage : kWorkStageNames) {
     const auto spent = std::ranges::find(inputs.stage_seconds, stage, &StageSeconds::stage);
@@ -260,6 +276,13 @@ std::string summary_table(const ordered_json& summary) {
   }
   row("bytes up", bytes_line(bytes, "up"));
   row("bytes down", bytes_line(bytes, "down"));
+  if (const ordered_json& transfer = summary["transfer_seconds"]; transfer["rounds"].is_number())
+    row("uploads took",
+        fmt::format("{:>8.2f} s   the slowest of each round; {:.2f} s over all clients",
+                    transfer["rounds"].get<double>(), transfer["clients"].get<double>()));
+  for (const ordered_json& chain : summary["rate_control"]["chains"])
+    row("", fmt::format("{:>10} x {}", chain["updates"].get<uint64_t>(),
+                        chain["chain"].get<std::string>()));
   std::string stages;
   for (const auto& [stage, spent] : seconds.items())
     if (stage != "wall" && spent.is_number() && busy_and_idle > 0)

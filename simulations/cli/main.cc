@@ -22,6 +22,7 @@ int run(int argc, char** argv) {
       "  tern simulate simulations/scenarios/fashion-mnist.toml --out out/first\n"
       "  tern simulate --help\n"
 #endif
+      "  tern bench codecs --help\n"
       "  tern update inspect --help\n"
       "Exit status: 0 done, 1 the run failed, 2 bad input, 130 interrupted (results written).");
   // Known before the command line is parsed: an error in it is said as JSON, too.
@@ -30,8 +31,8 @@ int run(int argc, char** argv) {
 #ifdef TERN_WITH_TORCH
   add_simulate(program, exit_status);
   add_evaluate(program, exit_status);
-  add_bench(program, exit_status);
 #endif
+  add_bench(program, exit_status);
   add_keys(program, exit_status);
   add_update(program, exit_status);
   try {

@@ -14,6 +14,7 @@
 #include "coordinator/views/summary.h"
 #include "learning/blas.h"
 #include "simulations/cli/commands.h"
+#include "simulations/rate_preview.h"
 #include "simulations/simulation.h"
 
 namespace tern::cli {
@@ -84,6 +85,7 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
       human_bytes(cost["delta_bytes"].get<double>()), human_bytes(cost["bytes_up"].get<double>()),
       human_bytes(cost["bytes_down"].get<double>()), cost["samples"].get<double>(),
       human_bytes(cost["memory_bytes"].get<double>()));
+  fmt::print("{}", preview_table(cost["rate_control"]));
 }
 
 void print_keys() {

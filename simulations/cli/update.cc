@@ -400,11 +400,14 @@ void add_update(CLI::App& program, int& exit_status) {
       "  tern update inspect update.tern\n"
       "  tern update inspect update.tern --against update.npy --json");
 
+  add_update_plan(*update, exit_status);
+
   update->footer(
       "Examples:\n"
       "  tern update encode update.npy --codec \"rotate:1024 | eden:4\" --out update.tern\n"
       "  tern update inspect update.tern --against update.npy\n"
-      "  tern update decode update.tern --out decoded.npy --like update.npy");
+      "  tern update decode update.tern --out decoded.npy --like update.npy\n"
+      "  tern update plan --update update.npy --link 1Mbit/s --deadline 2s");
 }
 
 }  // namespace tern::cli

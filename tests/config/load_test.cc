@@ -215,7 +215,8 @@ std::vector<BadInput> bad_inputs() {
       "The top level has seed, rounds and the tables data, fleet, model, training, strategy, "
       "compression, evaluation, target, server, client";
   const std::string fleet =
-      "[fleet] has clients, cohort, over_select, min_updates, deadline, max_examples";
+      "[fleet] has clients, cohort, over_select, min_updates, deadline, max_examples, "
+      "uplink_bytes_per_s";
   return {
       // Unknown names.
       {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
@@ -230,7 +231,7 @@ std::vector<BadInput> bad_inputs() {
       {good(6, "[fleets]"), "x.toml:6: fleets: unknown name; did you mean fleet? " + top},
       {good(14, "[compression]\nerror_feedbak.kind = \"ef14\""),
        "x.toml:15: compression.error_feedbak: unknown name; did you mean error_feedback? "
-       "[compression] has up, down, allow_biased and the table error_feedback"},
+       "[compression] has up, down, allow_biased and the tables error_feedback, rate_control"},
       {good(3, "\"data.source\" = \"csv\"\n[data]"),
        "x.toml:3: \"data.source\": unknown name; write table.key without quotes"},
       {"\"\" = 1\n", "x.toml:1: unknown name; " + top},
@@ -352,6 +353,25 @@ std::vector<BadInput> bad_inputs() {
       {good(16, "down = \"ef | sign\"\nerror_feedback.warmup_down = \"0.25:3\""),
        "x.toml:17: compression.error_feedback.warmup_down: needs a chain that starts with ef and "
        "keeps a share of the values (topk, randk), but compression.down is \"ef | sign\""},
+      // Rate control.
+      {good(16, "rate_control.deadline = \"2s\"\nrate_control.budget_bytes = 5"),
+       "x.toml:16: compression.rate_control.deadline: does not go together with "
+       "compression.rate_control.budget_bytes: give one of the two"},
+      {good(16, "rate_control.ladder = \"float32\""),
+       "x.toml:16: compression.rate_control.ladder: applies only with one of "
+       "compression.rate_control.budget_bytes, .deadline and .mean_error"},
+      {good(16, "rate_control.budget_bytes = 0"),
+       "x.toml:16: compression.rate_control.budget_bytes: must be an integer, at least 1, not 0"},
+      {good(16, "rate_control.ladder = \"float32; topk:0.1\""),
+       "x.toml:16: compression.rate_control.ladder: chain 2 of the ladder: 'topk:0.1' is biased, "
+       "and clients with different chains are averaged: put 'ef' first, or take an unbiased chain"},
+      {good(15, "up = \"ef21 | topk:0.1\"\nrate_control.mean_error = 1"),
+       "x.toml:15: compression.up: starts with 'ef21', which remembers what means nothing to the "
+       "other chains of compression.rate_control.ladder"},
+      {good(8, "cohort = 10\nuplink_bytes_per_s = \"loguniform:1e6..1e4\""),
+       "x.toml:9: fleet.uplink_bytes_per_s: must be bytes a second for all clients such as "
+       "\"125000\", or \"loguniform:LOW..HIGH\" such as \"loguniform:1e4..1e6\" (1 to 1e15), not "
+       "\"loguniform:1e6..1e4\""},
   };
 }
 
@@ -474,6 +494,10 @@ std::string sample(const Key& key) {
       return "90s";
     case KeyType::kSchedule:
       return "0.25:3 0.06:4";
+    case KeyType::kUplink:
+      return "loguniform:1000..5000";
+    case KeyType::kLadder:
+      return "rotate:1024 | eden:1; float32";
   }
   return {};
 }
@@ -489,6 +513,8 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
     overrides.push_back({std::string(key.name), sample(key)});
     if (key.name == "training.local_steps") overrides.push_back({"training.local_epochs", "0"});
     if (key.name == "data.partition") overrides.push_back({"fleet.clients", "100"});
+    if (key.applies.holds != nullptr && table_of(key.name) == "compression.rate_control")
+      overrides.push_back({"compression.rate_control.budget_bytes", "100"});
     const Result<Scenario> scenario = parse_scenario(kCsv, "/runs/x.toml", overrides);
     ASSERT_TRUE(scenario) << key.name << ": " << scenario.error().describe();
     const std::optional<std::string> printed = print_value(key, *scenario);

@@ -63,6 +63,19 @@ TEST(ClientRegistry, AClientsNumberIsItsPositionAmongTheClients) {
   EXPECT_EQ(registry.find(key_of(0).signing), nullptr);
 }
 
+TEST(ClientRegistry, ALineMaySayWhatTheLinkCarries) {
+  const ClientRegistry registry = parsed(text_of(0) + " phone uplink=125000\n" + text_of(1) +
+                                         " uplink=1e6 revoked\n" + text_of(2) + "\n");
+  EXPECT_EQ(registry.client(0)->uplink, 125000);
+  EXPECT_EQ(registry.client(0)->name, "phone");
+  EXPECT_EQ(registry.client(1)->uplink, 1e6);
+  EXPECT_TRUE(registry.client(1)->revoked);
+  EXPECT_EQ(registry.client(2)->uplink, 0);
+  for (const char* wrong : {"uplink=", "uplink=fast", "uplink=0", "uplink=-3", "uplink=1e16",
+                            "uplink=nan", "evaluator uplink=5", "revoked uplink=5"})
+    EXPECT_FALSE(ClientRegistry::parse(text_of(0) + " " + wrong + "\n", "x")) << wrong;
+}
+
 TEST(ClientRegistry, FindsEachOfMany) {
   constexpr uint32_t kMany = 3000;
   std::string text;

@@ -34,6 +34,9 @@ struct FederationOptions {
   uint32_t evaluators = 0;
   bool everyone_is_there = false;
   size_t workers = 1;
+  RateControlConfig rate_control = {};
+  std::vector<double> uplinks = {};
+  std::vector<WarmUpStep> warmup = {};
 };
 
 class Federation {
@@ -62,6 +65,8 @@ class Federation {
     scenario.model.name = "constant";
     scenario.compression.up = options.up;
     scenario.compression.down = options.down;
+    scenario.compression.rate_control = options.rate_control;
+    scenario.compression.error_feedback.warmup = options.warmup;
     scenario.evaluation.every = options.evaluate_every;
     return scenario;
   }
@@ -76,6 +81,7 @@ class Federation {
       return found == members.end() ? std::nullopt : std::optional(found->second);
     };
     setup.run_id = kRunId;
+    setup.uplinks = options.uplinks;
     setup.workers = options.workers;
     setup.largest_examples = options.largest_examples;
     setup.start_when = options.start_when.value_or(options.clients);

@@ -429,5 +429,90 @@ TEST(EstimateCost, UsesLengthsOfRealFrames) {
   EXPECT_GT((*cost)["update_bytes"].get<double>(), 26 + 64);
 }
 
+// ---- Rate control
+
+/// Links so slow and frames so short that all kinds of chains are chosen.
+std::vector<Override> rate_controlled() {
+  return {{"fleet.uplink_bytes_per_s", "loguniform:100..10000"},
+          {"compression.rate_control.mean_error", "0.05"},
+          {"compression.rate_control.worst_error", "0.2"},
+          {"compression.rate_control.ladder",
+           "ef | topk:0.1 | ternary | rice; int:3; int:4 | rans; int:8; float32"}};
+}
+
+TEST(RateControl, GivesTheSameModelOnAnyNumberOfWorkersAndOverSockets) {
+  const PreparedScenario prepared = small_scenario(rate_controlled());
+  const RunResult one = run(prepared, {.workers = 1});
+  EXPECT_GE(one.summary["rate_control"]["chains"].size(), 3u) << one.summary["rate_control"];
+  EXPECT_EQ(hash_of(run(prepared, {.workers = 2})), hash_of(one));
+  const RunResult zmq = run(prepared, {.workers = 2, .transport = FleetTransport::kZmq});
+  EXPECT_EQ(hash_of(zmq), hash_of(one));
+  EXPECT_EQ(zmq.summary["rate_control"], one.summary["rate_control"]);
+  EXPECT_NEAR(zmq.summary["transfer_seconds"]["clients"].get<double>(),
+              one.summary["transfer_seconds"]["clients"].get<double>(), 1e-9);
+  EXPECT_NE(hash_of(run(small_scenario())), hash_of(one));
+}
+
+TEST(RateControl, InterruptedAfterEveryRoundEndsLikeARunThatWentThrough) {
+  const PreparedScenario prepared = small_scenario(rate_controlled());
+  const RunResult through = run(prepared, {.workers = 2});
+  RunOptions options{.workers = 2, .out = fresh_folder("out")};
+  RunResult part = run(prepared, options, kStopAtOnce);
+  options.resume = true;
+  while (part.interrupted) part = run(prepared, options, kStopAtOnce);
+  EXPECT_EQ(hash_of(part), hash_of(through));
+  EXPECT_EQ(part.summary["rate_control"], through.summary["rate_control"]);
+  EXPECT_NEAR(part.summary["transfer_seconds"]["rounds"].get<double>(),
+              through.summary["transfer_seconds"]["rounds"].get<double>(), 1e-9);
+}
+
+TEST(RateControl, EveryRowSaysWhatWasGivenAndHowLongItTook) {
+  const std::string out = fresh_folder("out");
+  const ordered_json summary = run(small_scenario(rate_controlled()), {.out = out}).summary;
+  std::ifstream rows(out + "/metrics.jsonl");
+  double rounds = 0, clients = 0;
+  for (std::string line; std::getline(rows, line);) {
+    const ordered_json row = ordered_json::parse(line);
+    uint64_t given = 0, reasons = 0;
+    for (const auto& [chain, count] : row["chains"].items()) given += count.get<uint64_t>();
+    for (const auto& [reason, count] : row["reasons"].items()) reasons += count.get<uint64_t>();
+    EXPECT_EQ(given, 4u);
+    EXPECT_EQ(reasons, 4u);
+    EXPECT_GT(row["deadline"].get<double>(), 0);
+    EXPECT_LE(row["transfer_slowest"].get<double>(), row["transfer_sum"].get<double>());
+    rounds += row["transfer_slowest"].get<double>();
+    clients += row["transfer_sum"].get<double>();
+  }
+  EXPECT_NEAR(summary["transfer_seconds"]["rounds"].get<double>(), rounds, 1e-9);
+  EXPECT_NEAR(summary["transfer_seconds"]["clients"].get<double>(), clients, 1e-9);
+  const ordered_json plain = run(small_scenario()).summary;
+  EXPECT_TRUE(plain["transfer_seconds"]["rounds"].is_null()) << "no link is known";
+  EXPECT_TRUE(plain["rate_control"]["chains"].is_null());
+}
+
+TEST(RateControl, ADeadlineNeedsLinks) {
+  std::vector<Override> all = small_overrides();
+  all.push_back({"compression.rate_control.deadline", "2s"});
+  const Result<Scenario> scenario = parse_scenario("", "/small.toml", all);
+  ASSERT_TRUE(scenario);
+  const auto prepared = prepare(*scenario);
+  ASSERT_FALSE(prepared);
+  EXPECT_EQ(prepared.error().where().key, "compression.rate_control.deadline");
+  EXPECT_THAT(prepared.error().message(), testing::HasSubstr("needs fleet.uplink_bytes_per_s"));
+}
+
+TEST(EstimateCost, SaysWhatRateControlWouldDo) {
+  const auto cost = estimate_cost(small_scenario(rate_controlled()), 1);
+  ASSERT_TRUE(cost);
+  const ordered_json& rates = (*cost)["rate_control"];
+  ASSERT_EQ(rates["ladder"].size(), 5u);
+  uint64_t updates = 0;
+  for (const ordered_json& rung : rates["ladder"]) updates += rung["updates"].get<uint64_t>();
+  EXPECT_EQ(updates, 6u * 4);
+  EXPECT_GT(rates["mean_slowest"].get<double>(), 0);
+  const auto plain = estimate_cost(small_scenario(), 1);
+  EXPECT_TRUE((*plain)["rate_control"].is_null());
+}
+
 }  // namespace
 }  // namespace tern

@@ -15,14 +15,15 @@ std::atomic<size_t> allocated_bytes = 0;
 
 }  // namespace
 
-void* operator new(size_t bytes) {
+// Where the compiler inlined one of these and not the other, it would take std::free for a mistake.
+[[gnu::noinline]] void* operator new(size_t bytes) {
   ++allocations;
   allocated_bytes += bytes;
   if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace tern {
 namespace {

@@ -37,6 +37,32 @@ TEST(Metrics, BytesOfTheWireAreTheLastTotals) {
   EXPECT_EQ(view.totals().wire_down, 260u);
 }
 
+TEST(Metrics, ARoundTakesAsLongAsItsSlowestCountedUpload) {
+  MetricsView view({});
+  const auto sent = [&](int64_t client, double seconds, bool counted) {
+    view.on({"update_sent",
+             {{"client", client}, {"bytes", int64_t{10}}, {"transfer_seconds", seconds}}});
+    if (counted) view.on({"update_counted", {{"client", client}}});
+  };
+  view.on({"round_started", {{"round", int64_t{1}}, {"asked", int64_t{3}}}});
+  for (const char* chain : {"float32", "int:8", "float32"})
+    view.on({"chain_given", {{"chain", chain}, {"reason", "fits"}}});
+  sent(1, 0.5, true);
+  sent(2, 2, true);
+  sent(3, 7, false);
+  const ordered_json row = view.finish_round(1);
+  EXPECT_EQ(row["transfer_slowest"], 2);
+  EXPECT_EQ(row["transfer_sum"], 9.5);
+  EXPECT_EQ(row["chains"], (ordered_json{{"float32", 2}, {"int:8", 1}}));
+  EXPECT_EQ(row["reasons"], (ordered_json{{"fits", 3}}));
+  view.on({"round_started", {{"round", int64_t{2}}, {"asked", int64_t{3}}}});
+  sent(1, 0.25, true);
+  view.finish_round(2);
+  EXPECT_EQ(view.totals().transfer_rounds, 2.25);
+  EXPECT_EQ(view.totals().transfer_clients, 9.75);
+  EXPECT_TRUE(view.rows().back()["chains"].is_null());
+}
+
 TEST(Metrics, TotalsSurviveAsJson) {
   RunTotals totals{.bytes_up = 1,
                    .bytes_down = 2,
@@ -52,7 +78,10 @@ TEST(Metrics, TotalsSurviveAsJson) {
   EXPECT_EQ(to_json(totals_from_json(to_json(totals))), to_json(totals));
   totals.wire_up = 11;
   totals.wire_down = 0;
-  totals.reached = RunTotals::Reached{12, 13, 14};
+  totals.reached = RunTotals::Reached{12, 13, 14, 15.5};
+  totals.transfer_rounds = 2.5;
+  totals.chains = {{"float32", 3}};
+  totals.reasons = {{"fits", 3}};
   const RunTotals again = totals_from_json(to_json(totals));
   EXPECT_EQ(to_json(again), to_json(totals));
   EXPECT_EQ(again.wire_down, 0u);

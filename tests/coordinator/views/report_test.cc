@@ -112,6 +112,17 @@ TEST(Report, EscapesAllText) {
   EXPECT_EQ(occurrences(page, "</script"), 3);
 }
 
+TEST(Report, ShowsHowOftenEachChainWasGiven) {
+  EXPECT_THAT(render_report(summary(), {}, ""), Not(HasSubstr("asked for with each chain")));
+  json rated = summary();
+  rated["rate_control"]["chains"] = {{{"chain", "int:8 <&"}, {"updates", 1500}},
+                                     {{"chain", "float32"}, {"updates", 500}}};
+  const std::string page = render_report(rated, {}, "");
+  EXPECT_THAT(page, HasSubstr("Updates asked for with each chain"));
+  EXPECT_THAT(page, HasSubstr("int:8 &lt;&amp;</th><td class=\"number\">1,500</td><td "
+                              "class=\"number\">75.0 %</td>"));
+}
+
 TEST(Report, HasNothingToFetch) {
   const std::string page = render_report(summary(), metrics(5), "");
   EXPECT_THAT(page, HasSubstr("Chart.js v3"));

@@ -1,0 +1,25 @@
+/// Whether more cores encode and decode more: several senders or decoders side by side, each with
+/// memory of its own, as a simulation and a coordinator have them.
+#pragma once
+
+#include <atomic>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "simulations/bench_progress.h"
+#include "tests/bench/measured_chain.h"
+
+namespace tern {
+
+/// {spec, encode_gbps: {"1": one worker, "N": all together}, encode_speedup,
+/// decode_accumulate_gbps, decode_accumulate_speedup} for each spec; medians of interleaved
+/// repeats. Adds 1 to the progress for each. Memory: for each worker what a MeasuredChain has, and
+/// an accumulator. Errors: those of MeasuredChain::make, kCancelled.
+Result<nlohmann::ordered_json> measure_workers(const std::vector<std::string>& specs,
+                                               const BenchmarkUpdate& update, size_t workers,
+                                               size_t repeats, BenchProgress& progress,
+                                               const std::atomic<bool>& stop);
+
+}  // namespace tern

@@ -1,0 +1,245 @@
+#include "compression/updates/rate_control.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <vector>
+
+#include "base/rng.h"
+
+namespace tern {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr double kAny = std::numeric_limits<double>::infinity();
+
+Rung rung(const char* spec, double bytes, double nmse) {
+  return {.codec = *Codec::parse(spec), .bytes = bytes, .nmse = nmse};
+}
+
+/// Errors in a mean of 10: 3, 0.5, 0.06, 0.
+std::vector<Rung> unbiased() {
+  return {rung("rotate:1024 | randk:0.05 | eden:1", 100, 30),
+          rung("rotate:1024 | randk:0.25 | eden:1", 500, 5),
+          rung("rotate:1024 | eden:1", 2000, 0.6), rung("float32", 64000, 0)};
+}
+
+TEST(ChooseRung, TakesTheLeastErrorThatFits) {
+  const std::vector<Rung> ladder = unbiased();
+  const auto choose = [&](double budget) {
+    return choose_rung(ladder, {.budget_bytes = budget, .cohort = 10});
+  };
+  EXPECT_EQ(choose(99).rung, 0u);
+  EXPECT_EQ(choose(99).reason, RateReason::kNoneFits);
+  EXPECT_EQ(choose(100).rung, 0u);
+  EXPECT_EQ(choose(100).reason, RateReason::kFits);
+  EXPECT_EQ(choose(1999.5).rung, 1u);
+  EXPECT_EQ(choose(2000).rung, 2u);
+  EXPECT_EQ(choose(64000).rung, 3u);
+  EXPECT_EQ(choose(64000).reason, RateReason::kMostAccurate);
+  EXPECT_EQ(choose(kAny).rung, 3u);
+}
+
+TEST(ChooseRung, ARungThatCostsMoreAndLosesMoreIsNeverChosen) {
+  std::vector<Rung> ladder = unbiased();
+  ladder.push_back(rung("int:2", 3000, 2));
+  for (const double budget : {10.0, 2999.0, 3000.0, 4000.0, 1e9})
+    EXPECT_NE(choose_rung(ladder, {.budget_bytes = budget, .cohort = 10}).rung, 4u) << budget;
+}
+
+TEST(ChooseRung, WhatErrorFeedbackHoldsBackDoesNotAverageOut) {
+  const std::vector<Rung> ladder = {rung("ef | topk:0.05 | ternary | rice", 500, 0.8),
+                                    rung("rotate:1024 | randk:0.25 | eden:1", 500, 5)};
+  EXPECT_DOUBLE_EQ(error_in_mean(ladder[0], 10), 0.8);
+  EXPECT_DOUBLE_EQ(error_in_mean(ladder[1], 10), 0.5);
+  EXPECT_EQ(choose_rung(ladder, {.cohort = 10}).rung, 1u);
+  EXPECT_EQ(choose_rung(ladder, {.cohort = 2}).rung, 0u);
+  EXPECT_EQ(choose_rung(ladder, {.cohort = 2, .keeps_state = false}).rung, 1u);
+}
+
+TEST(ChooseRung, WithoutStateALadderOfErrorFeedbackAloneIsUsedAllTheSame) {
+  const std::vector<Rung> ladder = {rung("ef | sign", 500, 0.8)};
+  EXPECT_EQ(choose_rung(ladder, {.keeps_state = false}).rung, 0u);
+}
+
+TEST(ChooseRung, TheGuardGoesOverTheBudgetForWhoHasMuchToSay) {
+  const std::vector<Rung> ladder = unbiased();
+  RateQuery query{.budget_bytes = 120, .cohort = 10, .worst_error = 4};
+  EXPECT_EQ(choose_rung(ladder, query).rung, 0u);
+  query.importance = 2;  // 2 x 3 is too much, 2 x 0.5 is not
+  EXPECT_EQ(choose_rung(ladder, query).rung, 1u);
+  EXPECT_EQ(choose_rung(ladder, query).reason, RateReason::kGuard);
+  query.worst_error = 1e-9;  // only float32 is that good
+  EXPECT_EQ(choose_rung(ladder, query).rung, 3u);
+  // A guard that no rung keeps asks for the best there is.
+  const std::vector<Rung> coarse(ladder.begin(), ladder.begin() + 2);
+  EXPECT_EQ(choose_rung(coarse, query).rung, 1u);
+  EXPECT_EQ(choose_rung(coarse, query).reason, RateReason::kGuard);
+}
+
+TEST(ShortestDeadline, IsTheSlowestTransferOfTheChainsThatAreGoodEnough) {
+  const std::vector<Rung> ladder = unbiased();
+  // With one client the mean is the client's: 0.5 is rung 1, 500 bytes at 50 a second.
+  const std::vector<RateClient> one = {{.bytes_per_second = 50}};
+  EXPECT_DOUBLE_EQ(shortest_deadline(ladder, one, {.cohort = 10}, 0.5), 10);
+  EXPECT_DOUBLE_EQ(shortest_deadline(ladder, one, {.cohort = 10}, 100), 2) << "the cheapest";
+  EXPECT_DOUBLE_EQ(shortest_deadline(ladder, one, {.cohort = 10}, 1e-9), 64000.0 / 50);
+  // The fast one makes up for the slow one: (3 + 0) / 2 at 100 bytes / 50.
+  const std::vector<RateClient> two = {{.bytes_per_second = 50}, {.bytes_per_second = 1e6}};
+  EXPECT_DOUBLE_EQ(shortest_deadline(ladder, two, {.cohort = 10}, 1.5), 2);
+  // But not where the slow one has more to say.
+  const std::vector<RateClient> loud = {{.bytes_per_second = 50, .importance = 4},
+                                        {.bytes_per_second = 1e6}};
+  EXPECT_DOUBLE_EQ(shortest_deadline(ladder, loud, {.cohort = 10}, 1.5), 10);
+}
+
+/// A ladder of random bytes and errors, and a cohort of random links.
+struct RandomCase {
+  std::vector<Rung> ladder;
+  std::vector<RateClient> clients;
+  explicit RandomCase(uint32_t number) {
+    Rng rng(3, Purpose::kTest, number);
+    const char* specs[] = {"float32", "ef | topk:0.1 | rice", "rotate:1024 | eden:1"};
+    for (uint32_t i = rng.below(8) + 1; i > 0; --i)
+      ladder.push_back(
+          rung(specs[rng.below(3)], std::exp(10 * rng.uniform()), std::exp(8 * rng.uniform() - 4)));
+    for (uint32_t i = rng.below(6) + 1; i > 0; --i)
+      clients.push_back({.bytes_per_second = std::exp(9 * rng.uniform()),
+                         .importance = 0.25 + 3 * rng.uniform(),
+                         .keeps_state = rng.below(2) == 0});
+  }
+};
+
+TEST(ChooseRung, MoreBudgetIsNeverMoreErrorAndFitsWheneverAnythingDoes) {
+  for (uint32_t number = 0; number < 2000; ++number) {
+    const RandomCase random(number);
+    for (const RateClient& client : random.clients) {
+      double error = kAny;
+      for (double budget = 0.5; budget < 1e5; budget *= 1.7) {
+        const RateQuery query{
+            .budget_bytes = budget, .cohort = 5, .keeps_state = client.keeps_state};
+        const RateChoice choice = choose_rung(random.ladder, query);
+        const Rung& chosen = random.ladder[choice.rung];
+        EXPECT_EQ(choice.rung, choose_rung(random.ladder, query).rung);
+        EXPECT_LE(error_in_mean(chosen, 5), error) << number;
+        bool any = false, usable = false;
+        for (const Rung& one : random.ladder) {
+          const bool can = client.keeps_state || !one.codec.error_feedback();
+          usable = usable || can;
+          any = any || (can && one.bytes <= budget);
+        }
+        if (usable) {
+          EXPECT_EQ(chosen.bytes <= budget, any) << number;
+          EXPECT_TRUE(client.keeps_state || !chosen.codec.error_feedback()) << number;
+        }
+        if (any) error = error_in_mean(chosen, 5);
+      }
+    }
+  }
+}
+
+TEST(ShortestDeadline, KeepsTheMeanErrorAndNoShorterOneDoes) {
+  for (uint32_t number = 0; number < 500; ++number) {
+    const RandomCase random(number);
+    const RoundQuery round{.cohort = 4};
+    const auto mean_error = [&](double deadline) {
+      double errors = 0, weights = 0;
+      for (const RateClient& client : random.clients) {
+        const RateChoice choice =
+            choose_rung(random.ladder, {.budget_bytes = client.bytes_per_second * deadline,
+                                        .cohort = 4,
+                                        .keeps_state = client.keeps_state});
+        errors += client.importance * error_in_mean(random.ladder[choice.rung], 4);
+        weights += client.importance;
+      }
+      return errors / weights;
+    };
+    const double wanted = mean_error(3) * 1.000001;
+    const double found = shortest_deadline(random.ladder, random.clients, round, wanted);
+    EXPECT_LE(mean_error(found), wanted) << number;
+    EXPECT_LE(found, std::max(3.0, slowest_seconds(random.ladder, random.clients, round)) * 1.0001)
+        << number;
+    if (found > slowest_seconds(random.ladder, random.clients, round)) {
+      EXPECT_GT(mean_error(found * 0.9999), wanted) << number;
+    }
+  }
+}
+
+// ---- Ladders
+
+TEST(Ladder, TextsComeBackCanonical) {
+  const auto chains = parse_ladder(" rotate | randk:0.1 | eden:1 ;float32; ");
+  ASSERT_TRUE(chains) << chains.error().describe();
+  EXPECT_EQ(print_ladder(*chains), "rotate:1024 | randk:0.1 | eden:1; float32");
+  for (const std::string_view text : {stateless_ladder(), stateful_ladder()}) {
+    const auto known = parse_ladder(text);
+    ASSERT_TRUE(known) << known.error().describe();
+    EXPECT_EQ(print_ladder(*known), text);
+  }
+  const auto stateless = parse_ladder(stateless_ladder());
+  for (const Codec& codec : *stateless)
+    EXPECT_TRUE(codec.check_composition({}).ok() && !codec.error_feedback()) << codec.spec();
+}
+
+TEST(Ladder, SaysWhatIsWrongWithAChain) {
+  const auto message = [](const char* text) { return parse_ladder(text).error().describe(); };
+  EXPECT_THAT(message(""), HasSubstr("one or more chains with ';' between them"));
+  EXPECT_THAT(message(" ; "), HasSubstr("chain 1 of the ladder"));
+  EXPECT_THAT(message("float32; zip"), HasSubstr("chain 2 of the ladder"));
+  EXPECT_THAT(message("topk:0.1; float32"), HasSubstr("put 'ef' first"));
+  EXPECT_THAT(message("float32; int:8; float32"), HasSubstr("'float32' stands there twice"));
+  EXPECT_THAT(message("ef21 | topk:0.1"), HasSubstr("of the stages with memory a ladder takes"));
+  EXPECT_THAT(message("dgc:0.9 | topk:0.1"), HasSubstr("'dgc'"));
+}
+
+TEST(Ladder, ClosedFormsAgreeWithMeasurement) {
+  const ParameterSchema schema = ParameterSchema::flat(300'000);
+  CodecScratch scratch;
+  std::vector<float> update(schema.elements());
+  Rng rng(9, Purpose::kTest);
+  for (float& value : update) value = static_cast<float>(rng.normal() * rng.normal());
+  const auto chains = parse_ladder(stateless_ladder());
+  const auto measured = measure_ladder(*chains, schema, {update, true}, scratch);
+  ASSERT_TRUE(measured) << measured.error().describe();
+  double last_bytes = 0, last_nmse = kAny;
+  for (const Rung& one : *measured) {
+    const auto known = closed_form_nmse(one.codec);
+    ASSERT_TRUE(known || one.codec.spec() == "int:8");
+    // Few values a scale lose less than many.
+    if (known) {
+      EXPECT_LE(one.nmse, *known * 1.03 + 1e-12) << one.codec.spec();
+      EXPECT_GE(one.nmse, *known * 0.6 - 1e-12) << one.codec.spec();
+    }
+    EXPECT_GT(one.bytes, last_bytes) << one.codec.spec();
+    EXPECT_LT(one.nmse, last_nmse) << one.codec.spec();
+    EXPECT_TRUE(one.exact);
+    last_bytes = one.bytes;
+    last_nmse = one.nmse;
+  }
+  const auto again = measure_ladder(*chains, schema, {}, scratch);
+  for (size_t i = 0; i < again->size(); ++i) {
+    EXPECT_EQ((*again)[i].bytes, (*measured)[i].bytes) << "fixed lengths";
+    if (const auto known = closed_form_nmse((*chains)[i])) {
+      EXPECT_EQ((*again)[i].nmse, *known);
+    }
+  }
+}
+
+TEST(Ladder, LengthsThatFollowTheDataAreMeasured) {
+  const ParameterSchema schema = ParameterSchema::flat(5000);
+  CodecScratch scratch;
+  const auto chains = parse_ladder("ef | topk:0.01 | ternary | rice; int:8 | rans; int:8");
+  const auto rungs = measure_ladder(*chains, schema, {}, scratch);
+  ASSERT_TRUE(rungs) << rungs.error().describe();
+  EXPECT_FALSE((*rungs)[0].exact || (*rungs)[1].exact);
+  EXPECT_TRUE((*rungs)[2].exact);
+  EXPECT_LT((*rungs)[1].bytes, (*rungs)[2].bytes);
+  EXPECT_GT((*rungs)[0].nmse, 0.8);
+  EXPECT_LT((*rungs)[0].nmse, 1);
+  EXPECT_FALSE(measure_ladder(*chains, schema, {std::vector<float>(3), true}, scratch));
+}
+
+}  // namespace
+}  // namespace tern

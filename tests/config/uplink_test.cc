@@ -1,0 +1,97 @@
+#include "config/uplink.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "compression/updates/ladder.h"
+#include "config/load.h"
+
+namespace tern {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Uplink, ReadsAndPrintsRules) {
+  EXPECT_EQ(parse_uplink("125000")->low, 125000);
+  EXPECT_EQ(parse_uplink("125000")->high, 125000);
+  EXPECT_EQ(parse_uplink("loguniform:1e4..1e6")->low, 1e4);
+  EXPECT_EQ(parse_uplink("loguniform:1e4..1e6")->high, 1e6);
+  for (const char* text : {"125000", "0.5e3", "loguniform:10000..1e6", "1e15"}) {
+    const auto rule = parse_uplink(text);
+    ASSERT_TRUE(rule) << text;
+    const auto again = parse_uplink(uplink_text(*rule));
+    ASSERT_TRUE(again) << uplink_text(*rule);
+    EXPECT_EQ(again->low, rule->low);
+    EXPECT_EQ(again->high, rule->high);
+  }
+  for (const char* text :
+       {"", "fast", "0", "-1", "nan", "inf", "1e16", "125 kB", "loguniform:", "loguniform:1e4",
+        "loguniform:1e6..1e4", "loguniform:0..5", "loguniform:1..2..3", "uniform:1..2"})
+    EXPECT_FALSE(parse_uplink(text)) << text;
+}
+
+TEST(Uplink, DrawsTheLogarithmUniformlyAndForEachClientAlone) {
+  const UplinkRule rule{1e4, 1e6};
+  std::vector<double> links;
+  for (uint32_t client = 0; client < 2000; ++client) {
+    links.push_back(uplink_of(rule, 7, client));
+    EXPECT_GE(links.back(), 1e4);
+    EXPECT_LE(links.back(), 1e6);
+    EXPECT_EQ(links.back(), std::round(links.back()));
+    EXPECT_EQ(links.back(), uplink_of(rule, 7, client));
+  }
+  EXPECT_NE(links[0], uplink_of(rule, 8, 0));
+  std::ranges::sort(links);
+  EXPECT_NEAR(links[500] / 31623, 1, 0.1);
+  EXPECT_NEAR(links[1000] / 1e5, 1, 0.1);
+  EXPECT_NEAR(links[1500] / 316228, 1, 0.1);
+  EXPECT_EQ(uplink_of({5, 5}, 7, 3), 5);
+}
+
+constexpr char kScenario[] = R"(
+rounds = 3
+data.source = "fashion-mnist"
+data.partition = "iid"
+fleet.clients = 10
+fleet.cohort = 5
+fleet.uplink_bytes_per_s = "loguniform:1e4..1e6"
+model.name = "logistic"
+[compression.rate_control]
+deadline = "500ms"
+)";
+
+TEST(RateControlConfig, TheLadderIsFilledInAndSurvivesPrinting) {
+  const Result<Scenario> scenario = parse_scenario(kScenario, "x.toml");
+  ASSERT_TRUE(scenario) << scenario.error().describe();
+  const RateControlConfig& control = scenario->compression.rate_control;
+  EXPECT_TRUE(control.on() && control.needs_links());
+  EXPECT_EQ(control.deadline_seconds, 0.5);
+  EXPECT_EQ(control.ladder, stateless_ladder());
+  EXPECT_EQ(scenario->fleet.uplink, "loguniform:10000..1000000");
+  const std::string printed = print_scenario(*scenario);
+  const Result<Scenario> again = parse_scenario(printed, "y.toml");
+  ASSERT_TRUE(again) << again.error().describe();
+  EXPECT_EQ(print_scenario(*again), printed);
+  const Result<Scenario> other =
+      parse_scenario(kScenario, "x.toml",
+                     {{"compression.rate_control.ladder", "rotate|eden:1 ;ef|topk:0.1"},
+                      {"compression.error_feedback.warmup", "0.5:2"}});
+  ASSERT_TRUE(other) << other.error().describe() << " a chain of the ladder warms up";
+  EXPECT_EQ(other->compression.rate_control.ladder, "rotate:1024 | eden:1; ef | topk:0.1");
+  EXPECT_NE(config_sha256(*other), config_sha256(*scenario));
+}
+
+TEST(RateControlConfig, WithoutItNothingIsPrinted) {
+  std::string text = kScenario;
+  text.resize(text.find("[compression"));
+  const Result<Scenario> scenario = parse_scenario(text, "x.toml");
+  ASSERT_TRUE(scenario);
+  EXPECT_FALSE(scenario->compression.rate_control.on());
+  EXPECT_THAT(print_scenario(*scenario), testing::Not(HasSubstr("rate_control")));
+}
+
+}  // namespace
+}  // namespace tern
