@@ -21,12 +21,16 @@ CpuLevel best_cpu_level() {
 #if defined(__x86_64__) || defined(__i386__)
   // The compiler's check asks the operating system too: registers that it doesn't save don't count.
   __builtin_cpu_init();
+  if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("bmi2")))
+    return CpuLevel::kBaseline;
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     return CpuLevel::kAvx512;
-  if (__builtin_cpu_supports("avx2")) return CpuLevel::kAvx2;
-#endif
+  return CpuLevel::kAvx2;
+#else
   return CpuLevel::kBaseline;
+#endif
 }
 
 CpuLevel limit_cpu_level(std::string_view wanted, CpuLevel best) {

@@ -33,25 +33,29 @@ bool all_zero(std::span<const float> x) {
 
 size_t group_count(size_t n) { return (n + kGroupElements - 1) / kGroupElements; }
 
-/// Values share a scale with those of the same 1,024 positions; where positions travel, with the
-/// whole chunk.
+/// Where every position travels, each 1,024 values share a scale.
+Groups dense_groups(size_t n, CodecScratch& scratch) {
+  const size_t count = group_count(n);
+  for (size_t g = 0; g < count; ++g)
+    scratch.groups[g] = static_cast<uint32_t>(std::min((g + 1) * kGroupElements, n));
+  return {scratch.groups.data(), count};
+}
+
+/// Kept values share a scale with those of the same 1,024 positions; where positions travel, with
+/// the whole chunk.
 Groups make_groups(const Chain& chain, size_t n, std::span<const uint16_t> index, size_t k,
                    CodecScratch& scratch) {
+  if (!chain.selector) return dense_groups(n, scratch);
   uint32_t* end = scratch.groups.data();
   if (chain.indexed()) {
     end[0] = static_cast<uint32_t>(k);
     return {end, 1};
   }
   const size_t count = group_count(n);
-  if (!chain.selector) {
-    for (size_t g = 0; g < count; ++g)
-      end[g] = static_cast<uint32_t>(std::min((g + 1) * kGroupElements, n));
-  } else {
-    size_t i = 0;
-    for (size_t g = 0; g < count; ++g) {
-      while (i < k && index[i] < (g + 1) * kGroupElements) ++i;
-      end[g] = static_cast<uint32_t>(i);
-    }
+  size_t i = 0;
+  for (size_t g = 0; g < count; ++g) {
+    while (i < k && index[i] < (g + 1) * kGroupElements) ++i;
+    end[g] = static_cast<uint32_t>(i);
   }
   return {end, count};
 }
@@ -67,14 +71,15 @@ size_t fixed_bytes(const Chain& chain, size_t k) {
 }
 
 /// The elements as float32; what a selection by magnitude dropped stays zero.
-void write_raw(const Chain& chain, std::span<const float> x, std::span<const uint16_t> index,
-               const float* values, std::byte* out) {
+ChunkEntry write_raw_chunk(const Chain& chain, std::span<const float> x,
+                           std::span<const uint16_t> index, const float* values, std::byte* out) {
   if (!chain.indexed()) {
     std::memcpy(out, x.data(), x.size_bytes());
-    return;
+  } else {
+    std::memset(out, 0, x.size_bytes());
+    for (size_t i = 0; i < index.size(); ++i) store(out + kRawBytes * index[i], values[i]);
   }
-  std::memset(out, 0, x.size_bytes());
-  for (size_t i = 0; i < index.size(); ++i) store(out + kRawBytes * index[i], values[i]);
+  return {.bytes = static_cast<uint32_t>(x.size_bytes()), .mode = ChunkMode::kRaw};
 }
 
 /// Writes scales and values, the shorter of fixed and coded ones; returns the bytes.
@@ -104,19 +109,106 @@ size_t write_values(const Chain& chain, const float* values, Groups groups,
   return scales + (coded ? bytes : fixed);
 }
 
+/// Whether all of a chunk's values become symbols, group by group.
+bool in_parts(const Chain& chain) { return chain.quantizer && !chain.selector; }
+
+/// Elements that go through all steps together, so that they stay in the first cache: whole blocks
+/// and whole groups, whose symbols fill whole bytes.
+constexpr size_t kPart = 2048;
+size_t part_elements(const Chain& chain) {
+  return chain.transform ? std::max(kPart, chain.transform->block()) : kPart;
+}
+
+/// Symbols that are coded together, or five to a byte, wait for those of the whole chunk.
+bool symbols_wait(const Chain& chain) {
+  return chain.value_code == ValueCode::kRans || chain.quantizer->alphabet(false) == 3;
+}
+
+/// write_values for a chunk of which every value becomes a symbol; fetches and transforms it
+/// before.
+Result<size_t> write_parts(const Chain& chain, const ChunkInput& input, ChunkContext context,
+                           CodecScratch& scratch, std::byte* out, bool& coded) {
+  const size_t m = chain.transform ? chain.transform->padded(input.size) : input.size;
+  const size_t scales = scale_bytes(chain, group_count(m));
+  const uint32_t alphabet = chain.quantizer->alphabet(false);
+  const bool wait = symbols_wait(chain);
+  if (chain.transform) chain.transform->draw(input.size, context, scratch.signs.data());
+  const size_t part = part_elements(chain);
+  for (size_t at = 0; at < input.size; at += part) {
+    size_t k = std::min(part, input.size - at);
+    TERN_TRY(const std::span<const float> x, input.fetch(at, k));
+    const float* values = x.data();
+    if (chain.transform) {
+      const uint32_t* signs = scratch.signs.data() + at / 32;
+      chain.transform->forward(values, k, signs, input.stream.ahead(k), scratch.chunk.data());
+      values = scratch.chunk.data();
+      k = chain.transform->padded(k);
+    }
+    uint16_t* symbols = scratch.symbols.data() + (wait ? at : 0);
+    context.group = static_cast<uint32_t>(at / kGroupElements);
+    context.ahead = chain.transform ? nullptr : input.stream.ahead(k);
+    chain.quantizer->quantize(values, dense_groups(k, scratch), false, context, symbols,
+                              out + scale_bytes(chain, context.group));
+    if (!wait) write_symbols(symbols, k, alphabet, out + scales + symbol_bytes(alphabet, at));
+  }
+  const size_t fixed = fixed_bytes(chain, m);
+  if (!wait) return scales + fixed;
+  size_t bytes = 0;
+  if (chain.value_code == ValueCode::kRans)
+    bytes = encode_rans(scratch.symbols.data(), m, fixed, scratch, out + scales);
+  coded = bytes > 0;
+  if (!coded) write_symbols(scratch.symbols.data(), m, alphabet, out + scales);
+  return scales + (coded ? bytes : fixed);
+}
+
+/// The inverse, to scratch.chunk, from `in` of the right length. Errors: kCorrupt.
+Status read_parts(const Chain& chain, std::span<const std::byte> in, bool coded, size_t n,
+                  const ChunkContext& context, CodecScratch& scratch) {
+  const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  const auto values = in.subspan(scale_bytes(chain, group_count(m)));
+  const uint32_t alphabet = chain.quantizer->alphabet(false);
+  const bool wait = symbols_wait(chain);
+  uint16_t* symbols = scratch.symbols.data();
+  if (coded) {
+    TERN_CHECK_OK(decode_rans(values, m, alphabet, scratch, symbols));
+  } else if (wait) {
+    TERN_CHECK_OK(read_symbols(values.data(), m, alphabet, symbols));
+  }
+  if (chain.transform) chain.transform->draw(n, context, scratch.signs.data());
+  const size_t part = part_elements(chain);
+  for (size_t at = 0; at < n; at += part) {
+    const size_t length = std::min(part, n - at);
+    const size_t k = chain.transform ? chain.transform->padded(length) : length;
+    float* to = scratch.chunk.data() + at;
+    if (!wait)
+      TERN_CHECK_OK(read_symbols(values.data() + symbol_bytes(alphabet, at), k, alphabet, symbols));
+    TERN_CHECK_OK(chain.quantizer->restore(symbols + (wait ? at : 0),
+                                           in.data() + scale_bytes(chain, at / kGroupElements),
+                                           dense_groups(k, scratch), false, to));
+    if (chain.transform) chain.transform->inverse(to, length, scratch.signs.data() + at / 32);
+  }
+  return {};
+}
+
+/// The length of scales and values. Errors: kCorrupt.
+Status check_length(const Chain& chain, size_t bytes, bool coded, size_t groups, size_t k) {
+  const size_t fixed = fixed_bytes(chain, k);
+  const size_t scales = scale_bytes(chain, groups);
+  if (bytes < scales || (!coded && bytes != scales + fixed))
+    return error(Code::kCorrupt, "{} bytes for {} values, which need {}", bytes, k, scales + fixed);
+  // A writer codes only what gets shorter, so nothing needs more than that.
+  if (coded && bytes - scales >= fixed)
+    return error(Code::kCorrupt, "{} coded bytes for {} values of {} bytes", bytes - scales, k,
+                 fixed);
+  return {};
+}
+
 /// Reads the scales and values that fill `in`. Errors: kCorrupt.
 Status read_values(const Chain& chain, std::span<const std::byte> in, bool coded, Groups groups,
                    CodecScratch& scratch, float* values) {
   const size_t k = groups.empty() ? 0 : groups.back();
-  const size_t fixed = fixed_bytes(chain, k);
-  const size_t scales = scale_bytes(chain, groups.size());
-  if (in.size() < scales || (!coded && in.size() != scales + fixed))
-    return error(Code::kCorrupt, "{} bytes for {} values, which need {}", in.size(), k,
-                 scales + fixed);
-  const auto rest = in.subspan(scales);
-  // A writer codes only what gets shorter, so nothing needs more than that.
-  if (coded && rest.size() >= fixed)
-    return error(Code::kCorrupt, "{} coded bytes for {} values of {} bytes", rest.size(), k, fixed);
+  TERN_CHECK_OK(check_length(chain, in.size(), coded, groups.size(), k));
+  const auto rest = in.subspan(scale_bytes(chain, groups.size()));
   if (chain.format) {
     const std::byte* plain = rest.data();
     if (coded) {
@@ -177,19 +269,44 @@ size_t most_chunk_bytes(const Chain& chain, size_t n) {
 
 size_t most_value_bytes(const Chain& chain, size_t k) { return fixed_bytes(chain, k); }
 
-ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
-                        const ChunkContext& context, CodecScratch& scratch, std::byte* out) {
-  if (all_zero(x)) return {};
+/// Most chunks show in their first part that they aren't empty.
+Result<bool> is_empty(const ChunkInput& input) {
+  TERN_TRY(std::span<const float> x, input.fetch(0, std::min(kPart, input.size)));
+  if (!all_zero(x)) return false;
+  TERN_TRY(x, input.fetch(0, input.size));
+  return all_zero(x);
+}
+
+Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
+                                const ChunkContext& context, CodecScratch& scratch,
+                                std::byte* out) {
+  if (!chain.indexed()) {  // nothing is selected of zeros
+    TERN_TRY(const bool empty, is_empty(input));
+    if (empty) return ChunkEntry{};
+  }
+  const bool parts = in_parts(chain);
+  if (parts) {
+    const size_t m = chain.transform ? chain.transform->padded(input.size) : input.size;
+    if (scale_bytes(chain, group_count(m)) + fixed_bytes(chain, m) <= input.size * kRawBytes) {
+      ChunkEntry entry{.mode = ChunkMode::kDense};
+      TERN_TRY(const size_t bytes, write_parts(chain, input, context, scratch, out, entry.coded));
+      entry.bytes = static_cast<uint32_t>(bytes);
+      return entry;
+    }
+  }
+  TERN_TRY(const std::span<const float> x, input.fetch(0, input.size));
+  if (parts) return write_raw_chunk(chain, x, {}, nullptr, out);
   const float* values = x.data();
   size_t m = x.size();
   if (chain.transform) {
-    chain.transform->forward(x.data(), m, context, scratch.chunk.data());
+    chain.transform->draw(m, context, scratch.signs.data());
+    chain.transform->forward(values, m, scratch.signs.data(), values, scratch.chunk.data());
     m = chain.transform->padded(m);
     values = scratch.chunk.data();
   }
   size_t k = m;
   if (chain.selector) {
-    k = chain.selector->select(values, m, at, context, scratch, scratch.index.data(),
+    k = chain.selector->select(values, m, input.at, context, scratch, scratch.index.data(),
                                scratch.values.data());
     values = scratch.values.data();
     if (k == 0) return {};
@@ -199,11 +316,8 @@ ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
   PositionsPlan plan;
   if (chain.indexed())
     plan = plan_positions(index.data(), k, m, chain.rice, scratch.symbols.data());
-  if (plan.bytes + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) >
-      x.size() * kRawBytes) {
-    write_raw(chain, x, index, values, out);
-    return {.bytes = static_cast<uint32_t>(x.size_bytes()), .mode = ChunkMode::kRaw};
-  }
+  if (plan.bytes + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) > x.size_bytes())
+    return write_raw_chunk(chain, x, index, values, out);
   ChunkEntry entry{.mode = plan.mode};
   if (plan.mode == ChunkMode::kRice) entry.parameter = plan.rice.parameter;
   if (chain.indexed()) write_positions(plan, index.data(), k, m, scratch.symbols.data(), out);
@@ -231,6 +345,11 @@ Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
     return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
   }
   const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  if (in_parts(chain)) {
+    TERN_CHECK_OK(check_length(chain, body.size(), entry.coded, group_count(m), m));
+    TERN_CHECK_OK(read_parts(chain, body, entry.coded, n, context, scratch));
+    return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
+  }
   size_t k = m;
   bool sparse = false;
   if (chain.indexed()) {
@@ -254,7 +373,8 @@ Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
     std::fill_n(scratch.chunk.begin(), m, 0.0f);
     for (size_t i = 0; i < k; ++i) scratch.chunk[index[i]] = values[i];
   }
-  chain.transform->inverse(scratch.chunk.data(), n, context);
+  chain.transform->draw(n, context, scratch.signs.data());
+  chain.transform->inverse(scratch.chunk.data(), n, scratch.signs.data());
   return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
 }
 

@@ -47,10 +47,25 @@ size_t most_chunk_bytes(const Chain& chain, size_t n);
 /// Bytes of k values spread over chunks whose rest most_chunk_bytes() counts.
 size_t most_value_bytes(const Chain& chain, size_t k);
 
-/// Encodes x, which begins at element `at` of the stream; writes at most 4 x.size() bytes. Chunks
-/// in order. All but the checksum of the entry is set.
-ChunkEntry encode_chunk(const Chain& chain, std::span<const float> x, size_t at,
-                        const ChunkContext& context, CodecScratch& scratch, std::byte* out);
+/// A chunk's elements on their way.
+struct ChunkInput {
+  InputStream& stream;
+  size_t begin = 0;  ///< in `stream`
+  size_t size = 0;
+  size_t at = 0;  ///< where the chunk begins in the main stream
+
+  /// Errors: those of InputStream::check.
+  Result<std::span<const float>> fetch(size_t offset, size_t n) const {
+    const std::span<const float> x = stream.fetch(begin + offset, n);
+    TERN_CHECK_OK(stream.check());
+    return x;
+  }
+};
+
+/// Encodes a chunk; writes at most 4 bytes an element. Chunks in order. All but the checksum of the
+/// entry is set. Errors: those of InputStream::check.
+Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
+                                const ChunkContext& context, CodecScratch& scratch, std::byte* out);
 /// Likewise for a chunk of the small stream.
 ChunkEntry encode_half_chunk(std::span<const float> x, std::byte* out);
 

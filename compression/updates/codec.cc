@@ -18,8 +18,6 @@ namespace tern {
 
 namespace {
 
-constexpr float kLargestMagnitude = 0x1p100f;
-
 Status refuse(const std::vector<Stage>& stages, std::string_view why) {
   return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
 }
@@ -45,12 +43,6 @@ size_t most_bytes(const Chain& chain, const Layout& layout) {
   // A selection may spread its values over the chunks in any way.
   if (chain.indexed()) bytes += most_value_bytes(chain, chain.selector->most_kept(layout));
   return fixed + std::min(bytes, raw);
-}
-
-Status check_magnitude(const InputStream& stream) {
-  if (stream.largest() <= kLargestMagnitude) return {};
-  return error(Code::kInvalidArgument,
-               "the update holds NaN, infinity or a magnitude beyond 2^100, or adds up to one");
 }
 
 void take_off_chunk(const DecodedChunk& decoded, std::span<float> rest) {
@@ -102,11 +94,11 @@ Status encode_chunks(const ChunkJob& job, InputStream& stream, size_t begin, Cod
   for (size_t chunk = job.first; chunk < job.last; ++chunk) {
     const size_t at = chunk * kChunkElements;
     const size_t n = std::min(kChunkElements, begin + stream.size() - at);
-    const std::span<const float> x = stream.fetch(at - begin, n);
-    TERN_CHECK_OK(check_magnitude(stream));
     const ChunkContext context{job.seed, static_cast<uint32_t>(chunk),
                                job.chain->feedback != Feedback::kNone};
-    const ChunkEntry entry = encode_chunk(*job.chain, x, at, context, scratch, writer.body());
+    const ChunkInput input{stream, at - begin, n, at};
+    TERN_TRY(const ChunkEntry entry,
+             encode_chunk(*job.chain, input, context, scratch, writer.body()));
     if (!job.rest.empty()) {
       // As a receiver decodes it, while all of it is in the cache.
       TERN_TRY(const DecodedChunk decoded,
@@ -254,7 +246,7 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   const bool feedback = chain.feedback != Feedback::kNone;
   if (!chain.in_place()) {
     std::span<const float> x = stream.fetch_all();
-    TERN_CHECK_OK(check_magnitude(stream));
+    TERN_CHECK_OK(stream.check());
     if (chain.small_below > 0) {
       scratch.main.resize(layout.main_elements);
       scratch.small.resize(layout.small_elements);

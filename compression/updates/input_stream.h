@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <span>
 
+#include "base/status.h"
 #include "compression/updates/kernels/kernels.h"
 
 namespace tern {
@@ -23,6 +24,7 @@ struct EncodeInput {
 
 class InputStream {
  public:
+  static constexpr float kLargestMagnitude = 0x1p100f;
   /// Elements that are added and checked together: they and their sum stay in the first cache.
   static constexpr size_t kTile = 2048;
 
@@ -31,16 +33,51 @@ class InputStream {
   size_t size() const { return input_.update.size(); }
   /// The elements from `at` on; the first `ready` of them were asked for before or in order.
   std::span<const float> fetch(size_t at, size_t n) {
-    while (ready_ < at + n) advance(std::min(kTile, at + n - ready_));
+    while (ready_ < at + n) fetch_more(std::min(kTile, at + n - ready_));
     return values().subspan(at, n);
   }
   std::span<const float> fetch_all() { return fetch(0, size()); }
+  /// Fetches the next n and appends those whose magnitude's bits reach `least` as Kernels::collect
+  /// does, counted from `first`; returns how many.
+  size_t collect(size_t n, uint32_t least, size_t first, uint32_t* index, float* values) {
+    const float* x = input_.update.data() + ready_;
+    const auto start = static_cast<uint32_t>(first);
+    float largest = 0;
+    size_t count = 0;
+    if (input_.residual.empty()) {
+      count = kernels().collect(x, n, least, start, index, values, &largest);
+      copy_to_rest(n);
+    } else {
+      count = kernels().add_collect(x, input_.residual.data() + ready_, n, input_.sign,
+                                    input_.rest.data() + ready_, size() >= kBeyondCaches, least,
+                                    start, index, values, &largest);
+    }
+    advance(n, largest);
+    return count;
+  }
   /// An element ahead of those fetched, for a sample.
   float peek(size_t i) const {
     const float x = input_.update[i];
     return i < ready_                ? values()[i]
            : input_.residual.empty() ? x
                                      : x + input_.sign * input_.residual[i];
+  }
+  /// Brings what peek(i) and its neighbours need into the caches.
+  void prefetch(size_t i) const {
+    __builtin_prefetch(input_.update.data() + i);
+    if (!input_.residual.empty()) __builtin_prefetch(input_.residual.data() + i);
+  }
+  /// n elements of the update that come some time after those fetched, to be brought into a cache;
+  /// near the end some that are there already.
+  const float* ahead(size_t n) const {
+    const size_t next = ready_ + kAhead + n <= size() ? ready_ + kAhead : ready_ - n;
+    return input_.update.data() + next;
+  }
+  /// Errors: kInvalidArgument for values that no frame may hold, among those fetched.
+  Status check() const {
+    if (largest_ <= kLargestMagnitude) return {};
+    return error(Code::kInvalidArgument,
+                 "the update holds NaN, infinity or a magnitude beyond 2^100, or adds up to one");
   }
   /// The largest magnitude fetched so far; NaN where there is one.
   float largest() const { return largest_; }
@@ -50,17 +87,31 @@ class InputStream {
     return input_.rest.empty() ? input_.update : std::span<const float>(input_.rest);
   }
 
-  void advance(size_t n) {
+  /// Elements of which an update, its residual and the rest are beyond any cache.
+  static constexpr size_t kBeyondCaches = size_t{1} << 22;
+  /// What memory delivers while two tiles are worked on, twice.
+  static constexpr size_t kAhead = 8 * kTile;
+
+  void fetch_more(size_t n) {
     const float* x = input_.update.data() + ready_;
     float largest = 0;
     if (input_.residual.empty()) {
       largest = kernels().max_abs(x, n);
-      if (!input_.rest.empty() && input_.rest.data() != input_.update.data())
-        std::copy_n(x, n, input_.rest.data() + ready_);
+      copy_to_rest(n);
     } else {
       largest = kernels().add_max(x, input_.residual.data() + ready_, n, input_.sign,
                                   input_.rest.data() + ready_);
     }
+    advance(n, largest);
+  }
+
+  void copy_to_rest(size_t n) {
+    const float* x = input_.update.data();
+    if (!input_.rest.empty() && input_.rest.data() != x)
+      std::copy_n(x + ready_, n, input_.rest.data() + ready_);
+  }
+
+  void advance(size_t n, float largest) {
     if (!(largest <= largest_)) largest_ = std::isnan(largest_) ? largest_ : largest;
     ready_ += n;
   }

@@ -21,6 +21,7 @@ CodecScratch::CodecScratch()
       index(kChunkElements),
       symbols(kChunkElements),
       groups(kChunkElements / kGroupElements),
+      signs(kChunkElements / 32),
       plain(kChunkElements),
       coded(kChunkElements * sizeof(float)),
       histogram(size_t{1} << 14),

@@ -59,6 +59,7 @@ class CodecScratch {
   std::vector<uint16_t> index;  ///< their positions
   std::vector<uint16_t> symbols;
   std::vector<uint32_t> groups;
+  std::vector<uint32_t> signs;      ///< of a transform, a bit each
   std::vector<float> plain;         ///< floats as they travel, before or after zstd; see `places`
   std::vector<std::byte> coded;     ///< words of rans from the end, or byte planes for zstd
   std::vector<uint32_t> histogram;  ///< of magnitudes for a selection, of symbols for rans

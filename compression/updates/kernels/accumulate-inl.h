@@ -17,6 +17,26 @@ void accumulate(int64_t* acc, const float* x, size_t n, double scale, int64_t m)
     const __m512i q = _mm512_mullo_epi64(_mm512_cvtpd_epi64(v), weight);
     _mm512_storeu_si512(acc + i, _mm512_add_epi64(_mm512_loadu_si512(acc + i), q));
   }
+#elif defined(__AVX2__)
+  // Doubles below 2^51 become integers by adding 1.5 * 2^52, in whose lowest bits they then stand.
+  const __m256d factor = _mm256_set1_pd(scale), magic = _mm256_set1_pd(0x1.8p52);
+  const __m256d most = _mm256_set1_pd(0x1p51), sign = _mm256_set1_pd(-0.0);
+  const __m256i weight = _mm256_set1_epi64x(m);
+  for (; i + 4 <= n; i += 4) {
+    const __m256d v = _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + i)), factor);
+    const __m256d small = _mm256_cmp_pd(_mm256_andnot_pd(sign, v), most, _CMP_LT_OQ);
+    if (_mm256_movemask_pd(small) != 15 || static_cast<uint64_t>(m) >> 32 != 0) {
+      for (size_t j = i; j < i + 4; ++j) acc[j] += m * fixed(x[j], scale);
+      continue;
+    }
+    const __m256i q =
+        _mm256_sub_epi64(_mm256_castpd_si256(_mm256_add_pd(v, magic)), _mm256_castpd_si256(magic));
+    const __m256i low = _mm256_mul_epu32(q, weight);
+    const __m256i high = _mm256_mul_epu32(_mm256_srli_epi64(q, 32), weight);
+    const __m256i product = _mm256_add_epi64(low, _mm256_slli_epi64(high, 32));
+    auto* const to = reinterpret_cast<__m256i*>(acc + i);
+    _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), product));
+  }
 #endif
   for (; i < n; ++i) acc[i] += m * fixed(x[i], scale);
 }

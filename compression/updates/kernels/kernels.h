@@ -16,6 +16,9 @@ struct Kernels {
   double (*sum_abs)(const float* x, size_t n);
   double (*sum_squares)(const float* x, size_t n);
   double (*dot)(const float* x, const float* y, size_t n);
+  /// sum_squares in float over 64 lanes; of no use where it isn't between 2^-80 and 2^120, since
+  /// squares then got lost.
+  float (*quick_squares)(const float* x, size_t n);
   float (*max_abs)(const float* x, size_t n);
   /// y[i] += a * x[i]
   void (*add_scaled)(float a, const float* x, size_t n, float* y);
@@ -26,26 +29,28 @@ struct Kernels {
   /// y[i] -= x[i]
   void (*subtract)(const float* x, size_t n, float* y);
 
-  /// out[i] = x[i] * scale, negated where bit i of `signs` is set (bit i of word i/32). `out` may
-  /// be x.
-  void (*flip_signs)(const float* x, const uint32_t* signs, size_t n, float scale, float* out);
-  /// Unnormalized Hadamard transform in place; n is a power of two, at least 1.
-  void (*hadamard)(float* x, size_t n);
+  /// out = H (s x) with s[i] = scale, negated where bit i of `signs` is set (bit i of word i/32),
+  /// and H the unnormalized Hadamard matrix; n is a power of two, at least 1. `out` may be x.
+  /// Brings n values from `ahead` into the second cache meanwhile.
+  void (*rotate)(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
+                 float* out);
+  /// x = s H x: the inverse, where both scales together are 1/n.
+  void (*rotate_back)(float* x, const uint32_t* signs, size_t n, float scale);
   /// The Philox blocks of `counter` (4 words) and those after it, which count up its first word,
   /// under `key` (2 words), as base/rng.h has them: 4 words each.
   void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);
 
   /// out[i] = limit + clamp(floor(y) + (u_i < frac(y))), y = x[i]*inverse_scale; u_i uniform from
-  /// (key, i): unbiased.
+  /// (key, i): unbiased. Brings n values from `ahead` into the second cache meanwhile.
   void (*quantize_int)(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
-                       uint16_t* out);
+                       const float* ahead, uint16_t* out);
   /// out[i] = (symbols[i] - limit) * scale
   void (*dequantize_int)(const uint16_t* symbols, size_t n, int limit, float scale, float* out);
   /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
   void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
   /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
   /// under |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares, unless null, that of
-  /// the squared centroids, both as sum_squares adds up.
+  /// the squared centroids, both over the lanes of sum_squares but in float: for a thousand values.
   void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds,
                           const float* centroids, int bits, uint16_t* out, double* dot,
                           double* squares);
@@ -67,9 +72,14 @@ struct Kernels {
   void (*from_bfloat16)(const uint8_t* in, size_t n, float* out);
 
   /// Writes first + i and x[i] for the i, in order, whose magnitude's bits are at least `least` >
-  /// 0; returns how many.
+  /// 0; returns how many. *largest as max_abs.
   size_t (*collect)(const float* x, size_t n, uint32_t least, uint32_t first, uint32_t* index,
-                    float* values);
+                    float* values, float* largest);
+  /// add_max and collect of its sums in one pass. `bypass`: `out` is not kept in the caches, which
+  /// is faster where it is more than they hold.
+  size_t (*add_collect)(const float* x, const float* y, size_t n, float sign, float* out,
+                        bool bypass, uint32_t least, uint32_t first, uint32_t* index, float* values,
+                        float* largest);
 
   /// acc[i] += m * llrint(x[i] * scale)
   void (*accumulate)(int64_t* acc, const float* x, size_t n, double scale, int64_t m);

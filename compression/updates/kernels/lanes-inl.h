@@ -135,6 +135,25 @@ TERN_INLINE Ints truncate(Floats x) {
       [](auto, FloatPart a) TERN_INLINE_LAMBDA { return __builtin_convertvector(a, IntPart); }, x);
 }
 
+/// The whole number at or below x, for |x| < 2^31.
+TERN_INLINE Floats floor(Floats x) {
+  return each(
+      [](auto, FloatPart a) TERN_INLINE_LAMBDA {
+#if defined(__AVX512F__)
+        return FloatPart(
+            _mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+#elif defined(__AVX2__)
+        return FloatPart(_mm256_floor_ps((__m256)a));
+#else
+        const IntPart truncated = __builtin_convertvector(a, IntPart);
+        const FloatPart back = __builtin_convertvector(truncated, FloatPart);
+        // A mask counts as -1.
+        return back + __builtin_convertvector(IntPart(a < back), FloatPart);
+#endif
+      },
+      x);
+}
+
 /// x in every lane.
 TERN_INLINE Floats all(float x) {
   return each([x](auto, FloatPart) TERN_INLINE_LAMBDA { return x - FloatPart{}; }, Floats{});
@@ -167,6 +186,39 @@ TERN_INLINE void store_as(Lanes<Part> v, T* x) {
 TERN_INLINE Floats load(const float* x) { return load_as<FloatPart>(x); }
 TERN_INLINE void store(Floats v, float* x) { store_as(v, x); }
 
+/// Where store_past_caches() can store.
+TERN_INLINE bool aligned(const float* x) {
+  return reinterpret_cast<uintptr_t>(x) % sizeof(FloatPart) == 0;
+}
+/// To memory, for what is far more than caches hold and isn't read again soon: a line isn't read
+/// before it is written.
+TERN_INLINE void store_past_caches(Floats v, float* x) {
+  each(
+      [x](auto number, FloatPart a) TERN_INLINE_LAMBDA {
+        float* const to = x + number.value * kWidth;
+#if defined(__AVX512F__)
+        _mm512_stream_ps(to, (__m512)a);
+#elif defined(__AVX2__)
+        _mm256_stream_ps(to, (__m256)a);
+#elif defined(__SSE2__)
+        _mm_stream_ps(to, (__m128)a);
+#else
+        __builtin_memcpy(to, &a, sizeof a);
+#endif
+        return a;
+      },
+      v);
+}
+/// Afterwards other threads see what was stored so, once they see anything stored later.
+TERN_INLINE void order_stores() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+/// The line at x comes into the second cache.
+TERN_INLINE void prefetch(const float* x) { __builtin_prefetch(x, 0, 2); }
+
 TERN_INLINE Bits load_symbols(const uint16_t* x) {
   return each([](auto, ShortPart a)
                   TERN_INLINE_LAMBDA { return __builtin_convertvector(a, BitsPart); },
@@ -182,6 +234,7 @@ TERN_INLINE void store_symbols(Bits v, uint16_t* x) {
 constexpr uint32_t kLaneNumbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 TERN_INLINE Bits lane_numbers() { return load_as<BitsPart>(kLaneNumbers); }
 
+TERN_INLINE Floats square(Floats x) { return x * x; }
 TERN_INLINE Floats magnitude(Floats x) { return floats(bits(x) & all(0x7fffffffu)); }
 /// Magnitudes order like their bits, which are below 2^31.
 TERN_INLINE Ints magnitude_bits(Floats x) { return ints(bits(x) & all(0x7fffffffu)); }

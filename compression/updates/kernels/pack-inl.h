@@ -23,6 +23,62 @@ TERN_INLINE uint64_t spread(uint64_t packed, int bits) {
 #endif
 }
 
+#if defined(__AVX2__)
+/// 32 symbols of 1, 4 or 8 bits at a time, in registers.
+template <int bits>
+TERN_INLINE size_t pack_wide(const uint16_t* symbols, size_t n, uint8_t* out) {
+  const __m256i pairs = _mm256_set1_epi16(0x1001);
+  // Packing takes from the halves of both registers in turn.
+  const auto in_order = [](__m256i v)
+                            TERN_INLINE_LAMBDA { return _mm256_permute4x64_epi64(v, 0xD8); };
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32, out += 4 * bits) {
+    const auto* const from = reinterpret_cast<const __m256i*>(symbols + i);
+    const __m256i bytes =
+        in_order(_mm256_packus_epi16(_mm256_loadu_si256(from), _mm256_loadu_si256(from + 1)));
+    if constexpr (bits == 8) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), bytes);
+    } else if constexpr (bits == 4) {
+      const __m256i two = _mm256_maddubs_epi16(bytes, pairs);
+      const __m256i packed = in_order(_mm256_packus_epi16(two, two));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm256_castsi256_si128(packed));
+    } else {
+      const int word = _mm256_movemask_epi8(_mm256_slli_epi16(bytes, 7));
+      __builtin_memcpy(out, &word, 4);
+    }
+  }
+  return i;
+}
+
+template <int bits>
+TERN_INLINE size_t unpack_wide(const uint8_t* in, size_t n, uint16_t* symbols) {
+  const __m256i low = _mm256_set1_epi16(15),
+                bit = _mm256_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096,
+                                        8192, 16384, -32768);
+  size_t i = 0;
+  for (; i + 32 <= n; i += 32, in += 4 * bits) {
+    auto* const to = reinterpret_cast<__m256i*>(symbols + i);
+    if constexpr (bits == 4) {
+      // Each byte's two symbols next to each other: the high one moves to the high half.
+      const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(in));
+      for (int half = 0; half < 2; ++half) {
+        const __m256i wide = _mm256_cvtepu8_epi32(half == 0 ? bytes : _mm_srli_si128(bytes, 8));
+        const __m256i two = _mm256_or_si256(wide, _mm256_slli_epi32(wide, 12));
+        _mm256_storeu_si256(to + half, _mm256_and_si256(two, low));
+      }
+    } else {
+      for (int half = 0; half < 2; ++half) {
+        uint16_t word;
+        __builtin_memcpy(&word, in + 2 * half, 2);
+        const __m256i set = _mm256_and_si256(_mm256_set1_epi16(static_cast<short>(word)), bit);
+        _mm256_storeu_si256(to + half, _mm256_srli_epi16(_mm256_cmpeq_epi16(set, bit), 15));
+      }
+    }
+  }
+  return i;
+}
+#endif
+
 /// 16 symbols at a time, which fill 2 * bits whole bytes, so that words are written with room to
 /// spare but for the last ones.
 template <int bits>
@@ -65,11 +121,20 @@ void pack(const uint16_t* symbols, size_t n, int bits, uint8_t* out) {
     if (n > 0) __builtin_memcpy(out, symbols, 2 * n);
     return;
   }
+  size_t i = 0;
+#if defined(__AVX2__)
+  if (bits == 1) i = pack_wide<1>(symbols, n, out);
+  if (bits == 4) i = pack_wide<4>(symbols, n, out);
+  if (bits == 8) i = pack_wide<8>(symbols, n, out);
+  out += i * static_cast<size_t>(bits) / 8;
+  symbols += i;
+  n -= i;
+  i = 0;
+#endif
   if (bits == 8) {
-    for (size_t i = 0; i < n; ++i) out[i] = static_cast<uint8_t>(symbols[i]);
+    for (; i < n; ++i) out[i] = static_cast<uint8_t>(symbols[i]);
     return;
   }
-  size_t i = 0;
   if (bits == 1) i = pack_by<1>(symbols, n, out);
   if (bits == 2) i = pack_by<2>(symbols, n, out);
   if (bits == 3) i = pack_by<3>(symbols, n, out);
@@ -105,6 +170,14 @@ void unpack(const uint8_t* in, size_t n, int bits, uint16_t* symbols) {
   }
   const uint8_t* const end = in + (n * static_cast<size_t>(bits) + 7) / 8;
   size_t i = 0;
+#if defined(__AVX2__)
+  if (bits == 1) i = unpack_wide<1>(in, n, symbols);
+  if (bits == 4) i = unpack_wide<4>(in, n, symbols);
+  in += i * static_cast<size_t>(bits) / 8;
+  symbols += i;
+  n -= i;
+  i = 0;
+#endif
   if (bits == 1) i = unpack_by<1>(in, n, symbols);
   if (bits == 2) i = unpack_by<2>(in, n, symbols);
   if (bits == 3) i = unpack_by<3>(in, n, symbols);

@@ -27,7 +27,7 @@ void quantize_natural(const float* x, size_t n, uint64_t key, uint16_t* out) {
 }
 
 void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
-                  uint16_t* out) {
+                  const float* ahead, uint16_t* out) {
   const Floats factor = all(inverse_scale), unit = all(0x1p-24f);
   const Ints highest = all(2 * limit), middle = all(limit), zero = all(0);
   const Bits high_key = all(static_cast<uint32_t>(key >> 32)),
@@ -39,13 +39,12 @@ void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint
     h = (h ^ h >> 16) * all(0x85EBCA6Bu);
     h = (h ^ h >> 13) * all(0xC2B2AE35u);
     h = h ^ h >> 16;
-    const Floats y = load(x + i) * factor;
-    // floor: |y| <= limit + a little, far inside int. Masks count as -1.
-    const Ints truncated = truncate(y);
-    const Ints whole = truncated + less(y, to_floats(truncated));
-    const Floats fraction = y - to_floats(whole);
-    Ints q = whole - less(to_floats(ints(h >> 8)) * unit, fraction) + middle;
-    store_symbols(bits(larger(smaller(q, highest), zero)), out + i);
+    prefetch(ahead + i);
+    const Floats y = load(x + i) * factor, whole = floor(y);
+    // |y| <= limit + a little, far inside int.
+    const Bits q = add_where_less(to_floats(ints(h >> 8)) * unit, y - whole,
+                                  bits(truncate(whole) + middle), 1);
+    store_symbols(bits(larger(smaller(ints(q), highest), zero)), out + i);
   }
   for (; i < n; ++i) {
     const float y = x[i] * inverse_scale;
@@ -86,31 +85,70 @@ TERN_INLINE Bits levels_of(Floats y, const float* table) {
   return level;
 }
 
+#if defined(__AVX512F__)
+/// The same by the cell of 1/4 that y is in, where no cell has more than one bound.
+struct LevelCells {
+  static constexpr size_t kCells = 16;
+  float bound[kCells];     // the one of this cell, or infinity
+  uint32_t below[kCells];  // how many are below it
+  bool fits = true;
+
+  LevelCells(const float* bounds, uint32_t count) {
+    uint32_t next = 0;
+    for (size_t c = 0; c < kCells; ++c) {
+      below[c] = next;
+      const float end = c + 1 == kCells ? __builtin_inff() : 0.25f * static_cast<float>(c + 1);
+      bound[c] = next < count && bounds[next] < end ? bounds[next++] : __builtin_inff();
+      fits = fits && !(next < count && bounds[next] < end);
+    }
+  }
+  TERN_INLINE Bits levels_of(Floats y) const {
+    const __m512 last = _mm512_set1_ps(kCells - 1);
+    const __m512i cell =
+        _mm512_cvttps_epi32(_mm512_min_ps(_mm512_mul_ps((__m512)y.a, _mm512_set1_ps(4)), last));
+    const Floats reached = {(FloatPart)_mm512_permutexvar_ps(cell, _mm512_loadu_ps(bound))};
+    const Bits level = {(BitsPart)_mm512_permutexvar_epi32(cell, _mm512_loadu_si512(below))};
+    return add_where_less(reached, y, level, 1);
+  }
+};
+#endif
+
 template <int bits, bool with_squares>
 size_t quantize_levels_by(const float* x, size_t n, float factor, const float* bounds,
-                          const float* centroids, uint16_t* out, Sums& products, Sums& squares) {
+                          const float* centroids, uint16_t* out, Floats& products,
+                          Floats& squares) {
   constexpr uint32_t kLevels = 1u << (bits - 1);
   // Lookups read 8 entries from where they begin.
   float bound[16] = {}, centroid[8] = {};
   for (uint32_t b = 0; b + 1 < kLevels; ++b) bound[b] = bounds[b];
   for (uint32_t c = 0; c < kLevels; ++c) centroid[c] = centroids[c];
   const Floats factors = all(factor);
-  size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Floats v = load(x + i), m = magnitude(v);
-    const Bits level = levels_of<bits>(m * factors, bound);
-    store_symbols(level | tern::bits(v) >> 31 << (bits - 1), out + i);
-    const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
-    products.add(c, m);
-    if constexpr (with_squares) squares.add_squares(c);
+  const auto quantize = [&](auto levels) TERN_INLINE_LAMBDA {
+    size_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) {
+      const Floats v = load(x + i), m = magnitude(v);
+      const Bits level = levels(m * factors);
+      store_symbols(level | (tern::bits(v) >> (32 - bits) & all(kLevels)), out + i);
+      const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
+      products = products + c * m;
+      if constexpr (with_squares) squares = squares + c * c;
+    }
+    return i;
+  };
+#if defined(__AVX512F__)
+  if constexpr (bits >= 3) {
+    const LevelCells cells(bounds, kLevels - 1);
+    if (cells.fits)
+      return quantize([&](Floats y) TERN_INLINE_LAMBDA { return cells.levels_of(y); });
   }
-  return i;
+#endif
+  return quantize([&](Floats y) TERN_INLINE_LAMBDA { return levels_of<bits>(y, bound); });
 }
 
 void quantize_levels(const float* x, size_t n, float factor, const float* bounds,
                      const float* centroids, int bits, uint16_t* out, double* dot,
                      double* squares) {
-  Sums products, levels;
+  Floats products = all(0.0f), levels = all(0.0f);
   size_t i = 0;
   const auto quantize = [&](auto number) {
     constexpr int kBits = number.value;
@@ -123,15 +161,15 @@ void quantize_levels(const float* x, size_t n, float factor, const float* bounds
   if (bits == 2) i = quantize(Number<2>());
   if (bits == 3) i = quantize(Number<3>());
   if (bits == 4) i = quantize(Number<4>());
-  double d[kLanes], s[kLanes];
-  products.write(d);
-  levels.write(s);
+  float d[kLanes], s[kLanes];
+  store(products, d);
+  store(levels, s);
   for (; i < n; ++i) {
     const float m = float_of(bits_of(x[i]) & 0x7fffffffu);
     const uint32_t level = level_of(m * factor, bounds, bits);
     out[i] = static_cast<uint16_t>(level | ((bits_of(x[i]) >> 31) << (bits - 1)));
-    const double c = centroids[level];
-    d[i % kLanes] += c * static_cast<double>(m);
+    const float c = centroids[level];
+    d[i % kLanes] += c * m;
     s[i % kLanes] += c * c;
   }
   *dot = add_lanes(d);

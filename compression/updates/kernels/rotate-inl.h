@@ -6,26 +6,73 @@ namespace {
 constexpr uint32_t kLaneBits[kLanes] = {1u << 0,  1u << 1,  1u << 2,  1u << 3, 1u << 4,  1u << 5,
                                         1u << 6,  1u << 7,  1u << 8,  1u << 9, 1u << 10, 1u << 11,
                                         1u << 12, 1u << 13, 1u << 14, 1u << 15};
+constexpr uint32_t kSign = 0x80000000u;
 
-void flip_signs(const float* x, const uint32_t* signs, size_t n, float scale, float* out) {
+/// x, negated where its lane's bit of `set` is 1; only the low 16 count.
+TERN_INLINE Floats flip(Floats x, uint32_t set) {
+#if defined(__AVX512F__)
+  const __m512i v = (__m512i)x.a;
+  return {(FloatPart)_mm512_mask_xor_epi32(v, static_cast<__mmask16>(set), v,
+                                           _mm512_set1_epi32(static_cast<int>(kSign)))};
+#else
   const Bits bit = load_as<BitsPart>(kLaneBits);
-  const Floats factor = all(scale);
-  size_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Bits set = bits(equal(all(signs[i >> 5] >> (i & 16)) & bit, bit));
-    store(floats(bits(load(x + i) * factor) ^ (set & all(0x80000000u))), out + i);
-  }
-  for (; i < n; ++i) out[i] = float_of(bits_of(x[i] * scale) ^ (signs[i >> 5] >> (i & 31)) << 31);
+  return floats(bits(x) ^ (bits(equal(all(set) & bit, bit)) & all(kSign)));
+#endif
 }
 
+/// How a pass reads and writes; element i of a block.
+struct InPlace {
+  float* x;
+  TERN_INLINE Floats get(size_t i) const { return load(x + i); }
+  TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
+};
+/// From another place, scaled and with signs.
+struct FlipFirst {
+  const float* x;
+  const uint32_t* signs;
+  float scale;
+  float* out;
+  TERN_INLINE Floats get(size_t i) const {
+    return flip(load(x + i) * all(scale), signs[i >> 5] >> (i & 16));
+  }
+  TERN_INLINE void put(Floats v, size_t i) const { store(v, out + i); }
+};
+/// In place, while what is at `ahead` comes nearer.
+struct InPlaceLast {
+  float* x;
+  const float* ahead;
+  TERN_INLINE Floats get(size_t i) const {
+    prefetch(ahead + i);
+    return load(x + i);
+  }
+  TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
+};
+/// Scaled and with signs when all is done.
+struct FlipLast {
+  float* x;
+  const uint32_t* signs;
+  float scale;
+  TERN_INLINE Floats get(size_t i) const { return load(x + i); }
+  TERN_INLINE void put(Floats v, size_t i) const {
+    store(flip(v * all(scale), signs[i >> 5] >> (i & 16)), x + i);
+  }
+};
+
 // Set where the lane has bit 1, 2, 4 or 8.
-constexpr uint32_t kSign = 0x80000000u;
 constexpr uint32_t kSigns[4][kLanes] = {
     {0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign, 0, kSign},
     {0, 0, kSign, kSign, 0, 0, kSign, kSign, 0, 0, kSign, kSign, 0, 0, kSign, kSign},
     {0, 0, 0, 0, kSign, kSign, kSign, kSign, 0, 0, 0, 0, kSign, kSign, kSign, kSign},
     {0, 0, 0, 0, 0, 0, 0, 0, kSign, kSign, kSign, kSign, kSign, kSign, kSign, kSign},
 };
+#if defined(__AVX2__)
+constexpr float kFactors[4][kLanes] = {
+    {1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1, 1, -1},
+    {1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1, 1, 1, -1, -1},
+    {1, 1, 1, 1, -1, -1, -1, -1, 1, 1, 1, 1, -1, -1, -1, -1},
+    {1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1, -1},
+};
+#endif
 
 /// One butterfly step inside 16 lanes: lane j becomes x[j] + x[j^h], or x[j^h] - x[j] where j has
 /// bit h.
@@ -44,8 +91,7 @@ TERN_INLINE Floats butterfly(Floats x) {
     return each(
         [](auto, FloatPart v) TERN_INLINE_LAMBDA {
 #define TERN_SWAP(...) __builtin_shufflevector(v, v, __VA_ARGS__)
-          BitsPart sign;
-          __builtin_memcpy(&sign, kSigns[h == 1 ? 0 : h == 2 ? 1 : h == 4 ? 2 : 3], sizeof sign);
+          constexpr size_t kStep = h == 1 ? 0 : h == 2 ? 1 : h == 4 ? 2 : 3;
 #if defined(__AVX512F__)
           const FloatPart swapped =
               h == 1   ? TERN_SWAP(1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
@@ -60,7 +106,18 @@ TERN_INLINE Floats butterfly(Floats x) {
           const FloatPart swapped = h == 1 ? TERN_SWAP(1, 0, 3, 2) : TERN_SWAP(2, 3, 0, 1);
 #endif
 #undef TERN_SWAP
+#if defined(__AVX512F__)
+          // One rounding, and none in the product: as an addition.
+          return FloatPart(
+              _mm512_fmadd_ps((__m512)v, _mm512_loadu_ps(kFactors[kStep]), (__m512)swapped));
+#elif defined(__AVX2__)
+          return FloatPart(
+              _mm256_fmadd_ps((__m256)v, _mm256_loadu_ps(kFactors[kStep]), (__m256)swapped));
+#else
+          BitsPart sign;
+          __builtin_memcpy(&sign, kSigns[kStep], sizeof sign);
           return swapped + FloatPart(BitsPart(v) ^ sign);
+#endif
         },
         x);
   }
@@ -73,11 +130,11 @@ TERN_INLINE Floats transform_lanes(Floats a) {
 
 /// The steps h, 2h, ... of R vectors that are h apart, all in registers; before them those below
 /// 16, when asked.
-template <size_t R>
-TERN_INLINE void transform_strided(float* x, size_t h, bool lanes_first) {
+template <size_t R, bool lanes_first, typename Access>
+TERN_INLINE void transform_strided(const Access& x, size_t at, size_t h) {
   Floats v[R];
   for (size_t r = 0; r < R; ++r) {
-    v[r] = load(x + r * h);
+    v[r] = x.get(at + r * h);
     if (lanes_first) v[r] = transform_lanes(v[r]);
   }
   for (size_t step = 1; step < R; step *= 2)
@@ -87,34 +144,73 @@ TERN_INLINE void transform_strided(float* x, size_t h, bool lanes_first) {
         v[r] = a + b;
         v[r + step] = a - b;
       }
-  for (size_t r = 0; r < R; ++r) store(v[r], x + r * h);
+  for (size_t r = 0; r < R; ++r) x.put(v[r], at + r * h);
 }
 
-template <size_t R>
-void transform_pass(float* x, size_t n, size_t h, bool lanes_first) {
+template <size_t R, bool lanes_first = false, typename Access>
+void transform_pass(const Access& x, size_t n, size_t h) {
   for (size_t i = 0; i < n; i += R * h)
-    for (size_t j = 0; j < h; j += kLanes) transform_strided<R>(x + i + j, h, lanes_first);
+    for (size_t j = 0; j < h; j += kLanes) transform_strided<R, lanes_first>(x, i + j, h);
 }
 
-void hadamard(float* x, size_t n) {
+// As many steps a pass as registers can hold: 8 vectors of 16 with AVX-512, 4 else.
+constexpr size_t kRadix = kWidth == 16 ? 8 : 4;
+
+/// The steps from h on, the last of them through `last`.
+template <typename Access>
+TERN_INLINE void transform_from(float* x, size_t n, size_t h, const Access& last) {
+  for (; h * kRadix < n; h *= kRadix) transform_pass<kRadix>(InPlace{x}, n, h);
+  if (h * kRadix == n) return transform_pass<kRadix>(last, n, h);
+  for (; h * 2 < n; h *= 2) transform_pass<2>(InPlace{x}, n, h);
+  if (h * 2 == n) return transform_pass<2>(last, n, h);
+  transform_pass<1>(last, n, h);
+}
+
+void hadamard_short(float* x, size_t n) {
+  for (size_t h = 1; h < n; h *= 2)
+    for (size_t i = 0; i < n; i += 2 * h)
+      for (size_t j = i; j < i + h; ++j) {
+        const float a = x[j], b = x[j + h];
+        x[j] = a + b;
+        x[j + h] = a - b;
+      }
+}
+
+TERN_INLINE float flip_one(float x, const uint32_t* signs, size_t i) {
+  return float_of(bits_of(x) ^ (signs[i >> 5] >> (i & 31)) << 31);
+}
+
+void rotate(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
+            float* out) {
   if (n < kLanes) {
-    for (size_t h = 1; h < n; h *= 2)
-      for (size_t i = 0; i < n; i += 2 * h)
-        for (size_t j = i; j < i + h; ++j) {
-          const float a = x[j], b = x[j + h];
-          x[j] = a + b;
-          x[j + h] = a - b;
-        }
+    for (size_t i = 0; i < n; ++i) out[i] = flip_one(x[i] * scale, signs, i);
+    return hadamard_short(out, n);
+  }
+  const FlipFirst first{x, signs, scale, out};
+  const InPlaceLast last{out, ahead};
+  if (kLanes * kRadix > n) {
+    transform_pass<1, true>(first, n, kLanes);
+    if (n > kLanes) transform_from(out, n, kLanes, last);
     return;
   }
-  // As many steps a pass as registers can hold: 8 vectors of 16 with AVX-512, 4 else.
-  constexpr size_t kRadix = kWidth == 16 ? 8 : 4;
-  bool lanes_first = true;
-  size_t h = kLanes;
-  for (; h * kRadix <= n; h *= kRadix, lanes_first = false)
-    transform_pass<kRadix>(x, n, h, lanes_first);
-  for (; h * 2 <= n; h *= 2, lanes_first = false) transform_pass<2>(x, n, h, lanes_first);
-  if (lanes_first) transform_pass<1>(x, n, kLanes, true);
+  transform_pass<kRadix, true>(first, n, kLanes);
+  if (n > kLanes * kRadix) transform_from(out, n, kLanes * kRadix, last);
+}
+
+void rotate_back(float* x, const uint32_t* signs, size_t n, float scale) {
+  if (n < kLanes) {
+    hadamard_short(x, n);
+    for (size_t i = 0; i < n; ++i) x[i] = flip_one(x[i] * scale, signs, i);
+    return;
+  }
+  const FlipLast last{x, signs, scale};
+  if (kLanes * kRadix >= n) {
+    if (n == kLanes) return transform_pass<1, true>(last, n, kLanes);
+    transform_pass<1, true>(InPlace{x}, n, kLanes);
+    return transform_from(x, n, kLanes, last);
+  }
+  transform_pass<kRadix, true>(InPlace{x}, n, kLanes);
+  transform_from(x, n, kLanes * kRadix, last);
 }
 
 /// a * b of the low halves of 64-bit lanes, whatever the high ones hold.

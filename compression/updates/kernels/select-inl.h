@@ -26,28 +26,82 @@ TERN_INLINE uint32_t mask_of(Ints set) {
 #endif
 }
 
-/// Appends where the magnitudes reach `least`, relative to `x`, and their bits.
-size_t collect(const float* x, size_t n, uint32_t least, uint32_t first, uint32_t* index,
-               float* values) {
+// What is read comes from memory: 8 KiB ahead, since the CPU's own prefetching stops at pages.
+constexpr size_t kAhead = 2048;
+
+/// Elements between looking for what reaches the least magnitude and taking it: a branch on values
+/// that are still on their way from memory would hold up those behind them.
+constexpr size_t kStretch = 1024;
+
+/// See Kernels::collect and Kernels::add_collect.
+template <bool adds, bool bypass>
+TERN_INLINE size_t collect_by(const float* x, const float* y, size_t n, float sign, float* out,
+                              uint32_t least, uint32_t first, uint32_t* index, float* values,
+                              float* largest) {
+  const Floats signs = all(sign);
   // Magnitudes are below 2^31, so a signed compare will do.
   const Ints below = all(static_cast<int32_t>(least) - 1);
+  Ints most = all(0);
+  uint32_t most_of_rest = 0;
   size_t count = 0, i = 0;
-  // A branch, not a compress of registers: few vectors hold one, and with all of them compressed
-  // this took four times as long.
-  for (; i + kLanes <= n; i += kLanes) {
-    uint32_t mask = mask_of(greater(magnitude_bits(load(x + i)), below));
-    for (; mask != 0; mask &= mask - 1) {
-      const size_t j = i + static_cast<size_t>(__builtin_ctz(mask));
-      index[count] = first + static_cast<uint32_t>(j);
-      values[count++] = x[j];
+  const auto one = [&](size_t j) TERN_INLINE_LAMBDA {
+    const float v = adds ? x[j] + sign * y[j] : x[j];
+    if (adds) out[j] = v;
+    const uint32_t m = bits_of(v) & 0x7fffffffu;
+    most_of_rest = m > most_of_rest ? m : most_of_rest;
+    if (m < least) return;
+    index[count] = first + static_cast<uint32_t>(j);
+    values[count++] = v;
+  };
+  if (bypass)
+    for (; i < n && !aligned(out + i); ++i) one(i);
+  while (i + kLanes <= n) {
+    const size_t begin = i;
+    const size_t end = begin + (n - begin < kStretch ? (n - begin) / kLanes * kLanes : kStretch);
+    uint64_t found[kStretch / 64] = {};
+    float sums[adds ? kStretch : 1];
+    for (; i < end; i += kLanes) {
+      __builtin_prefetch(x + i + kAhead);
+      Floats v = load(x + i);
+      if (adds) {
+        __builtin_prefetch(y + i + kAhead);
+        v = v + signs * load(y + i);
+        if (bypass) {
+          store(v, sums + (i - begin));
+          store_past_caches(v, out + i);
+        } else {
+          store(v, out + i);
+        }
+      }
+      const Ints m = magnitude_bits(v);
+      most = larger(most, m);
+      const auto mask = static_cast<uint16_t>(mask_of(greater(m, below)));
+      __builtin_memcpy(reinterpret_cast<char*>(found) + (i - begin) / 8, &mask, sizeof mask);
     }
+    const float* const from = !adds ? x + begin : bypass ? sums : out + begin;
+    for (size_t word = 0; word * 64 < end - begin; ++word)
+      for (uint64_t bits = found[word]; bits != 0; bits &= bits - 1) {
+        const size_t j = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
+        index[count] = first + static_cast<uint32_t>(begin + j);
+        values[count++] = from[j];
+      }
   }
-  for (; i < n; ++i)
-    if ((bits_of(x[i]) & 0x7fffffffu) >= least) {
-      index[count] = first + static_cast<uint32_t>(i);
-      values[count++] = x[i];
-    }
+  for (; i < n; ++i) one(i);
+  if (bypass) order_stores();
+  const float in_lanes = largest_of(most);
+  *largest = most_of_rest > bits_of(in_lanes) ? float_of(most_of_rest) : in_lanes;
   return count;
+}
+
+size_t collect(const float* x, size_t n, uint32_t least, uint32_t first, uint32_t* index,
+               float* values, float* largest) {
+  return collect_by<false, false>(x, nullptr, n, 1, nullptr, least, first, index, values, largest);
+}
+
+size_t add_collect(const float* x, const float* y, size_t n, float sign, float* out, bool bypass,
+                   uint32_t least, uint32_t first, uint32_t* index, float* values, float* largest) {
+  return bypass ? collect_by<true, true>(x, y, n, sign, out, least, first, index, values, largest)
+                : collect_by<true, false>(x, y, n, sign, out, least, first, index, values, largest);
 }
 
 }  // namespace

@@ -3,9 +3,11 @@
 namespace tern {
 namespace {
 
-TERN_INLINE double add_lanes(const double* lane) {
+template <typename T>
+TERN_INLINE double add_lanes(const T* lane) {
   double s[8], t[4];
-  for (size_t j = 0; j < 8; ++j) s[j] = lane[j] + lane[j + 8];
+  for (size_t j = 0; j < 8; ++j)
+    s[j] = static_cast<double>(lane[j]) + static_cast<double>(lane[j + 8]);
   for (size_t j = 0; j < 4; ++j) t[j] = s[j] + s[j + 4];
   return (t[0] + t[2]) + (t[1] + t[3]);
 }
@@ -40,6 +42,21 @@ double sum_squares(const float* x, size_t n) {
   for (; i + kLanes <= n; i += kLanes) sums.add_squares(load(x + i));
   return finish(sums, i, n,
                 [x](size_t j) { return static_cast<double>(x[j]) * static_cast<double>(x[j]); });
+}
+
+float quick_squares(const float* x, size_t n) {
+  Floats a = all(0.0f), b = a, c = a, d = a;
+  size_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    a = a + square(load(x + i));
+    b = b + square(load(x + i + kLanes));
+    c = c + square(load(x + i + 2 * kLanes));
+    d = d + square(load(x + i + 3 * kLanes));
+  }
+  float lane[kLanes], rest = 0;
+  store((a + c) + (b + d), lane);
+  for (; i < n; ++i) rest += x[i] * x[i];
+  return static_cast<float>(add_lanes(lane)) + rest;
 }
 
 void add_scaled(float a, const float* x, size_t n, float* y) {

@@ -1,7 +1,6 @@
 #include "compression/updates/stages/cut.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 #include <functional>
@@ -13,12 +12,11 @@ namespace tern {
 namespace {
 
 constexpr uint32_t kMagnitude = 0x7fffffff;
-// 31 bits of magnitude: the exponent and 3 bits, and twice 10 bits.
-constexpr std::array<int, 3> kDigitShift = {20, 10, 0};
-constexpr size_t kBins = 2048;
+constexpr int kDigitBits = 11;  // of a pass; the histogram has room for them
 
 constexpr size_t kSampleRun = 16;  // neighbours, a cache line
-constexpr size_t kLeastSample = 1024, kMostSample = 32768;
+constexpr size_t kRunsAhead = 8;   // that are on their way from memory
+constexpr size_t kLeastSample = 1024, kMostSample = 16384;
 
 uint32_t magnitude(float x) { return std::bit_cast<uint32_t>(x) & kMagnitude; }
 
@@ -30,17 +28,16 @@ uint32_t bin_of_kth(std::span<const uint32_t> histogram, size_t& k) {
   return static_cast<uint32_t>(bin);
 }
 
-/// Appends the candidates of a tile to those of its chunk; false when there are too many.
-bool collect_tile(std::span<const float> tile, size_t first, uint32_t least, size_t most,
+/// Appends the candidates among the next n elements, which begin at `first` of their chunk; false
+/// when there are too many.
+bool collect_tile(InputStream& stream, size_t n, size_t first, uint32_t least, size_t most,
                   Candidates& found) {
-  if (found.count > most) return false;
-  if (found.index.size() < most + tile.size()) {
+  if (found.index.size() < most + n) {
     found.index.resize(most + InputStream::kTile);
     found.values.resize(found.index.size());
   }
-  found.count +=
-      kernels().collect(tile.data(), tile.size(), least, static_cast<uint32_t>(first),
-                        found.index.data() + found.count, found.values.data() + found.count);
+  found.count += stream.collect(n, least, first, found.index.data() + found.count,
+                                found.values.data() + found.count);
   return found.count <= most;
 }
 
@@ -48,11 +45,13 @@ bool collect_tile(std::span<const float> tile, size_t first, uint32_t least, siz
 /// tell.
 uint32_t guess_cut(const InputStream& stream, size_t k, std::vector<uint32_t>& sample) {
   const size_t n = stream.size();
-  const size_t runs = std::clamp(n / 64, kLeastSample, kMostSample) / kSampleRun;
+  const size_t runs = std::clamp(n / 128, kLeastSample, kMostSample) / kSampleRun;
   if (n < 8 * kLeastSample || k > n / 8) return 0;
   sample.clear();
   for (size_t run = 0; run < runs; ++run) {
-    const size_t at = run * (n - kSampleRun) / (runs - 1);
+    const auto begin = [&](size_t number) { return number * (n - kSampleRun) / (runs - 1); };
+    const size_t at = begin(run);
+    stream.prefetch(begin(std::min(run + kRunsAhead, runs - 1)));
     for (size_t i = at; i < at + kSampleRun; ++i) sample.push_back(magnitude(stream.peek(i)));
   }
   // Four standard deviations to the safe side: values of a run resemble each other.
@@ -67,25 +66,24 @@ uint32_t guess_cut(const InputStream& stream, size_t k, std::vector<uint32_t>& s
 
 }  // namespace
 
-Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram) {
+Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram,
+             Magnitudes range) {
   if (k == 0) return {};
-  const std::span bins(histogram.data(), kBins);
-  uint32_t cut = 0;  // the digits found
-  for (size_t digit = 0; digit < kDigitShift.size(); ++digit) {
-    const int shift = kDigitShift[digit];
+  // Where the k-th lies: `width` bits from `low` on.
+  uint32_t low = range.least;
+  int width = std::bit_width(range.most - range.least);
+  while (width > 0) {
+    const int shift = std::max(width - kDigitBits, 0);
+    const std::span bins(histogram.data(), size_t{1} << (width - shift));
     std::ranges::fill(bins, 0);
-    if (digit == 0) {
-      for (const float x : values) ++bins[magnitude(x) >> shift];
-      cut = bin_of_kth(bins, k);
-      continue;
+    for (const float x : values) {
+      const uint32_t above = magnitude(x) - low;
+      if (above >> width == 0) ++bins[above >> shift];
     }
-    const int above = kDigitShift[digit - 1];
-    const uint32_t mask = (1u << (above - shift)) - 1;
-    for (const float x : values)
-      if (magnitude(x) >> above == cut) ++bins[(magnitude(x) >> shift) & mask];
-    cut = cut << (above - shift) | bin_of_kth(bins, k);
+    low += bin_of_kth(bins, k) << shift;
+    width = shift;
   }
-  return {.end = 0, .magnitude = cut, .ties = cut == 0 ? 0 : k};
+  return {.end = 0, .magnitude = low, .ties = low == 0 ? 0 : k};
 }
 
 void cut_stream(InputStream& stream, size_t k, CodecScratch& scratch) {
@@ -99,14 +97,17 @@ void cut_stream(InputStream& stream, size_t k, CodecScratch& scratch) {
     for (size_t at = 0; at < stream.size() && fits; at += InputStream::kTile) {
       if (at % kChunkElements == 0 && at > 0) found.ends.push_back(found.count);
       const size_t n = std::min(InputStream::kTile, stream.size() - at);
-      fits = collect_tile(stream.fetch(at, n), at % kChunkElements, least, most, found);
+      fits = collect_tile(stream, n, at % kChunkElements, least, most, found);
     }
     found.ends.push_back(found.count);
     if (!fits || found.count < k) found.clear();
   }
   const std::span<const float> all = stream.fetch_all();
   const auto candidates = std::span<const float>(found.values).first(found.count);
-  Cut cut = find_cut(found.active() ? candidates : all, k, scratch.histogram);
+  // Digits from the least candidate on: their own would put most of them into a few bins.
+  Cut cut = found.active() ? find_cut(candidates, k, scratch.histogram,
+                                      {.least = least, .most = magnitude(stream.largest())})
+                           : find_cut(all, k, scratch.histogram);
   cut.end = stream.size();
   scratch.cuts.assign(1, cut);
   scratch.cut = 0;
@@ -119,10 +120,13 @@ size_t select_above(const float* x, size_t n, size_t at, CodecScratch& scratch, 
   const auto keep = [&](Cut& cut, const uint32_t* at_index, const float* candidates, size_t k) {
     for (size_t i = 0; i < k; ++i) {
       const uint32_t m = magnitude(candidates[i]);
-      if (m < cut.magnitude || (m == cut.magnitude && cut.ties == 0)) continue;
-      if (m == cut.magnitude) --cut.ties;
+      // Written in any case, since a branch would be wrong too often.
       index[count] = static_cast<uint16_t>(at_index[i]);
-      values[count++] = candidates[i];
+      values[count] = candidates[i];
+      count += m > cut.magnitude ? 1 : 0;
+      if (m != cut.magnitude || cut.ties == 0) continue;
+      --cut.ties;
+      ++count;
     }
   };
   if (found.active()) {
@@ -137,9 +141,10 @@ size_t select_above(const float* x, size_t n, size_t at, CodecScratch& scratch, 
     Cut& cut = scratch.cuts[scratch.cut];
     const size_t end = std::min(n, cut.end - at);
     // Zeros never travel.
+    float largest = 0;
     const size_t k =
         kernels().collect(x + i, end - i, std::max(cut.magnitude, 1u), static_cast<uint32_t>(i),
-                          scratch.places.data(), scratch.plain.data());
+                          scratch.places.data(), scratch.plain.data(), &largest);
     keep(cut, scratch.places.data(), scratch.plain.data(), k);
     i = end;
   }

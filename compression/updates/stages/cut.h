@@ -11,9 +11,17 @@
 
 namespace tern {
 
+/// Bits of magnitudes.
+struct Magnitudes {
+  uint32_t least = 0;
+  uint32_t most = 0x7fffffff;
+};
+
 /// The cut that keeps exactly k of the values (fewer where zeros would be kept); ties go to the
-/// lower index. Cost: O(n), three passes.
-Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram);
+/// lower index. At least k of the values, and their largest, are in `range`. Cost: O(n), three
+/// passes.
+Cut find_cut(std::span<const float> values, size_t k, std::vector<uint32_t>& histogram,
+             Magnitudes range = {});
 
 /// The same for a whole stream, in one pass where k is at most an eighth of it; sets scratch.cuts
 /// and, then, scratch.found.

@@ -20,6 +20,12 @@ namespace {
 
 #include "compression/updates/stages/eden_table.inc"
 
+double sum_squares(const float* z, size_t n) {
+  const float quick = kernels().quick_squares(z, n);
+  if (quick >= 0x1p-80f && quick <= 0x1p120f) return quick;
+  return kernels().sum_squares(z, n);
+}
+
 class Eden : public Quantizer {
  public:
   /// The tables hold 2^(b-1) centroids and one boundary less for b = 1, 2, ... one after another.
@@ -32,13 +38,13 @@ class Eden : public Quantizer {
 
   void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
                 uint16_t* symbols, std::byte* scales) const override {
-    Rng rng(context.seed, Purpose::kScale, 0, 0, context.chunk);
+    ScaleWords random_words(context.seed, context.chunk, context.group);
     size_t begin = 0;
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
       const float* z = values + begin;
       const size_t n = groups[g] - begin;
-      const uint32_t random = rng.next();
-      const double squares = kernels().sum_squares(z, n);
+      const uint32_t random = random_words.next();
+      const double squares = sum_squares(z, n);
       const double norm = std::sqrt(squares);
       const bool zero = norm < kSmallestScaled;
       const double factor = zero ? 0 : std::sqrt(static_cast<double>(n)) / norm;

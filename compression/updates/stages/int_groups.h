@@ -17,6 +17,7 @@ enum class FullScale : uint8_t { kMaximum, kNorm };
 /// is the group's full scale over limit, rounded up to bfloat16, so nothing is clipped.
 inline void round_groups(const float* values, Groups groups, int limit, FullScale full,
                          const ChunkContext& context, uint16_t* symbols, std::byte* scales) {
+  const RoundingKeys keys(context.seed, context.chunk);
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
     const float* x = values + begin;
@@ -28,7 +29,8 @@ inline void round_groups(const float* values, Groups groups, int limit, FullScal
     const uint16_t scale = zero ? 0 : scale_up(largest / static_cast<float>(limit));
     store(scales + g * kScaleBytes, scale);
     kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), limit,
-                           rounding_key(context.seed, context.chunk, g), symbols + begin);
+                           keys.of_group(context.group + g),
+                           context.ahead != nullptr ? context.ahead + begin : x, symbols + begin);
   }
 }
 

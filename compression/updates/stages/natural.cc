@@ -24,8 +24,12 @@ class Natural : public Quantizer {
 
   void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
                 uint16_t* symbols, std::byte*) const override {
-    kernels().quantize_natural(values, groups.empty() ? 0 : groups.back(),
-                               rounding_key(context.seed, context.chunk, 0), symbols);
+    // The kernel counts from the low half of the key on.
+    const uint64_t key = RoundingKeys(context.seed, context.chunk).of_group(0);
+    const uint32_t first =
+        static_cast<uint32_t>(key) + context.group * static_cast<uint32_t>(kGroupElements);
+    kernels().quantize_natural(values, groups.empty() ? 0 : groups.back(), key >> 32 << 32 | first,
+                               symbols);
   }
 
   Status restore(const uint16_t* symbols, const std::byte*, Groups groups, bool,

@@ -21,56 +21,54 @@ class Rotate : public Transform {
  public:
   explicit Rotate(size_t block) : block_(block) {}
 
+  size_t block() const override { return block_; }
+
   size_t padded(size_t n) const override {
     const size_t rest = n % block_;
     return n - rest + (rest == 0 ? 0 : std::bit_ceil(rest));
   }
 
-  void forward(const float* x, size_t n, const ChunkContext& context, float* out) const override {
-    const size_t m = padded(n);
-    const Signs signs = draw(m, context);
-    for_each_block(m, [&](size_t at, size_t length) {
+  void draw(size_t n, const ChunkContext& context, uint32_t* signs) const override {
+    const std::array<uint32_t, 2> key = rng_key(context.seed, Purpose::kRotate);
+    const std::array<uint32_t, 4> counter = {0, 0, 0, context.chunk};
+    kernels().random_blocks(counter.data(), key.data(), (padded(n) + 127) / 128, signs);
+  }
+
+  void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
+               float* out) const override {
+    for_each_block(padded(n), [&](size_t at, size_t length) {
       const float* from = x + at;
       if (at + length > n) {  // only the last block is padded
         std::copy(from, x + n, out + at);
-        std::fill(out + n, out + m, 0.0f);
+        std::fill(out + n, out + at + length, 0.0f);
         from = out + at;
       }
-      flip(from, signs, at, length, out + at);
-      kernels().hadamard(out + at, length);
+      with_signs(signs, at, [&](const uint32_t* own) {
+        kernels().rotate(from, own, length, scale(length), ahead + at, out + at);
+      });
     });
   }
 
-  void inverse(float* x, size_t n, const ChunkContext& context) const override {
-    const size_t m = padded(n);
-    const Signs signs = draw(m, context);
-    for_each_block(m, [&](size_t at, size_t length) {
-      kernels().hadamard(x + at, length);
-      flip(x + at, signs, at, length, x + at);
+  void inverse(float* x, size_t n, const uint32_t* signs) const override {
+    for_each_block(padded(n), [&](size_t at, size_t length) {
+      with_signs(signs, at, [&](const uint32_t* own) {
+        kernels().rotate_back(x + at, own, length, scale(length));
+      });
     });
   }
 
  private:
-  using Signs = std::array<uint32_t, kChunkElements / 32>;
-
-  static Signs draw(size_t m, const ChunkContext& context) {
-    Signs signs;
-    const std::array<uint32_t, 2> key = rng_key(context.seed, Purpose::kRotate);
-    const std::array<uint32_t, 4> counter = {0, 0, 0, context.chunk};
-    kernels().random_blocks(counter.data(), key.data(), (m + 127) / 128, signs.data());
-    return signs;
+  static float scale(size_t length) {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(length)));
   }
 
   /// Blocks of at least 32 start at a whole word; a shorter one, which is the last or the block
   /// length is 16, is shifted.
-  static void flip(const float* x, const Signs& signs, size_t at, size_t length, float* out) {
-    const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(length)));
-    if (at % 32 == 0) {
-      kernels().flip_signs(x, signs.data() + at / 32, length, scale, out);
-    } else {
-      const uint32_t shifted = signs[at / 32] >> (at % 32);
-      kernels().flip_signs(x, &shifted, length, scale, out);
-    }
+  template <typename F>
+  static void with_signs(const uint32_t* signs, size_t at, F f) {
+    if (at % 32 == 0) return f(signs + at / 32);
+    const uint32_t shifted = signs[at / 32] >> (at % 32);
+    f(&shifted);
   }
 
   template <typename F>

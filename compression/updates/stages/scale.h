@@ -1,6 +1,7 @@
 /// Scales of groups as they travel: bfloat16, finite and not negative.
 #pragma once
 
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstddef>
@@ -45,9 +46,37 @@ inline Result<float> read_scale(const std::byte* from) {
   return scale_value(bits);
 }
 
-/// The key of the stochastic rounding of group g.
-inline uint64_t rounding_key(uint64_t seed, uint32_t chunk, size_t group) {
-  return mix(Rng(seed, Purpose::kRound, 0, 0, chunk).next64(), group);
-}
+/// The random words for the scales of a chunk's groups, from one of them on.
+class ScaleWords {
+ public:
+  ScaleWords(uint64_t seed, uint32_t chunk, uint32_t group)
+      : key_(rng_key(seed, Purpose::kScale)), chunk_(chunk), group_(group) {}
+
+  uint32_t next() {
+    const uint32_t used = group_ % 4;
+    if (used == 0 || fresh_) block_ = philox({group_ / 4, 0, 0, chunk_}, key_);
+    fresh_ = false;
+    ++group_;
+    return block_[used];
+  }
+
+ private:
+  std::array<uint32_t, 2> key_;
+  uint32_t chunk_;
+  uint32_t group_;
+  PhiloxBlock block_{};
+  bool fresh_ = true;
+};
+
+/// The keys of the stochastic rounding of a chunk's groups.
+class RoundingKeys {
+ public:
+  RoundingKeys(uint64_t seed, uint32_t chunk)
+      : base_(Rng(seed, Purpose::kRound, 0, 0, chunk).next64()) {}
+  uint64_t of_group(size_t group) const { return mix(base_, group); }
+
+ private:
+  uint64_t base_;
+};
 
 }  // namespace tern

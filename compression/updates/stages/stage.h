@@ -24,22 +24,30 @@ struct ChunkContext {
   uint64_t seed = 0;   ///< the frame's
   uint32_t chunk = 0;  ///< number in the frame
   bool error_feedback = false;
+  uint32_t group = 0;            ///< number in the chunk of the first group of values at hand
+  const float* ahead = nullptr;  ///< as many values that will be wanted soon, or null
 };
 
 /// Which values share a scale: group g is values[end[g-1], end[g]).
 using Groups = std::span<const uint32_t>;
 
-/// Other coordinates of a chunk, of the same number but for padding.
+/// Other coordinates of a chunk, of the same number but for padding, by blocks that don't mix. All
+/// of it or any whole blocks of it: `signs` are then those from the first block on.
 class Transform {
  public:
   virtual ~Transform() = default;
+  /// Elements of a block: a power of two, at most kChunkElements.
+  virtual size_t block() const = 0;
   /// Length after the transform of n elements: n rounded up to whole blocks, at most
   /// kChunkElements.
   virtual size_t padded(size_t n) const = 0;
-  /// Writes padded(n) values.
-  virtual void forward(const float* x, size_t n, const ChunkContext& context, float* out) const = 0;
+  /// Writes a bit for each of padded(n) elements of a chunk.
+  virtual void draw(size_t n, const ChunkContext& context, uint32_t* signs) const = 0;
+  /// Writes padded(n) values. `ahead`: as many values that will be wanted soon.
+  virtual void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
+                       float* out) const = 0;
   /// In place on x, which holds padded(n) values.
-  virtual void inverse(float* x, size_t n, const ChunkContext& context) const = 0;
+  virtual void inverse(float* x, size_t n, const uint32_t* signs) const = 0;
 };
 
 /// A shorter stream in place of the main one.

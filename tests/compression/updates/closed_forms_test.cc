@@ -277,16 +277,22 @@ TEST(ClosedForm6, DgcHasSentOrOwesEveryStepOfItsMomentum) {
 
 // 7. Hadamard.
 
+/// In place, with all signs positive.
+void hadamard(std::vector<float>& x) {
+  const std::vector<uint32_t> signs((x.size() + 31) / 32, 0);
+  kernels().rotate(x.data(), signs.data(), x.size(), 1, x.data(), x.data());
+}
+
 TEST(ClosedForm7, HadamardTwiceIsNTimesTheInput) {
   for (size_t n = 1; n <= 65536; n *= 2) {
     std::vector<float> x = normal_values(n, 7);
     const std::vector<float> before = x;
     const double norm = std::sqrt(squared_norm(x));
-    kernels().hadamard(x.data(), n);
+    hadamard(x);
     const double tolerance = 1e-6 * (1 + std::log2(static_cast<double>(n)));
     const double root = std::sqrt(static_cast<double>(n));
     EXPECT_NEAR(std::sqrt(squared_norm(x)) / root, norm, tolerance * norm) << n;
-    kernels().hadamard(x.data(), n);
+    hadamard(x);
     for (float& v : x) v /= static_cast<float>(n);
     EXPECT_LE(std::sqrt(squared_distance(x, before)), tolerance * norm) << n;
   }
@@ -297,7 +303,7 @@ TEST(ClosedForm7, HadamardOfAUnitVectorIsPlusOrMinusOneEverywhere) {
     for (const size_t at : {size_t{0}, n / 2, n - 1}) {
       std::vector<float> x(n, 0.0f);
       x[at] = 1;
-      kernels().hadamard(x.data(), n);
+      hadamard(x);
       for (size_t i = 0; i < n; ++i)
         ASSERT_EQ(x[i], std::popcount(i & at) % 2 == 0 ? 1.0f : -1.0f) << n << ' ' << i;
     }
@@ -310,13 +316,15 @@ TEST(ClosedForm7, ARotationKeepsTheNormAndIsUndone) {
       const std::vector<float> before = log_normal_values(n, 8);
       std::vector<float> x(kChunkElements, 1e30f);
       std::ranges::copy(before, x.begin());
-      rotate->forward(x.data(), n, {.seed = 1, .chunk = 2}, x.data());
+      std::vector<uint32_t> signs(kChunkElements / 32);
+      rotate->draw(n, {.seed = 1, .chunk = 2}, signs.data());
+      rotate->forward(x.data(), n, signs.data(), x.data(), x.data());
       const size_t m = rotate->padded(n);
       ASSERT_GE(m, n);
       ASSERT_LT(m, 2 * n);
       const double norm = std::sqrt(squared_norm(before));
       EXPECT_NEAR(std::sqrt(squared_norm(std::span(x).first(m))), norm, 2e-5 * norm);
-      rotate->inverse(x.data(), n, {.seed = 1, .chunk = 2});
+      rotate->inverse(x.data(), n, signs.data());
       EXPECT_LE(std::sqrt(squared_distance(std::span(x).first(n), before)), 2e-5 * norm);
     }
   }
@@ -419,7 +427,8 @@ TEST(ClosedForm9, SumsOfIntegersSurviveAModulusThatHoldsThem) {
   for (uint32_t client = 0; client < kClients; ++client) {
     const std::vector<float> x = normal_values(kElements, 200 + client);
     const float inverse = static_cast<float>(limit) / 8.0f;  // the scale is shared: nothing above 8
-    kernels().quantize_int(x.data(), kElements, inverse, limit, mix(client, 1), symbols.data());
+    kernels().quantize_int(x.data(), kElements, inverse, limit, mix(client, 1), x.data(),
+                           symbols.data());
     kernels().dequantize_int(symbols.data(), kElements, limit, 1 / inverse, decoded.data());
     for (size_t i = 0; i < kElements; ++i) {
       ASSERT_LE(symbols[i], 2 * limit);

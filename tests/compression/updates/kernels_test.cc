@@ -83,28 +83,32 @@ TEST_P(KernelLevels, SumsAndMaximaAreThoseOfTheBaseline) {
               std::bit_cast<uint64_t>(base_.sum_abs(x, n)));
     ASSERT_EQ(std::bit_cast<uint64_t>(k_->sum_squares(x, n)),
               std::bit_cast<uint64_t>(base_.sum_squares(x, n)));
+    ASSERT_EQ(std::bit_cast<uint32_t>(k_->quick_squares(x, n)),
+              std::bit_cast<uint32_t>(base_.quick_squares(x, n)));
     ASSERT_EQ(std::bit_cast<uint32_t>(k_->max_abs(x, n)),
               std::bit_cast<uint32_t>(base_.max_abs(x, n)));
   });
 }
 
 TEST_P(KernelLevels, RotationIsThatOfTheBaseline) {
-  for_each_shape([&](size_t n, size_t offset) {
-    std::vector<float> a = values(n + offset, 2);
-    std::vector<uint32_t> signs((n + 31) / 32);
-    Rng rng(4, Purpose::kTest);
-    for (uint32_t& word : signs) word = rng.next();
-    std::vector<float> b = a;
-    k_->flip_signs(a.data() + offset, signs.data(), n, 0.03125f, a.data() + offset);
-    base_.flip_signs(b.data() + offset, signs.data(), n, 0.03125f, b.data() + offset);
-    ASSERT_TRUE(same(a, b));
-  });
+  Rng rng(4, Purpose::kTest);
   for (size_t n = 1; n <= 65536; n *= 2)
     for (const size_t offset : {size_t{0}, size_t{1}}) {
-      std::vector<float> a = values(n + offset, 3);
-      std::vector<float> b = a;
-      k_->hadamard(a.data() + offset, n);
-      base_.hadamard(b.data() + offset, n);
+      const std::vector<float> x = values(n + offset, 3);
+      std::vector<uint32_t> signs((n + 31) / 32);
+      for (uint32_t& word : signs) word = rng.next();
+      std::vector<float> a(n + offset), b(n + offset);
+      k_->rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), a.data() + offset);
+      base_.rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), b.data() + offset);
+      ASSERT_TRUE(same(a, b)) << n;
+      std::vector<float> in_place = x;
+      k_->rotate(in_place.data() + offset, signs.data(), n, 0.03125f, x.data(),
+                 in_place.data() + offset);
+      ASSERT_TRUE(std::equal(a.begin() + static_cast<ptrdiff_t>(offset), a.end(),
+                             in_place.begin() + static_cast<ptrdiff_t>(offset)))
+          << n;
+      k_->rotate_back(a.data() + offset, signs.data(), n, 0.25f);
+      base_.rotate_back(b.data() + offset, signs.data(), n, 0.25f);
       ASSERT_TRUE(same(a, b)) << n;
     }
 }
@@ -118,8 +122,8 @@ TEST_P(KernelLevels, IntegersAreThoseOfTheBaseline) {
     for (const int limit : {1, 3, 7, 127, 32767}) {
       const float inverse = static_cast<float>(limit) / 4.5f;
       std::vector<uint16_t> a(n + offset), b(n + offset);
-      k_->quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, a.data() + offset);
-      base_.quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, b.data() + offset);
+      k_->quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, a.data() + offset);
+      base_.quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, b.data() + offset);
       ASSERT_TRUE(same(a, b)) << limit;
       std::vector<float> c(n + offset), d(n + offset);
       k_->dequantize_int(a.data() + offset, n, limit, 0.3f, c.data() + offset);
@@ -245,14 +249,6 @@ TEST_P(KernelLevels, MaxAbsSeesNaNAndInfinity) {
   }
 }
 
-TEST_P(KernelLevels, FlipSignsFollowsTheBits) {
-  std::vector<float> x(70, 2.0f);
-  const std::array<uint32_t, 3> signs = {0x80000001, 0x00000002, 0x00000020};
-  k_->flip_signs(x.data(), signs.data(), x.size(), 0.5f, x.data());
-  for (size_t i = 0; i < x.size(); ++i)
-    EXPECT_EQ(x[i], i == 0 || i == 31 || i == 33 || i == 69 ? -1.0f : 1.0f) << i;
-}
-
 TEST_P(KernelLevels, RandomBlocksAreThoseOfPhilox) {
   for (const size_t blocks : {0, 1, 2, 3, 7, 8, 9, 17, 2048}) {
     const std::array<uint32_t, 4> counter = {5, 0xFFFFFFFF, 7, 0x80000001};
@@ -267,26 +263,65 @@ TEST_P(KernelLevels, RandomBlocksAreThoseOfPhilox) {
   }
 }
 
+/// Where the magnitudes of `x` reach `least`.
+void expect_collected(std::span<const float> x, float least, std::span<const uint32_t> index,
+                      std::span<const float> kept, size_t count) {
+  size_t expected = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    if (std::abs(x[i]) < least) continue;
+    ASSERT_LT(expected, count);
+    ASSERT_EQ(index[expected], 1000 + i);
+    ASSERT_EQ(std::bit_cast<uint32_t>(kept[expected]), std::bit_cast<uint32_t>(x[i]));
+    ++expected;
+  }
+  ASSERT_EQ(count, expected) << least;
+}
+
 TEST_P(KernelLevels, CollectFindsWhatReachesAMagnitude) {
   for_each_shape([&](size_t n, size_t offset) {
-    const std::vector<float> memory = values(n + offset, 9);
-    const float* x = memory.data() + offset;
+    const std::vector<float> memory = values(n + offset, 9), other = values(n, 10);
+    const std::span x(memory.data() + offset, n);
     for (const float least : {0x1p-140f, 0.5f, 1.0f, 0x1p120f}) {
+      const auto bits = std::bit_cast<uint32_t>(least);
       std::vector<uint32_t> index(n + 16);
       std::vector<float> kept(n + 16);
-      const size_t count =
-          k_->collect(x, n, std::bit_cast<uint32_t>(least), 1000, index.data(), kept.data());
-      size_t expected = 0;
-      for (size_t i = 0; i < n; ++i) {
-        if (std::abs(x[i]) < least) continue;
-        ASSERT_LT(expected, count);
-        ASSERT_EQ(index[expected], 1000 + i);
-        ASSERT_EQ(std::bit_cast<uint32_t>(kept[expected]), std::bit_cast<uint32_t>(x[i]));
-        ++expected;
+      float largest = -1;
+      size_t count = k_->collect(x.data(), n, bits, 1000, index.data(), kept.data(), &largest);
+      expect_collected(x, least, index, kept, count);
+      EXPECT_EQ(largest, base_.max_abs(x.data(), n));
+
+      for (const float sign : {1.0f, -1.0f}) {
+        for (const bool bypass : {false, true}) {
+          std::vector<float> expected(n), sum(n + offset + 1, 7.0f);
+          const float most = base_.add_max(x.data(), other.data(), n, sign, expected.data());
+          count = k_->add_collect(x.data(), other.data(), n, sign, sum.data() + offset, bypass,
+                                  bits, 1000, index.data(), kept.data(), &largest);
+          expect_collected(expected, least, index, kept, count);
+          EXPECT_EQ(largest, most);
+          sum.erase(sum.begin(), sum.begin() + static_cast<ptrdiff_t>(offset));
+          EXPECT_EQ(sum.back(), 7.0f);
+          sum.pop_back();
+          ASSERT_TRUE(same(sum, expected));
+        }
       }
-      ASSERT_EQ(count, expected) << least;
     }
   });
+}
+
+TEST_P(KernelLevels, TheResidualMayBeReplacedByTheSum) {
+  const std::vector<float> x = values(1000, 1), residual = values(1000, 2);
+  std::vector<float> expected(1000);
+  base_.add_max(x.data(), residual.data(), 1000, 1, expected.data());
+  for (const bool bypass : {false, true}) {
+    std::vector<float> sum = residual, kept(1016);
+    std::vector<uint32_t> index(1016);
+    float largest = 0;
+    const size_t count =
+        k_->add_collect(x.data(), sum.data(), 1000, 1, sum.data(), bypass,
+                        std::bit_cast<uint32_t>(1.0f), 1000, index.data(), kept.data(), &largest);
+    EXPECT_TRUE(same(sum, expected));
+    expect_collected(expected, 1.0f, index, kept, count);
+  }
 }
 
 TEST_P(KernelLevels, SumsDifferencesAndSignsAreThoseOfTheBaseline) {
@@ -318,20 +353,24 @@ TEST_P(KernelLevels, SumsDifferencesAndSignsAreThoseOfTheBaseline) {
   });
 }
 
-TEST_P(KernelLevels, HadamardIsTheMatrixOfSigns) {
-  for (const size_t n : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 256u}) {
+TEST_P(KernelLevels, ARotationIsTheMatrixOfSignsAfterTheRandomOnes) {
+  for (const size_t n : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 256u, 512u}) {
     // Small integers: every sum is exact.
     std::vector<float> x(n);
     Rng rng(6, Purpose::kTest);
     for (float& v : x) v = static_cast<float>(static_cast<int>(rng.below(201)) - 100);
+    std::vector<uint32_t> signs((n + 31) / 32);
+    for (uint32_t& word : signs) word = rng.next();
+    const auto flipped = [&](size_t i) { return (signs[i / 32] >> (i % 32) & 1) != 0; };
     std::vector<float> expected(n, 0.0f);
     for (size_t i = 0; i < n; ++i)
-      for (size_t j = 0; j < n; ++j) expected[i] += std::popcount(i & j) % 2 == 0 ? x[j] : -x[j];
-    std::vector<float> transformed = x;
-    k_->hadamard(transformed.data(), n);
-    EXPECT_EQ(transformed, expected) << n;
-    k_->hadamard(transformed.data(), n);
-    for (size_t i = 0; i < n; ++i) EXPECT_EQ(transformed[i], x[i] * static_cast<float>(n));
+      for (size_t j = 0; j < n; ++j)
+        expected[i] += 0.5f * ((std::popcount(i & j) % 2 == 0) != flipped(j) ? x[j] : -x[j]);
+    std::vector<float> rotated(n);
+    k_->rotate(x.data(), signs.data(), n, 0.5f, x.data(), rotated.data());
+    EXPECT_EQ(rotated, expected) << n;
+    k_->rotate_back(rotated.data(), signs.data(), n, 2.0f);
+    for (size_t i = 0; i < n; ++i) EXPECT_EQ(rotated[i], x[i] * static_cast<float>(n));
   }
 }
 
@@ -340,7 +379,7 @@ TEST_P(KernelLevels, QuantizeIntRoundsToANeighbourAndKeepsWholeNumbers) {
   const std::vector<float> x = {0, -0.0f, 1, -1, 7, -7, 0.25f, -0.25f, 6.9f, -6.9f, 7.0001f, -7.5f};
   for (uint64_t key = 0; key < 200; ++key) {
     std::vector<uint16_t> symbols(x.size());
-    k_->quantize_int(x.data(), x.size(), 1, kLimit, mix(key, 0), symbols.data());
+    k_->quantize_int(x.data(), x.size(), 1, kLimit, mix(key, 0), x.data(), symbols.data());
     for (size_t i = 0; i < x.size(); ++i) {
       const float q = static_cast<float>(symbols[i]) - kLimit;
       EXPECT_LE(std::abs(q), kLimit);
@@ -357,7 +396,7 @@ TEST_P(KernelLevels, QuantizeIntIsUnbiasedForEveryFraction) {
     for (int step = -10; step <= 10; ++step) {
       const float value = 0.1f * static_cast<float>(step);
       const std::vector<float> x(kDraws, value);
-      k_->quantize_int(x.data(), kDraws, 1, 1, key, symbols.data());
+      k_->quantize_int(x.data(), kDraws, 1, 1, key, x.data(), symbols.data());
       double sum = 0;
       for (const uint16_t s : symbols) sum += s - 1.0;
       EXPECT_NEAR(sum / kDraws, value, 6.0 / 512) << key;
