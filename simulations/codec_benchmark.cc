@@ -199,18 +199,26 @@ Result<ordered_json> benchmark_peers(const CodecBenchmark& benchmark,
 
 Result<ordered_json> measure_parallel(const CodecBenchmark& benchmark,
                                       const std::atomic<bool>& stop) {
-  const size_t workers = std::thread::hardware_concurrency();
-  if (workers < 2) return ordered_json(nullptr);
-  size_t n = kWorkerElements;
-  for (const size_t size : benchmark.sizes) n = std::min(n, size);
+  const size_t cores = std::thread::hardware_concurrency();
+  if (cores < 2) return ordered_json(nullptr);
+  const auto [smallest, largest] =
+      std::minmax_element(benchmark.sizes.begin(), benchmark.sizes.end());
+  const size_t n = std::min(kWorkerElements, *smallest);
   const KernelsOf kernels(benchmark.levels.back());
-  BenchProgress progress(stderr, "workers", static_cast<double>(benchmark.specs.size()));
-  TERN_TRY(ordered_json results, measure_workers(benchmark.specs, gaussian_update(n), workers,
-                                                 benchmark.repeats, progress, stop));
-  return ordered_json{{"workers", workers},
+  const std::vector<std::string>& specs = benchmark.specs;
+  BenchProgress progress(stderr, "workers", static_cast<double>(2 * specs.size()));
+  TERN_TRY(ordered_json workers,
+           measure_workers(specs, gaussian_update(n), cores, benchmark.repeats, progress, stop));
+  ordered_json one_update = ordered_json::array();
+  if (*largest >= kParallelElements) {
+    TERN_TRY(one_update, measure_cores(specs, gaussian_update(*largest), cores, benchmark.repeats,
+                                       progress, stop));
+  }
+  return ordered_json{{"workers", cores},
                       {"n", n},
                       {"level", name(benchmark.levels.back())},
-                      {"results", std::move(results)}};
+                      {"results", std::move(workers)},
+                      {"one_update", {{"n", *largest}, {"results", std::move(one_update)}}}};
 }
 
 }  // namespace

@@ -33,7 +33,9 @@ std::vector<CpuLevel> levels_here();
 /// - peers: an array, empty unless asked for: see measure_peers; at the largest size and best
 /// level;
 /// - parallel: whether more cores give more: workers, n, level, and results with spec and for
-///   encoding and decoding the speed of one worker, of all together, and the speedup.
+///   encoding and decoding the speed of one worker, of all together, and the speedup; one_update:
+///   n, the largest size, and results with spec and the speed of encoding it on one core and on
+///   all.
 ///
 /// An input whose data aren't there is left out with a note on stderr. Errors: kInvalidArgument for
 /// a spec or size that doesn't go, kNotFound when no input is left, kUnsupported for peers without

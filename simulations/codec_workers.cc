@@ -106,4 +106,37 @@ Result<ordered_json> measure_workers(const std::vector<std::string>& specs,
   return results;
 }
 
+Result<ordered_json> measure_cores(const std::vector<std::string>& specs,
+                                   const BenchmarkUpdate& update, size_t cores, size_t repeats,
+                                   BenchProgress& progress, const std::atomic<bool>& stop) {
+  ordered_json results = ordered_json::array();
+  const double gigabytes = 4e-9 * static_cast<double>(update.values.size());
+  for (const std::string& spec : specs) {
+    progress.add(0, spec);
+    TERN_TRY(const Codec codec, Codec::parse(spec));
+    if (codec.positions() == Positions::kTravel) {
+      progress.add(1, spec);
+      continue;
+    }
+    TERN_TRY(MeasuredChain chain, MeasuredChain::make(spec, update));
+    TERN_TRY(MeasuredChain together, MeasuredChain::make(spec, update));
+    ThreadPool pool(cores - 1);
+    together.use(pool);
+    TERN_CHECK_OK(together.encode());
+    std::vector<double> one, all;
+    for (size_t repeat = 0; repeat < repeats; ++repeat) {
+      if (stop) return error(Code::kCancelled, "interrupted");
+      TERN_TRY(one.emplace_back(), seconds_per_call(false, [&] { return chain.encode(); }));
+      TERN_TRY(all.emplace_back(), seconds_per_call(false, [&] { return together.encode(); }));
+    }
+    results.push_back(
+        {{"spec", chain.spec()},
+         {"encode_gbps",
+          {{"1", gigabytes / median(one)}, {fmt::to_string(cores), gigabytes / median(all)}}},
+         {"encode_speedup", median(one) / median(all)}});
+    progress.add(1, spec);
+  }
+  return results;
+}
+
 }  // namespace tern

@@ -114,6 +114,16 @@ void print_parallel(const ordered_json& parallel) {
                speed(row["decode_accumulate_gbps"]["1"]), speed(row["decode_accumulate_gbps"][all]),
                fmt::format("{:.2f}", row["decode_accumulate_speedup"].get<double>())});
   table.print();
+
+  const ordered_json& one_update = parallel["one_update"];
+  if (one_update["results"].empty()) return;
+  fmt::print("\nOne update encoded on one core and on {}, n = {}; GB/s.\n\n", all,
+             one_update["n"].get<size_t>());
+  Table cores({"chain", "encode, 1", "encode, " + all, "speedup"});
+  for (const ordered_json& row : one_update["results"])
+    cores.add({cell(row["spec"]), speed(row["encode_gbps"]["1"]), speed(row["encode_gbps"][all]),
+               fmt::format("{:.2f}", row["encode_speedup"].get<double>())});
+  cores.print();
 }
 
 /// The levels of these names; all there are without names.

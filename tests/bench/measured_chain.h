@@ -13,6 +13,7 @@
 
 #include "base/parameter_schema.h"
 #include "base/status.h"
+#include "base/thread_pool.h"
 #include "compression/updates/error_feedback.h"
 #include "compression/updates/frame.h"
 
@@ -55,6 +56,8 @@ class MeasuredChain {
   /// update, whose frame is the one that is inspected and decoded. Errors: those of Codec::parse
   /// and encode_update.
   static Result<MeasuredChain> make(std::string_view spec, const BenchmarkUpdate& update);
+  /// Encodes with the threads of a pool beside the caller's, which the chain doesn't outlive.
+  void use(ThreadPool& pool) { scratch_.use(pool); }
 
   /// The canonical one.
   const std::string& spec() const { return spec_; }
