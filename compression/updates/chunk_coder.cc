@@ -52,10 +52,10 @@ Groups make_groups(const Chain& chain, size_t n, std::span<const uint16_t> index
     return {end, 1};
   }
   const size_t count = group_count(n);
-  size_t i = 0;
+  auto from = index.begin();
   for (size_t g = 0; g < count; ++g) {
-    while (i < k && index[i] < (g + 1) * kGroupElements) ++i;
-    end[g] = static_cast<uint32_t>(i);
+    from = std::lower_bound(from, index.end(), (g + 1) * kGroupElements);
+    end[g] = static_cast<uint32_t>(from - index.begin());
   }
   return {end, count};
 }
@@ -300,7 +300,8 @@ Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
   size_t m = x.size();
   if (chain.transform) {
     chain.transform->draw(m, context, scratch.signs.data());
-    chain.transform->forward(values, m, scratch.signs.data(), values, scratch.chunk.data());
+    chain.transform->forward(values, m, scratch.signs.data(), input.stream.ahead(m),
+                             scratch.chunk.data());
     m = chain.transform->padded(m);
     values = scratch.chunk.data();
   }

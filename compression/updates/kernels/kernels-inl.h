@@ -41,6 +41,7 @@ const Kernels TERN_KERNEL_TABLE = {
     .lookup_signs = lookup_signs,
     .pack = pack,
     .unpack = unpack,
+    .list_bits = list_bits,
     .to_float16 = to_float16,
     .from_float16 = from_float16,
     .to_bfloat16 = to_bfloat16,

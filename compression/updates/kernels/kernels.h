@@ -66,6 +66,9 @@ struct Kernels {
   void (*pack)(const uint16_t* symbols, size_t n, int bits, uint8_t* out);
   void (*unpack)(const uint8_t* in, size_t n, int bits, uint16_t* symbols);
 
+  /// Writes the numbers of the bits that are set in at most 1,024 words, in order: `count` of them.
+  void (*list_bits)(const uint64_t* bits, size_t words, size_t count, uint16_t* out);
+
   void (*to_float16)(const float* x, size_t n, uint8_t* out);
   void (*from_float16)(const uint8_t* in, size_t n, float* out);
   void (*to_bfloat16)(const float* x, size_t n, uint8_t* out);

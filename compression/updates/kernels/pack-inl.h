@@ -207,5 +207,37 @@ void unpack(const uint8_t* in, size_t n, int bits, uint16_t* symbols) {
   }
 }
 
+/// Which bits of a byte are set, and how many.
+struct BitLists {
+  uint8_t of[256][8] = {};
+  uint8_t count[256] = {};
+  constexpr BitLists() {
+    for (int byte = 0; byte < 256; ++byte)
+      for (uint8_t bit = 0; bit < 8; ++bit)
+        if ((byte >> bit & 1) != 0) of[byte][count[byte]++] = bit;
+  }
+};
+constexpr BitLists kBitLists;
+
+/// Eight bits at a time by a table, and always eight results, of which the next byte's overwrite
+/// those that don't count: how many bits are set can't be guessed, so branches on it are slow.
+void list_bits(const uint64_t* bits, size_t words, size_t count, uint16_t* out) {
+  typedef uint8_t Bytes __attribute__((vector_size(8)));
+  typedef uint16_t Shorts __attribute__((vector_size(16)));
+  size_t done = 0, byte = 0;
+  for (; byte < 8 * words && done + 8 <= count; ++byte) {
+    const auto set = static_cast<uint8_t>(bits[byte / 8] >> 8 * (byte % 8));
+    Bytes list;
+    __builtin_memcpy(&list, kBitLists.of[set], sizeof list);
+    const Shorts numbers = __builtin_convertvector(list, Shorts) + static_cast<uint16_t>(8 * byte);
+    __builtin_memcpy(out + done, &numbers, sizeof numbers);
+    done += kBitLists.count[set];
+  }
+  for (; byte < 8 * words; ++byte)
+    for (size_t bit = 0; bit < 8; ++bit)
+      if ((bits[byte / 8] >> (8 * (byte % 8) + bit) & 1) != 0)
+        out[done++] = static_cast<uint16_t>(8 * byte + bit);
+}
+
 }  // namespace
 }  // namespace tern

@@ -252,6 +252,5 @@ void random_blocks(const uint32_t* counter, const uint32_t* key, size_t blocks, 
     }
   }
 }
-
 }  // namespace
 }  // namespace tern

@@ -7,7 +7,6 @@
 /// - Paper: Konecny et al. 2016, arXiv:1610.05492 (random mask); Stich et al. 2018,
 ///   arXiv:1809.07599 (rand-k).
 #include <array>
-#include <bit>
 
 #include "base/rng.h"
 #include "compression/updates/kernels/kernels.h"
@@ -17,38 +16,45 @@ namespace tern {
 
 namespace {
 
-/// The numbers of Rng(seed, kRandK, 0, 0, chunk), drawn many at a time.
+/// The words of Rng(seed, kRandK, 0, 0, chunk), many at a time.
 class Words {
  public:
+  static constexpr size_t kAtOnce = 256;
+
   explicit Words(const ChunkContext& context)
       : key_(rng_key(context.seed, Purpose::kRandK)), counter_{0, 0, 0, context.chunk} {}
 
-  /// As Rng::below.
-  uint32_t below(uint32_t bound) {
-    uint64_t product = uint64_t{next()} * bound;
-    if (static_cast<uint32_t>(product) < bound) {
-      const uint32_t reject_below = -bound % bound;
-      while (static_cast<uint32_t>(product) < reject_below) product = uint64_t{next()} * bound;
-    }
-    return static_cast<uint32_t>(product >> 32);
+  const std::array<uint32_t, kAtOnce>& next() {
+    constexpr size_t kBlocks = kAtOnce / 4;
+    kernels().random_blocks(counter_.data(), key_.data(), kBlocks, words_.data());
+    counter_[0] += static_cast<uint32_t>(kBlocks);
+    return words_;
   }
 
  private:
-  uint32_t next() {
-    if (used_ == words_.size()) {
-      const size_t blocks = words_.size() / 4;
-      kernels().random_blocks(counter_.data(), key_.data(), blocks, words_.data());
-      counter_[0] += static_cast<uint32_t>(blocks);
-      used_ = 0;
-    }
-    return words_[used_++];
-  }
-
   std::array<uint32_t, 2> key_;
   std::array<uint32_t, 4> counter_;
-  std::array<uint32_t, 256> words_;
-  size_t used_ = 256;
+  std::array<uint32_t, kAtOnce> words_;
 };
+
+using Marks = std::array<uint64_t, kChunkElements / 64>;
+
+/// Marks `left` different positions below n, each as Rng::below draws it.
+void draw_marks(const ChunkContext& context, uint32_t n, size_t left, Marks& marks) {
+  if (left == 0) return;
+  const uint32_t reject_below = -n % n;
+  Words words(context);
+  while (left > 0)
+    for (const uint32_t word : words.next()) {
+      const uint64_t product = uint64_t{word} * n;
+      if (static_cast<uint32_t>(product) < reject_below) continue;
+      const uint64_t at = product >> 32, bit = uint64_t{1} << (at % 64);
+      uint64_t& marked = marks[at / 64];
+      left -= (marked & bit) == 0 ? 1 : 0;
+      marked |= bit;
+      if (left == 0) return;
+    }
+}
 
 class RandK : public Selector {
  public:
@@ -73,23 +79,15 @@ class RandK : public Selector {
     // Mark the smaller of the kept and the dropped set: at most 0.7 n draws instead of a coupon
     // collector's many.
     const bool mark_kept = k <= n / 2;
-    std::array<uint64_t, kChunkElements / 64> marks{};
-    Words words(context);
-    for (size_t left = mark_kept ? k : n - k; left > 0;) {
-      const uint32_t at = words.below(static_cast<uint32_t>(n));
-      const uint64_t bit = uint64_t{1} << (at % 64);
-      left -= (marks[at / 64] & bit) == 0 ? 1 : 0;
-      marks[at / 64] |= bit;
+    Marks marks{};
+    draw_marks(context, static_cast<uint32_t>(n), mark_kept ? k : n - k, marks);
+    const size_t words_used = (n + 63) / 64;
+    if (!mark_kept) {
+      for (size_t word = 0; word < words_used; ++word) marks[word] = ~marks[word];
+      if (n % 64 != 0) marks[n / 64] &= (uint64_t{1} << (n % 64)) - 1;
     }
-    size_t count = 0;
-    for (size_t word = 0; word < (n + 63) / 64; ++word) {
-      uint64_t bits = mark_kept ? marks[word] : ~marks[word];
-      if (!mark_kept && n - word * 64 < 64) bits &= (uint64_t{1} << (n - word * 64)) - 1;
-      for (; bits != 0; bits &= bits - 1)
-        index[count++] =
-            static_cast<uint16_t>(word * 64 + static_cast<size_t>(std::countr_zero(bits)));
-    }
-    return count;
+    kernels().list_bits(marks.data(), words_used, k, index);
+    return k;
   }
 
  private:

@@ -277,6 +277,26 @@ void expect_collected(std::span<const float> x, float least, std::span<const uin
   ASSERT_EQ(count, expected) << least;
 }
 
+TEST_P(KernelLevels, ListBitsNumbersThoseThatAreSet) {
+  Rng rng(12, Purpose::kTest);
+  for (const size_t words : {size_t{1}, size_t{2}, size_t{1024}})
+    for (const uint32_t among : {1u, 2u, 5u, 100u}) {
+      std::vector<uint64_t> bits(words);
+      std::vector<uint16_t> expected;
+      for (size_t i = 0; i < 64 * words; ++i) {
+        if (rng.below(among) != 0) continue;
+        bits[i / 64] |= uint64_t{1} << (i % 64);
+        expected.push_back(static_cast<uint16_t>(i));
+      }
+      // Nothing is written behind the last one.
+      std::vector<uint16_t> listed(expected.size() + 1, 7);
+      k_->list_bits(bits.data(), words, expected.size(), listed.data());
+      EXPECT_EQ(listed.back(), 7);
+      listed.pop_back();
+      EXPECT_EQ(listed, expected) << words << " words, one of " << among;
+    }
+}
+
 TEST_P(KernelLevels, CollectFindsWhatReachesAMagnitude) {
   for_each_shape([&](size_t n, size_t offset) {
     const std::vector<float> memory = values(n + offset, 9), other = values(n, 10);
