@@ -89,7 +89,7 @@ class InputStream {
 
   /// Elements of which an update, its residual and the rest are beyond any cache.
   static constexpr size_t kBeyondCaches = size_t{1} << 22;
-  /// What memory delivers while two tiles are worked on, twice.
+  /// How far ahead() reaches: farther gained nothing, nearer came too late (docs/performance.md).
   static constexpr size_t kAhead = 8 * kTile;
 
   void fetch_more(size_t n) {
