@@ -108,6 +108,7 @@ struct ServerConfig {
                             ///< any key of the table is given
   std::string evaluate = "clients";  ///< clients | attached | none
   double plan_lifetime_seconds = 600;
+  uint32_t keep_rounds = 100;  ///< that the journal keeps to be replayed; 0: all
 };
 
 /// What only a client reads.

@@ -214,6 +214,8 @@ constexpr Key kVocabulary[] = {
      .field = &at<&Scenario::server, &ServerConfig::plan_lifetime_seconds>,
      .meaning = "how long after a plan is signed clients take it",
      .range = {.low = 10, .high = 1e9}},
+    {.name = "server.keep_rounds", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::keep_rounds>,
+     .meaning = "rounds whose updates the journal keeps, so that they can be replayed; 0: all"},
 
     {.name = "client.connect", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::connect>,
      .meaning = "where the coordinator is, such as \"tcp://coordinator.example:7700\""},

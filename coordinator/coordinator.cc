@@ -9,13 +9,11 @@
 #include <unordered_set>
 
 #include "base/rng.h"
-#include "compression/updates/accumulator.h"
 #include "compression/updates/frame.h"
+#include "config/load.h"
 #include "config/model_card.h"
 #include "coordinator/round_machine.h"
-#include "coordinator/strategies/ef21.h"
 #include "coordinator/update_check.h"
-#include "coordinator/warm_up.h"
 #include "proto/messages.h"
 #include "proto/transfer.h"
 
@@ -37,12 +35,6 @@ constexpr uint64_t kMostSamples = uint64_t{1} << 40;
 /// Why a peer is turned away that isn't told.
 constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
 
-/// What belongs to one worker thread alone.
-struct Worker {
-  CodecScratch scratch;
-  FixedPointAccumulator sum;
-};
-
 /// An update on its way from its first part to the sum. A job and the coordinator hand it to each
 /// other.
 struct Upload {
@@ -52,7 +44,7 @@ struct Upload {
   uint64_t received = 0;             // bytes, part headers included
   TimePoint first_at{};              // when its first part came,
   uint64_t first_bytes = 0;          // and how long that was
-  Bytes bytes;                       // once complete
+  SharedFrame bytes;                 // once complete
   Status check;
   std::optional<CheckedUpdate> update;
 };
@@ -115,66 +107,60 @@ class UpdateQueue {
   size_t running_ = 0;
 };
 
-struct TaskFate {
-  TaskId task = 0;
-  Fate fate = Fate::kOpen;
-};
-
 class Driver : public Coordinator {
  public:
-  Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Codec up, Codec down, RateController rates,
-         std::vector<float> version_zero, Loop& loop, ServerTransport& transport,
+  Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Loop& loop, ServerTransport& transport,
          const SecretKey& key, EventSink& sink)
       : setup_(std::move(setup)),
         scenario_(setup_.scenario),
         hooks_(std::move(hooks)),
-        up_(std::move(up)),
-        down_(std::move(down)),
-        rates_(std::move(rates)),
-        model_(setup_.schema, std::move(version_zero), scenario_.seed),
-        workers_(std::max<size_t>(setup_.workers, 1)),
         loop_(loop),
         transport_(transport),
         key_(key),
         sink_(sink),
         checks_(
-            loop, workers_.size(), [this](size_t worker, Upload& upload) { check(worker, upload); },
+            loop, std::max<size_t>(setup_.workers, 1),
+            [this](size_t worker, Upload& upload) { check(worker, upload); },
             [this](const SharedUpload& upload) { arrived(upload); }),
         sums_(
-            loop, workers_.size(),
+            loop, std::max<size_t>(setup_.workers, 1),
             [this](size_t worker, Upload& upload) { accumulate(worker, upload); },
             [this](const SharedUpload& upload) { summed(upload); }) {}
 
-  /// A model from a file isn't known to clients as one from the seed is: it is published as version
-  /// 1, so that each client downloads it, and is charged for it, before its first task.
-  Status publish_initial() {
-    const std::vector<float>& initial = setup_.initial;
-    if (initial.size() != model_.parameters().size())
-      return error(Code::kInvalidArgument, "the initial model has {} parameters, expected {}",
-                   initial.size(), model_.parameters().size());
-    std::vector<float> step(initial.size());
-    for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
-    TERN_TRY(const Codec lossless, Codec::parse("float32"));
-    parent_sha256_ = model_.sha256();
-    TERN_TRY(const SharedFrame frame, model_.publish(step, lossless, 0, scratch_));
-    (void)frame;
-    version_ = model_.version();
+  Status open() {
+    state_ = std::move(setup_.state);
+    if (state_ == nullptr) {
+      TERN_TRY(state_, RunState::make({.scenario = scenario_,
+                                       .schema = setup_.schema,
+                                       .clients = setup_.clients,
+                                       .uplinks = setup_.uplinks,
+                                       .initial = setup_.initial,
+                                       .workers = setup_.workers}));
+    }
+    version_ = model().version();
+    start_sha256_ = model().sha256();
+    const ReplayedRun& replayed = setup_.replayed;
+    round_ = replayed.ended_rounds;
+    for (const auto& [client, fate] : replayed.fates) fates_[client] = fate;
+    frames_since_state_ = replayed.bytes_since_state;
+    if (!replayed.origin) return {};
+    setup_.run_id = replayed.origin->run_id;
     return {};
   }
 
   Status restore(CoordinatorState state) override {
-    TERN_CHECK_OK(model_.restore(std::move(state.model)));
-    version_ = model_.version();
     round_ = state.round;
-    optimizer_ = std::move(state.optimizer);
-    rates_.restore(std::move(state.rate));
+    TERN_CHECK_OK(state_->restore(std::move(state)));
+    version_ = model().version();
     return {};
   }
 
   void start() override {
     transport_.start(*this);
+    if (setup_.replayed.open) return resume(*std::exchange(setup_.replayed.open, std::nullopt));
     phase_ = Phase::kWaiting;
-    loop_.post([this] { begin_if_ready(); });
+    if (setup_.replayed.origin) return loop_.post([this] { begin_if_ready(); });
+    write(origin(), [this] { begin_if_ready(); });
   }
 
   void members_changed() override {
@@ -194,9 +180,32 @@ class Driver : public Coordinator {
   }
 
   uint32_t round() const override { return round_; }
-  const VersionedModel& model() const override { return model_; }
-  CoordinatorState state() const override {
-    return {round_, model_.state(), optimizer_, rates_.state()};
+  const VersionedModel& model() const override { return state_->model(); }
+  CoordinatorState state() const override { return state_->state(round_); }
+
+  // ---- The journal
+
+  RunOrigin origin() const {
+    if (setup_.replayed.origin) return *setup_.replayed.origin;
+    return {.run_id = setup_.run_id,
+            .config_sha256 = config_sha256(scenario_),
+            .schema_hash = setup_.schema.hash(),
+            .clients = setup_.clients,
+            .start_sha256 = start_sha256_};
+  }
+
+  /// `then` when the record is on the disk; at once without a journal.
+  template <typename Then>
+  void write(RunRecord record, Then then) {
+    if (setup_.log == nullptr) return then();
+    setup_.log->write(loop_, std::move(record), [this, then](const Status& status) {
+      if (phase_ == Phase::kFinished) return;
+      if (!status.ok()) return fail(status);
+      then();
+    });
+  }
+  void write(RunRecord record) {
+    write(std::move(record), [] {});
   }
 
   // ---- What clients say
@@ -255,8 +264,17 @@ class Driver : public Coordinator {
     if (open == open_.end()) return;
     const TaskId task = open->second;
     open_.erase(open);
-    fates_[number] = {task, Fate::kRefused};
-    act(machine_->on(TaskFailed{task, Status(Code::kCancelled, reason)}, loop_.now()), nullptr);
+    failed(number, task, Status(Code::kCancelled, reason));
+  }
+  void failed(uint32_t number, TaskId task, const Status& reason) {
+    write(RefusedRecord{.round = machine_->round(),
+                        .client = number,
+                        .task = task,
+                        .reason = reason.describe()},
+          [this, number, task] {
+            fates_[number] = {task, Fate::kRefused};
+          });
+    act(machine_->on(TaskFailed{task, reason}, loop_.now()), nullptr);
   }
   static std::string key_text(const PeerKey& key) { return to_hex(key).substr(0, 16); }
 
@@ -328,9 +346,9 @@ class Driver : public Coordinator {
     if (message.client != member.number)
       return turn_away(from, error(Code::kInvalidArgument, "an update in the name of client {}",
                                    message.client));
+    if (deciding_.contains(message.task)) return;  // said again: the first one's verdict will do
     const auto open = open_.find(member.number);
     if (open != open_.end() && open->second == message.task) {
-      if (checking_.contains(message.task)) return;  // said again: the first one's verdict will do
       session->held_version = std::max(session->held_version, rules_->base_version);
       UpdateRules rules = *rules_;
       rules.codec = chain_of(member.number);
@@ -372,9 +390,9 @@ class Driver : public Coordinator {
     }
     if (!upload->check.ok() || upload->transfer.complete()) {
       session->upload.reset();
+      deciding_.insert(upload->message.task);
       if (!upload->check.ok()) return arrived(upload);
       measure_uplink(*upload);
-      checking_.insert(upload->message.task);
       return checks_.add(upload);
     }
     if (const std::optional<Credit> credit = upload->transfer.credit_due()) send(from, *credit);
@@ -385,7 +403,7 @@ class Driver : public Coordinator {
     const double took = seconds(loop_.now() - upload.first_at);
     const uint64_t bytes = upload.received - upload.first_bytes;
     if (bytes > 0 && took > 0)
-      rates_.measured_uplink(upload.message.client, static_cast<double>(bytes) / took);
+      state_->rates().measured_uplink(upload.message.client, static_cast<double>(bytes) / took);
   }
 
   void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
@@ -404,13 +422,12 @@ class Driver : public Coordinator {
     const auto open = open_.find(member.number);
     if (open == open_.end() || open->second != failure.task) return;
     open_.erase(open);
-    fates_[member.number] = {failure.task, Fate::kRefused};
     const Code code = failure.reason.code();
     if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
       return fail(
           Status(failure.reason)
               .within(fmt::format("round {}, client {}", machine_->round(), member.number)));
-    act(machine_->on(TaskFailed{failure.task, failure.reason}, loop_.now()), nullptr);
+    failed(member.number, failure.task, failure.reason);
   }
 
   void receive(const Connection& from, const Member& member, const Credit& credit) {
@@ -491,9 +508,9 @@ class Driver : public Coordinator {
     plan.plan = sign_bytes(key_, kPlanPurpose, to_bytes(plan.content), now, now + lifetime);
     plan.manifest = sign_bytes(key_, kManifestPurpose,
                                to_bytes(ModelManifest{.run_id = setup_.run_id,
-                                                      .version = model_.version(),
-                                                      .parent_sha256 = parent_sha256_,
-                                                      .sha256 = model_.sha256(),
+                                                      .version = model().version(),
+                                                      .parent_sha256 = state_->parent_sha256(),
+                                                      .sha256 = model().sha256(),
                                                       .schema_hash = setup_.schema.hash()}),
                                now, now + lifetime);
   }
@@ -503,7 +520,7 @@ class Driver : public Coordinator {
     if (!setup_.membership(session.connection.key))
       return turn_away(Connection(session.connection), kNotAMember);
     close(session);
-    Result<Download> download = model_.download(session.held_version, scratch_);
+    Result<Download> download = state_->model().download(session.held_version, scratch_);
     if (!download) return fail(std::move(download).error());
     renew(plan);
     PlanMessage message{.plan = plan.plan, .manifest = plan.manifest, .task = {}};
@@ -610,19 +627,37 @@ class Driver : public Coordinator {
     return static_cast<uint32_t>(std::min<uint64_t>(announced.back(), most));
   }
 
-  /// Before the first round: what an update can weigh, and room for the sums.
   Status settle_weights() {
-    if (setup_.largest_examples == 0) setup_.largest_examples = largest_announced();
-    const int shift = fedavg_weight_shift(setup_.largest_examples);
-    const AccumulatorBounds bounds{
-        .norm_bound = scenario_.strategy.norm_bound,
-        .largest_weights =
-            uint64_t{scenario_.fleet.cohort} * fedavg_weight(setup_.largest_examples, shift)};
-    for (Worker& worker : workers_) {
-      TERN_TRY(worker.sum, FixedPointAccumulator::make(setup_.schema.elements(), bounds));
+    if (!state_->settled()) {
+      const uint32_t largest = setup_.largest_examples;
+      TERN_CHECK_OK(state_->settle_weights(largest != 0 ? largest : largest_announced()));
     }
     machine_.emplace(round_rules(), round_ + 1, sink_);
     return {};
+  }
+
+  /// Goes on with a round that the journal has the beginning of.
+  void resume(const ReplayedRound& open) {
+    machine_.emplace(round_rules(), open.round, sink_);
+    ResumeRound known{.round = open.round, .tasks = {}, .closed = open.closed.has_value()};
+    for (const auto& [client, given] : open.chains.given) {
+      const auto fate = open.fates.find(client);
+      known.tasks.push_back({client, fate == open.fates.end() ? Fate::kOpen : fate->second});
+    }
+    chains_ = open.chains;
+    const std::vector<RoundAction> actions = machine_->on(known, loop_.now());
+    if (!open.closed) {
+      rules_ = state_->rules(open.round);
+      phase_ = Phase::kCollecting;
+      return hand_out_round(open.round, actions);
+    }
+    phase_ = Phase::kEnding;
+    summed_ = true;
+    closing_ = !open.closed->is_void;
+    loop_.post([this, published = open.version.has_value()] {
+      if (phase_ == Phase::kFinished) return;
+      return closing_ && !published ? write_version() : end_round();
+    });
   }
 
   void begin_round(const BeginRound& begin) {
@@ -634,28 +669,33 @@ class Driver : public Coordinator {
     std::vector<uint32_t> asked;
     for (const RoundAction& action : actions)
       if (const auto* task = std::get_if<SendTask>(&action)) asked.push_back(task->client);
-    Result<RoundChains> chains = rates_.begin_round(round, asked, scratch_);
+    Result<RoundChains> chains = state_->rates().begin_round(round, asked, scratch_);
     if (!chains) return fail(std::move(chains).error());
     chains_ = *std::move(chains);
     say_chains(round);
+    rules_ = state_->rules(round);
+    open_.clear();
+    deciding_.clear();
+    RoundRecord record{
+        .round = round, .version = version_, .largest_examples = state_->largest_examples()};
+    for (const Codec& codec : chains_.chains) record.chains.push_back(codec.spec());
+    for (const auto& [client, given] : chains_.given)
+      record.asked.push_back({client, static_cast<uint32_t>(given.chain), given.nmse});
+    write(std::move(record),
+          [this, round, actions = std::move(actions)] { hand_out_round(round, actions); });
+  }
+
+  void hand_out_round(uint32_t round, const std::vector<RoundAction>& actions) {
     // A plan is signed for each chain, not for each client.
     train_plans_.clear();
     for (const Codec& codec : chains_.chains)
       train_plans_.push_back({.content = make_plan(PlanKind::kTrain, round, codec.spec())});
-    rules_ = UpdateRules{.codec = up_,  // each task's own takes its place
-                         .schema = &setup_.schema,
-                         .round = round,
-                         .base_version = model_.version(),
-                         .norm_bound = scenario_.strategy.norm_bound,
-                         .largest_examples = setup_.largest_examples,
-                         .weight_shift = fedavg_weight_shift(setup_.largest_examples)};
     // Where answers come at one virtual time, this order decides who is counted. It is drawn: in
     // the order of client numbers over-selection would always drop the same clients.
     std::vector<SendTask> tasks;
     for (const RoundAction& action : actions)
       if (const auto* task = std::get_if<SendTask>(&action)) tasks.push_back(*task);
     Rng(scenario_.seed, Purpose::kTies, round).shuffle(std::span(tasks));
-    open_.clear();
     for (const SendTask& task : tasks) open_[task.client] = task.task;
     for (const SendTask& task : tasks)
       if (hooks_.wanted && !sessions_.contains(task.client)) hooks_.wanted(task.client);
@@ -707,8 +747,8 @@ class Driver : public Coordinator {
     RoundPlan plan{.kind = kind,
                    .run_id = setup_.run_id,
                    .round = round,
-                   .version = model_.version(),
-                   .model_sha256 = model_.sha256(),
+                   .version = model().version(),
+                   .model_sha256 = model().sha256(),
                    .schema_hash = setup_.schema.hash(),
                    .run_seed = scenario_.seed};
     plan.cohort = scenario_.fleet.cohort;
@@ -723,10 +763,9 @@ class Driver : public Coordinator {
 
   /// On a worker: the dry decode.
   void check(size_t index, Upload& upload) {
-    Worker& worker = workers_[index];
-    upload.bytes = upload.transfer.take();
+    upload.bytes = std::make_shared<const Bytes>(upload.transfer.take());
     Result<CheckedUpdate> checked =
-        check_update(*upload.rules, upload.message, upload.bytes, worker.scratch);
+        check_update(*upload.rules, upload.message, *upload.bytes, state_->scratch(index));
     if (checked)
       upload.update = *std::move(checked);
     else
@@ -737,7 +776,6 @@ class Driver : public Coordinator {
   void arrived(const SharedUpload& upload) {
     if (phase_ == Phase::kFinished) return;
     const UpdateMessage& message = upload->message;
-    checking_.erase(message.task);
     Event sent{"update_sent",
                {{"round", int64_t{upload->rules->round}},
                 {"client", int64_t{message.client}},
@@ -747,7 +785,7 @@ class Driver : public Coordinator {
                 {"samples",
                  static_cast<int64_t>(std::min(message.report.samples_trained, kMostSamples))}}};
     if (upload->update) sent.fields.emplace_back("norm", upload->update->frame.norm());
-    if (const auto rate = rates_.uplink(message.client))
+    if (const auto rate = state_->rates().uplink(message.client))
       sent.fields.emplace_back("transfer_seconds", static_cast<double>(upload->received) / *rate);
     sink_.on(sent);
     act(machine_->on(UpdateArrived{message, upload->check}, loop_.now()), upload);
@@ -756,37 +794,62 @@ class Driver : public Coordinator {
   /// Carries out what the machine decided; `upload` is what it decided on, if anything.
   void act(const std::vector<RoundAction>& actions, const SharedUpload& upload) {
     for (const RoundAction& action : actions) {
-      if (const auto* count = std::get_if<CountUpdate>(&action)) {
-        ++summing_;
-        if (up_.feedback() == Feedback::kEf21)
-          optimizer_.estimate_weights.try_emplace(count->message.client, upload->update->weight);
-        rates_.counted(count->message.client, upload->bytes.size(), upload->update->frame.norm());
-        sums_.add(upload);
-        answer(count->message, Fate::kCounted, {});
+      if (std::holds_alternative<CountUpdate>(action)) {
+        count(upload);
       } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
-        answer(refuse->message, Fate::kRefused, refuse->reason);
+        refuse_update(refuse->message, refuse->reason);
       } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
         timer_ = loop_.call_at(timer->at, [this] {
           timer_ = 0;
           if (phase_ == Phase::kCollecting) act(machine_->on(TimerFired{}, loop_.now()), nullptr);
         });
       } else if (std::holds_alternative<CloseRound>(action)) {
-        end_collecting();
-        closing_ = true;
-      } else if (std::holds_alternative<VoidRound>(action)) {
-        end_collecting();
-        closing_ = false;
+        end_collecting(std::get<CloseRound>(action).counted, true);
+      } else if (const auto* void_round = std::get_if<VoidRound>(&action)) {
+        end_collecting(void_round->counted, false);
       }
     }
     close_if_summed();
   }
 
-  void answer(const UpdateMessage& message, Fate fate, Status reason) {
+  /// It is counted from now on, and said to be once the journal has it.
+  void count(const SharedUpload& upload) {
+    const UpdateMessage& message = upload->message;
+    open_.erase(message.client);
+    ++summing_;
+    state_->count(message.client, *upload->update, upload->bytes->size());
+    frames_since_state_ += upload->bytes->size();
+    write(UpdateRecord{.round = upload->rules->round,
+                       .version = upload->rules->base_version,
+                       .weight = upload->update->weight,
+                       .message = message,
+                       .transfer = upload->bytes},
+          [this, upload] {
+            fates_[upload->message.client] = {upload->message.task, Fate::kCounted};
+            sums_.add(upload);
+            answer(upload->message, Fate::kCounted, {});
+          });
+  }
+
+  void refuse_update(const UpdateMessage& message, const Status& reason) {
     const auto open = open_.find(message.client);
-    if (open != open_.end() && open->second == message.task) {
-      open_.erase(open);
-      fates_[message.client] = {message.task, fate};
-    }
+    // Of tasks that are nobody's or were answered before, the journal has nothing to keep: whoever
+    // says them again and again would fill the disk.
+    if (open == open_.end() || open->second != message.task)
+      return answer(message, Fate::kRefused, reason);
+    open_.erase(open);
+    write(RefusedRecord{.round = machine_->round(),
+                        .client = message.client,
+                        .task = message.task,
+                        .reason = reason.describe()},
+          [this, message, reason] {
+            fates_[message.client] = {message.task, Fate::kRefused};
+            answer(message, Fate::kRefused, reason);
+          });
+  }
+
+  void answer(const UpdateMessage& message, Fate fate, Status reason) {
+    deciding_.erase(message.task);
     const auto session = sessions_.find(message.client);
     if (session == sessions_.end()) return;
     send(session->second.connection,
@@ -800,7 +863,10 @@ class Driver : public Coordinator {
     close_if_summed();
   }
 
-  void end_collecting() {
+  void end_collecting(uint32_t counted, bool closing) {
+    write(ClosedRecord{.round = machine_->round(), .counted = counted, .is_void = !closing});
+    if (phase_ == Phase::kFinished) return;
+    closing_ = closing;
     if (timer_ != 0) loop_.cancel(timer_);
     timer_ = 0;
     open_.clear();
@@ -810,9 +876,7 @@ class Driver : public Coordinator {
 
   /// On a worker.
   void accumulate(size_t index, Upload& upload) {
-    Worker& worker = workers_[index];
-    upload.check = decode_accumulate(upload.update->frame, upload.update->weight, 1.0,
-                                     worker.scratch, worker.sum);
+    upload.check = state_->add(index, *upload.update);
     book(index, WorkStage::kAggregate);
   }
 
@@ -821,9 +885,7 @@ class Driver : public Coordinator {
     if (phase_ != Phase::kEnding || summed_ || summing_ > 0) return;
     summed_ = true;
     if (!closing_) {
-      for (Worker& worker : workers_) worker.sum.clear();
-      if (Status status = rates_.end_round({}, scratch_); !status.ok())
-        return fail(std::move(status));
+      if (Status status = state_->drop_round(); !status.ok()) return fail(std::move(status));
       return end_round();
     }
     auto published = std::make_shared<Result<SharedFrame>>(SharedFrame());
@@ -832,34 +894,27 @@ class Driver : public Coordinator {
               [this, published, round] {
                 if (phase_ == Phase::kFinished) return;
                 if (!*published) return fail(std::move(*published).error());
-                version_ = model_.version();
                 sink_.on({"version_published",
                           {{"round", int64_t{round}},
-                           {"version", int64_t{model_.version()}},
+                           {"version", int64_t{model().version()}},
                            {"delta_bytes", static_cast<int64_t>((**published)->size())},
-                           {"residual_norm", model_.residual_norm()}}});
-                end_round();
+                           {"residual_norm", model().residual_norm()}}});
+                write_version();
               });
+  }
+
+  void write_version() {
+    version_ = model().version();
+    write(
+        VersionRecord{.round = machine_->round(), .version = version_, .sha256 = model().sha256()},
+        [this] { end_round(); });
   }
 
   /// On a worker, while nothing else touches the model or the sums.
   Result<SharedFrame> publish(size_t index, uint32_t round) {
-    FixedPointAccumulator& sum = workers_.front().sum;
-    for (size_t w = 1; w < workers_.size(); ++w) {
-      TERN_CHECK_OK(sum.merge(workers_[w].sum));
-      workers_[w].sum.clear();
-    }
-    std::vector<float> step(setup_.schema.elements());
-    sum.mean(step);
-    if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, sum.total_weight(), step);
-    sum.clear();
-    TERN_CHECK_OK(rates_.end_round(step, workers_[index].scratch));
-    fedavg_step(scenario_.strategy, optimizer_, step);
+    TERN_TRY(const std::vector<float> step, state_->aggregate(index));
     book(index, WorkStage::kAggregate);
-    TERN_TRY(const Codec down,
-             codec_of_round(down_, scenario_.compression.error_feedback.warmup_down, round));
-    parent_sha256_ = model_.sha256();
-    Result<SharedFrame> frame = model_.publish(step, down, round, workers_[index].scratch);
+    Result<SharedFrame> frame = state_->publish(index, round, step);
     book(index, WorkStage::kEncode);
     return frame;
   }
@@ -880,6 +935,26 @@ class Driver : public Coordinator {
       if (Status status = hooks_.after_round(round_, evaluation); !status.ok())
         return fail(std::move(status));
     if (phase_ == Phase::kFinished) return;
+    if (setup_.log == nullptr) return next_round();
+    nlohmann::ordered_json notes = hooks_.notes ? hooks_.notes() : nlohmann::ordered_json();
+    write(EndedRecord{.round = round_, .notes = notes},
+          [this, notes] { save_state_if_due(notes); });
+  }
+
+  /// When a new start would have more frames to read than the state has bytes: saving it then costs
+  /// no more than the frames did.
+  void save_state_if_due(const nlohmann::ordered_json& notes) {
+    if (frames_since_state_ < state_bytes()) return next_round();
+    frames_since_state_ = 0;
+    write(StateRecord{.origin = origin(),
+                      .state = state(),
+                      .fates = {fates_.begin(), fates_.end()},
+                      .notes = notes},
+          [this] { next_round(); });
+  }
+  uint64_t state_bytes() const { return 2 * setup_.schema.elements() * sizeof(float); }
+
+  void next_round() {
     if (stopping_) return finish_now();
     void_rounds_ = closing_ ? 0 : void_rounds_ + 1;
     if (void_rounds_ == 0) {
@@ -1002,16 +1077,12 @@ class Driver : public Coordinator {
   CoordinatorSetup setup_;
   const Scenario& scenario_;  // setup_'s
   const CoordinatorHooks hooks_;
-  const Codec up_;
-  const Codec down_;
   // The loop's thread's; while `publish` runs, that job's.
-  RateController rates_;
-  VersionedModel model_;
-  ServerOptimizerState optimizer_;
-  Digest parent_sha256_{};
-  CodecScratch scratch_;         // the loop's thread's
-  uint32_t version_ = 0;         // the loop's thread's copy
-  std::vector<Worker> workers_;  // element w is worker w's while jobs run
+  std::unique_ptr<RunState> state_;
+  Digest start_sha256_{};            // of the model that the run begins with
+  CodecScratch scratch_;             // the loop's thread's
+  uint32_t version_ = 0;             // the loop's thread's copy
+  uint64_t frames_since_state_ = 0;  // bytes of frames in the journal that a new start would read
   Loop& loop_;
   ServerTransport& transport_;
   const SecretKey& key_;
@@ -1033,7 +1104,7 @@ class Driver : public Coordinator {
   RoundChains chains_;
   std::vector<Plan> train_plans_;              // one for each of chains_.chains
   std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
-  std::unordered_set<TaskId> checking_;        // tasks whose updates are in the dry decode
+  std::unordered_set<TaskId> deciding_;        // tasks whose updates have come, without an answer
   std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums
@@ -1053,17 +1124,9 @@ Result<std::unique_ptr<Coordinator>> Coordinator::make(CoordinatorSetup setup,
                                                        CoordinatorHooks hooks, Loop& loop,
                                                        ServerTransport& transport,
                                                        const SecretKey& key, EventSink& sink) {
-  TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
-  TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
-  TERN_TRY(RateController rates,
-           RateController::make(setup.scenario, setup.schema, setup.clients, setup.uplinks));
-  std::vector<float> version_zero(setup.schema.elements());
-  initialize_parameters(setup.schema, setup.scenario.seed, kGridBits, version_zero);
-  const bool initial = !setup.initial.empty();
-  auto driver = std::make_unique<Driver>(std::move(setup), std::move(hooks), std::move(up),
-                                         std::move(down), std::move(rates), std::move(version_zero),
-                                         loop, transport, key, sink);
-  if (initial) TERN_CHECK_OK(driver->publish_initial());
+  auto driver =
+      std::make_unique<Driver>(std::move(setup), std::move(hooks), loop, transport, key, sink);
+  TERN_CHECK_OK(driver->open());
   return std::unique_ptr<Coordinator>(std::move(driver));
 }
 

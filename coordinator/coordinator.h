@@ -6,7 +6,12 @@
 /// client replaces its older connection, and an open task is handed out again. Membership is asked
 /// for every packet, so a revoked client is cut off in the middle of a session.
 ///
-/// Everything that takes long (dry decode, summing, encoding a version) runs on the loop's workers.
+/// Everything that takes long (dry decode, summing, encoding a version, the journal) runs on the
+/// loop's workers.
+///
+/// With a journal nothing is said before it is on the disk: a round before its plans, an update or
+/// its refusal before the verdict, a version before it is handed out. A coordinator that is killed
+/// goes on from there, in the middle of a round too.
 /// Threads: the loop's thread.
 #pragma once
 
@@ -22,8 +27,9 @@
 #include "base/status.h"
 #include "base/work_clock.h"
 #include "config/scenario.h"
-#include "coordinator/rate_controller.h"
-#include "coordinator/strategies/fedavg.h"
+#include "coordinator/replay.h"
+#include "coordinator/run_log.h"
+#include "coordinator/run_state.h"
 #include "coordinator/versions.h"
 #include "coordinator/views/evaluation.h"
 #include "proto/keys.h"
@@ -61,6 +67,13 @@ struct CoordinatorSetup {
   bool everyone_is_there = true;  /// simulations: any client can be asked, whoever is connected
   Duration plan_lifetime = std::chrono::minutes(10);
   EvaluateBy evaluate_by = EvaluateBy::kClients;
+  /// Where everything is written before anybody is told of it; outlives the coordinator. Without
+  /// one a run can't be gone on with.
+  RunLog* log = nullptr;
+  /// A run to go on with: what replay() has made of the log's journal. `state` belongs to scenario
+  /// and schema that outlive the coordinator.
+  std::unique_ptr<RunState> state;
+  ReplayedRun replayed;
   /// In one process a diverging model or a fault is worth stopping for: a task that fails with
   /// kOutOfRange or kInternal ends the run.
   bool stop_on_failure = false;
@@ -75,20 +88,14 @@ struct CoordinatorHooks {
   std::function<Status(uint32_t round, const Evaluation*)> after_round;
   /// A client that is not connected has a task.
   std::function<void(uint32_t client)> wanted;
+  /// What the journal keeps of the round that has ended; asked after after_round.
+  std::function<nlohmann::ordered_json()> notes;
   /// Asked at the end of each round.
   std::function<bool()> stop_requested;
   /// A worker has spent its time since its last call on this.
   std::function<void(size_t worker, WorkStage)> book;
   /// The run is over; `stopped` before its last round.
   std::function<void(Result<bool> stopped)> finished;
-};
-
-/// Everything that a coordinator needs to go on from the end of a round.
-struct CoordinatorState {
-  uint32_t round = 0;  ///< the last one that ended
-  VersionsState model;
-  ServerOptimizerState optimizer;
-  RateState rate;
 };
 
 class Coordinator : public ServerTransport::Handler {
@@ -107,8 +114,8 @@ class Coordinator : public ServerTransport::Handler {
   virtual void start() = 0;
   /// Cuts off now, and not at its next packet, whoever the membership knows no more.
   virtual void members_changed() = 0;
-  /// Ends the run: at once, so that the round at hand is void, or as soon as the version that it
-  /// has led to is published.
+  /// Ends the run: at once, so that the round at hand is void (with a journal: waits to be gone on
+  /// with), or as soon as the version that it has led to is published.
   virtual void stop() = 0;
 
   virtual uint32_t round() const = 0;  ///< the last one that ended

@@ -160,6 +160,16 @@ Result<RoundChains> RateController::begin_round(uint32_t round, std::span<const 
   return chains_;
 }
 
+Status RateController::resume_round(uint32_t round, RoundChains chains, CodecScratch& scratch) {
+  if (config_.on()) {  // end_round() measures the rungs of this round's ladder
+    TERN_TRY([[maybe_unused]] const std::vector<Rung> rungs, ladder(round, scratch));
+  }
+  round_ = round;
+  frames_.clear();
+  chains_ = std::move(chains);
+  return {};
+}
+
 void RateController::counted(uint32_t client, size_t bytes, double norm) {
   if (config_.on()) frames_.push_back({client, bytes, norm});
 }

@@ -63,6 +63,9 @@ class RateController {
   Result<RoundChains> begin_round(uint32_t round, std::span<const uint32_t> asked,
                                   CodecScratch& scratch);
 
+  /// Takes up a round whose chains were chosen before. Errors: those of warm_up.h.
+  Status resume_round(uint32_t round, RoundChains chains, CodecScratch& scratch);
+
   /// A frame of this round was counted: its length, and the norm of what it decodes to.
   void counted(uint32_t client, size_t bytes, double norm);
   /// An upload took long enough to tell.

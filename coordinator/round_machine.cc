@@ -44,13 +44,46 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint no
   return actions;
 }
 
+RoundMachine::Actions RoundMachine::handle(const ResumeRound& event, TimePoint now) {
+  if (state_ != State::kBetweenRounds) return {};
+  round_ = event.round;
+  tasks_.clear();
+  counted_ = open_ = 0;
+  Actions actions;
+  for (const ResumeRound::Known& known : event.tasks) {
+    const TaskId task = task_id(rules_.seed, round_, known.client);
+    tasks_[task] = {.client = known.client, .fate = known.fate};
+    counted_ += known.fate == Fate::kCounted;
+    if (known.fate != Fate::kOpen) continue;
+    ++open_;
+    actions.push_back(SendTask{task, known.client});
+  }
+  sink_.on({"round_resumed",
+            {{"round", int64_t{round_}},
+             {"counted", int64_t{counted_}},
+             {"asked", static_cast<int64_t>(tasks_.size())}}});
+  deadline_at_.reset();
+  if (event.closed) {
+    state_ = State::kEnding;
+    return {};
+  }
+  state_ = State::kCollecting;
+  // Clients lost time too: the round gets all of it again.
+  if (rules_.deadline) {
+    deadline_at_ = now + *rules_.deadline;
+    actions.push_back(SetTimer{*deadline_at_});
+  }
+  end_if_settled(actions);
+  return actions;
+}
+
 RoundMachine::Actions RoundMachine::handle(const UpdateArrived& event, TimePoint now) {
   const UpdateMessage& message = event.message;
   const auto found = tasks_.find(message.task);
   if (found == tasks_.end() || found->second.client != message.client)
     return refuse(message, error(Code::kNotFound, "no such task for client {}", message.client));
   Task& task = found->second;
-  if (task.fate != Fate::kAsked)
+  if (task.fate != Fate::kOpen)
     return refuse(message, error(Code::kInvalidArgument, "the task was already answered"));
   if (state_ != State::kCollecting || (deadline_at_ && now > *deadline_at_)) {
     Actions actions = refuse(message, error(Code::kOutOfRange, "round {} is over", round_));
@@ -74,8 +107,8 @@ RoundMachine::Actions RoundMachine::handle(const UpdateArrived& event, TimePoint
 
 RoundMachine::Actions RoundMachine::handle(const TaskFailed& event, TimePoint) {
   const auto found = tasks_.find(event.task);
-  if (found == tasks_.end() || found->second.fate != Fate::kAsked) return {};
-  found->second.fate = Fate::kFailed;
+  if (found == tasks_.end() || found->second.fate != Fate::kOpen) return {};
+  found->second.fate = Fate::kRefused;
   sink_.on({"task_failed",
             {{"round", int64_t{round_}},
              {"client", int64_t{found->second.client}},

@@ -2,7 +2,8 @@
 /// the fault tests drive this same machine; whoever drives it carries out the actions and reports
 /// back with events.
 ///
-/// - BeginRound: SendTask for each client of the cohort, SetTimer; or FinishRun.
+/// - BeginRound: SendTask for each client of the cohort, SetTimer; or FinishRun. ResumeRound:
+///   SendTask for those without an answer.
 /// - UpdateArrived: CountUpdate or RefuseUpdate. Enough are counted, or nobody is left: CloseRound
 ///   or VoidRound.
 /// - RoundEnded: EvaluateModel when due; then the next BeginRound.
@@ -41,6 +42,16 @@ struct BeginRound {
   /// Clients that can be asked, in increasing order; without it all of them. At least one.
   std::optional<std::vector<uint32_t>> available;
 };
+/// A round that began before a restart, and what is known of its tasks.
+struct ResumeRound {
+  uint32_t round = 0;
+  struct Known {
+    uint32_t client = 0;
+    Fate fate = Fate::kOpen;
+  };
+  std::vector<Known> tasks;
+  bool closed = false;  ///< nothing more is counted: RoundEnded follows
+};
 /// An update was received and checked (dry decode); `check` says whether its frame may be counted.
 struct UpdateArrived {
   UpdateMessage message;
@@ -57,8 +68,8 @@ struct TimerFired {};
 struct RoundEnded {};
 /// End the run after the round at hand.
 struct StopRequested {};
-using RoundEvent =
-    std::variant<BeginRound, UpdateArrived, TaskFailed, TimerFired, RoundEnded, StopRequested>;
+using RoundEvent = std::variant<BeginRound, ResumeRound, UpdateArrived, TaskFailed, TimerFired,
+                                RoundEnded, StopRequested>;
 
 // ---- Actions
 
@@ -111,14 +122,14 @@ class RoundMachine {
 
  private:
   enum class State { kBetweenRounds, kCollecting, kEnding, kFinished };
-  enum class Fate { kAsked, kCounted, kRefused, kFailed };
   struct Task {
     uint32_t client = 0;
-    Fate fate = Fate::kAsked;
+    Fate fate = Fate::kOpen;
   };
   using Actions = std::vector<RoundAction>;
 
   Actions handle(const BeginRound& event, TimePoint now);
+  Actions handle(const ResumeRound& event, TimePoint now);
   Actions handle(const UpdateArrived& event, TimePoint now);
   Actions handle(const TaskFailed& event, TimePoint now);
   Actions handle(const TimerFired&, TimePoint now);

@@ -24,7 +24,8 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   std::optional<RunFolder> folder;
   std::optional<Checkpoint> earlier;
   if (!options.out.empty()) {
-    Result<RunFolder> opened = RunFolder::open(options.out, options.resume);
+    Result<RunFolder> opened =
+        RunFolder::open(options.out, options.resume ? RunStart::kCheckpoint : RunStart::kNew);
     if (!opened) return std::move(opened).error();
     folder.emplace(*std::move(opened));
   }

@@ -13,6 +13,8 @@
 #include "config/model_card.h"
 #include "coordinator/client_registry.h"
 #include "coordinator/coordinator.h"
+#include "coordinator/daemon/initial_model.h"
+#include "coordinator/daemon/open_run.h"
 #include "coordinator/views/metrics.h"
 #include "coordinator/views/run_folder.h"
 #include "coordinator/views/summary.h"
@@ -35,16 +37,6 @@ uint64_t random_run_id() {
 EvaluateBy evaluate_by(const std::string& name) {
   if (name == "attached") return EvaluateBy::kAttached;
   return name == "none" ? EvaluateBy::kNobody : EvaluateBy::kClients;
-}
-
-Result<std::vector<float>> read_initial(const std::string& path, const ParameterSchema& schema) {
-  std::vector<float> parameters;
-  if (path.empty()) return parameters;
-  parameters.resize(schema.elements());
-  TERN_TRY(const std::vector<std::byte> file, read_file(path));
-  TERN_CHECK_OK(from_safetensors(file, schema, parameters));
-  TERN_CHECK_OK(round_to_grid(parameters));
-  return parameters;
 }
 
 /// The list of clients as it is now: read again on SIGHUP.
@@ -107,14 +99,12 @@ class Members {
 class Daemon {
  public:
   Daemon(const Scenario& scenario, ParameterSchema schema, Members members, SecretKey key,
-         RunFolder folder, const CoordinatorDaemonOptions& options)
+         RunFolder folder)
       : scenario_(scenario),
         schema_(std::move(schema)),
         members_(std::move(members)),
         key_(std::move(key)),
         folder_(std::move(folder)),
-        run_id_(random_run_id()),
-        log_(stderr, fmt::format("{:016x}", run_id_), {.least = options.log_level}),
         metrics_(scenario.target),
         work_clock_(std::max(1u, std::thread::hardware_concurrency())),
         pool_(std::make_unique<ThreadPool>(
@@ -124,12 +114,26 @@ class Daemon {
                 .job_ended = [this](size_t w) { work_clock_.book(w, WorkStage::kOther); }})),
         loop_(*pool_) {
     events_.add(metrics_);
-    events_.add(log_);
   }
   ~Daemon() { pool_.reset(); }  // first: its jobs use all the rest
 
   Status open(std::vector<float> initial, uint32_t classes,
               const CoordinatorDaemonOptions& options) {
+    TERN_TRY(OpenRun run, open_run(folder_.file(kJournalFolder), scenario_, schema_,
+                                   {.clients = members_.clients(),
+                                    .uplinks = members_.uplinks(),
+                                    .initial = initial,
+                                    .workers = pool_->size()}));
+    const bool goes_on = run.replayed.origin.has_value();
+    if (goes_on && run.replayed.ended_rounds >= scenario_.rounds &&
+        std::filesystem::exists(folder_.file("summary.json")))
+      return Status(Code::kInUse, "the folder already holds a finished run; choose another one",
+                    {.file = scenario_.server.state_dir});
+    const uint64_t run_id = goes_on ? run.replayed.origin->run_id : random_run_id();
+    events_.add(log_.emplace(stderr, fmt::format("{:016x}", run_id),
+                             LogOptions{.least = options.log_level}));
+    run_log_.emplace(std::move(run.journal), scenario_.server.keep_rounds);
+    if (goes_on) TERN_CHECK_OK(go_on(run.replayed));
     ZmqServerOptions server{.listen = scenario_.server.listen};
     server.own = {key_.public_key().curve, key_.curve_secret()};
     server.allow = [this](const PeerKey& peer) { return members_.find(peer).has_value(); };
@@ -147,7 +151,10 @@ class Daemon {
     setup.clients = members_.clients();
     setup.uplinks = members_.uplinks();
     setup.membership = [this](const PeerKey& peer) { return members_.find(peer); };
-    setup.run_id = run_id_;
+    setup.run_id = run_id;
+    setup.log = &*run_log_;
+    setup.state = std::move(run.state);
+    setup.replayed = std::move(run.replayed);
     setup.workers = pool_->size();
     setup.largest_examples = scenario_.fleet.max_examples;
     setup.start_when = scenario_.server.start_when;
@@ -159,6 +166,10 @@ class Daemon {
     hooks.after_round = [this](uint32_t, const Evaluation* evaluation) {
       return after_round(evaluation);
     };
+    hooks.notes = [this] {
+      return nlohmann::ordered_json{{"totals", to_json(metrics_.totals())},
+                                    {"row", metrics_.rows().back()}};
+    };
     hooks.book = [this](size_t worker, WorkStage stage) { work_clock_.book(worker, stage); };
     hooks.finished = [this](Result<bool> stopped) {
       stopped_ = std::move(stopped);
@@ -166,7 +177,7 @@ class Daemon {
     };
     TERN_TRY(coordinator_,
              Coordinator::make(std::move(setup), std::move(hooks), loop_, *server_, key_, events_));
-    TERN_CHECK_OK(folder_.begin_metrics({}));
+    TERN_CHECK_OK(folder_.begin_metrics(metrics_.rows()));
     return write_durably(folder_.file("scenario.toml"),
                          std::string_view(print_scenario(scenario_)));
   }
@@ -188,6 +199,9 @@ class Daemon {
     loop_.run();
     pool_->wait_until_idle();
     if (!stopped_) return error(Code::kInternal, "the loop ended before the run");
+    events_.on({"journal_written",
+                {{"records", static_cast<int64_t>(run_log_->records())},
+                 {"commits", static_cast<int64_t>(run_log_->commits())}}});
     // A run that failed leaves its results so far, too.
     DaemonResult result{.summary = summary(), .interrupted = *stopped_ && **stopped_};
     const Status written =
@@ -203,14 +217,40 @@ class Daemon {
   }
 
  private:
+  /// Takes up what the views knew of a run.
+  Status go_on(const ReplayedRun& run) {
+    const uint32_t first_kept = run.ended_rounds + 1 - static_cast<uint32_t>(run.notes.size());
+    TERN_TRY(std::vector<nlohmann::ordered_json> rows, folder_.read_metrics(first_kept));
+    for (const auto& notes : run.notes) rows.push_back(notes.at("row"));
+    if (!run.last_notes.is_null()) {
+      metrics_.restore(totals_from_json(run.last_notes.at("totals")), rows);
+      wall_before_ = run.last_notes.at("row").at("seconds");
+      wire_before_ = {.in = metrics_.totals().wire_up.value_or(0),
+                      .out = metrics_.totals().wire_down.value_or(0)};
+    }
+    const JournalRecovery& recovery = run_log_->journal().recovery();
+    if (recovery.unfinished_bytes > 0)
+      events_.on({"journal_tail_dropped",
+                  {{"bytes", static_cast<int64_t>(recovery.unfinished_bytes)},
+                   {"meaning", "the last write was cut short; nobody was told of it"}}});
+    events_.on({"run_recovered",
+                {{"rounds", int64_t{run.ended_rounds}},
+                 {"updates", static_cast<int64_t>(run.updates)},
+                 {"open_round", int64_t{run.open ? run.open->round : 0}}}});
+    return {};
+  }
+
   Status after_round(const Evaluation* evaluation) {
     if (evaluation != nullptr) evaluation_ = *evaluation;
     const TcpBytes wire = server_->wire_bytes();
     events_.on({"wire_bytes",
-                {{"up", static_cast<int64_t>(wire.in)}, {"down", static_cast<int64_t>(wire.out)}}});
-    TERN_CHECK_OK(folder_.append(metrics_.finish_round(seconds(loop_.now()))));
+                {{"up", static_cast<int64_t>(wire_before_.in + wire.in)},
+                 {"down", static_cast<int64_t>(wire_before_.out + wire.out)}}});
+    TERN_CHECK_OK(folder_.append(metrics_.finish_round(wall_seconds())));
     return keep_model();
   }
+
+  double wall_seconds() const { return wall_before_ + seconds(loop_.now()); }
 
   /// Whatever ends this process, the newest version is there.
   Status keep_model() {
@@ -233,7 +273,7 @@ class Daemon {
                          .parameters = schema_.elements(),
                          .model_sha256 = coordinator_->model().sha256(),
                          .evaluation = evaluation_ ? &*evaluation_ : nullptr,
-                         .wall_seconds = seconds(loop_.now()),
+                         .wall_seconds = wall_seconds(),
                          .stage_seconds = spent,
                          .workers = pool_->size()});
   }
@@ -266,8 +306,8 @@ class Daemon {
   Members members_;
   const SecretKey key_;
   RunFolder folder_;
-  const uint64_t run_id_;
-  LogView log_;
+  std::optional<LogView> log_;
+  std::optional<RunLog> run_log_;
   MetricsView metrics_;
   EventFan events_;
   WorkClock work_clock_;
@@ -280,6 +320,8 @@ class Daemon {
   std::optional<Result<bool>> stopped_;
   std::optional<Evaluation> evaluation_;
   uint32_t kept_version_ = 0;
+  double wall_before_ = 0;  // of the run, before this process
+  TcpBytes wire_before_{};
 };
 
 }  // namespace
@@ -305,16 +347,12 @@ Result<DaemonResult> run_coordinator(const LoadedScenario& loaded,
                   {.key = "fleet.cohort"});
   TERN_TRY(std::vector<float> initial, read_initial(scenario.model.initial, schema));
   raise_descriptor_limit();
-  TERN_TRY(RunFolder folder, RunFolder::open(scenario.server.state_dir, false));
-  std::error_code ignored;
-  const auto size = std::filesystem::file_size(folder.file("metrics.jsonl"), ignored);
-  if (!ignored && size > 0)
-    return Status(Code::kInUse,
-                  "the folder holds what is left of a run that was killed; move it away, or choose "
-                  "another one",
-                  {.file = scenario.server.state_dir});
+  const std::string& state_dir = scenario.server.state_dir;
+  const bool goes_on = std::filesystem::exists(fmt::format("{}/{}", state_dir, kJournalFolder));
+  TERN_TRY(RunFolder folder,
+           RunFolder::open(state_dir, goes_on ? RunStart::kJournal : RunStart::kNew));
   Daemon daemon(scenario, std::move(schema), Members(scenario.server.clients, std::move(registry)),
-                std::move(key), std::move(folder), options);
+                std::move(key), std::move(folder));
   TERN_CHECK_OK(daemon.open(std::move(initial), static_cast<uint32_t>(shape.classes), options));
   return daemon.run();
 }

@@ -86,11 +86,12 @@ void MetricsView::on(const Event& event) {
   const auto whole = [&](std::string_view field) {
     return static_cast<uint64_t>(event.number(field));
   };
-  if (event.name == "round_started") {
+  if (event.name == "round_started" || event.name == "round_resumed") {
     row_ = {{"round", whole("round")}, {"cohort", whole("asked")}};
     loss_sum_ = norm_sum_ = 0;
     norms_ = updates_ = round_up_ = round_down_ = 0;
-    counted_ = refused_ = failed_ = 0;
+    counted_ = static_cast<uint32_t>(event.number("counted"));
+    refused_ = failed_ = 0;
     slowest_.reset();
     transfers_.reset();
     chains_.clear();

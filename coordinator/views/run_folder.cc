@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
@@ -25,6 +26,11 @@ Status check_folder_is_free(const std::string& path) {
   if (exists(path, "summary.json"))
     return Status(Code::kInUse, "the folder already holds a finished run; choose another one",
                   {.file = path});
+  if (exists(path, "journal"))
+    return Status(Code::kInUse,
+                  "the folder holds the run of a coordinator; choose another one, or go on with it "
+                  "by tern-coordinator",
+                  {.file = path});
   if (exists(path, "checkpoint.bin"))
     return Status(Code::kInUse,
                   fmt::format("the folder already holds an interrupted run; go on with it by "
@@ -34,8 +40,8 @@ Status check_folder_is_free(const std::string& path) {
   return {};
 }
 
-Result<RunFolder> RunFolder::open(const std::string& path, bool resume) {
-  if (resume) {
+Result<RunFolder> RunFolder::open(const std::string& path, RunStart start) {
+  if (start == RunStart::kCheckpoint) {
     if (!exists(path, "checkpoint.bin"))
       return Status(Code::kNotFound,
                     exists(path, "summary.json")
@@ -45,7 +51,7 @@ Result<RunFolder> RunFolder::open(const std::string& path, bool resume) {
   }
   // First the lock: a run that is under way may have a checkpoint already.
   TERN_TRY(FolderLock lock, FolderLock::acquire(path));
-  if (!resume) TERN_CHECK_OK(check_folder_is_free(path));
+  if (start == RunStart::kNew) TERN_CHECK_OK(check_folder_is_free(path));
   return RunFolder(path, std::move(lock));
 }
 
@@ -63,6 +69,26 @@ RunFolder::~RunFolder() {
 
 std::string RunFolder::file(std::string_view file_name) const {
   return fmt::format("{}/{}", path_, file_name);
+}
+
+Result<std::vector<ordered_json>> RunFolder::read_metrics(uint32_t before) const {
+  std::vector<ordered_json> rows;
+  const std::string path = file("metrics.jsonl");
+  const Result<std::vector<std::byte>> content = read_file(path);
+  if (!content && content.error().code() == Code::kNotFound) return rows;
+  if (!content) return tl::unexpected(content.error());
+  std::string_view text(reinterpret_cast<const char*>(content->data()), content->size());
+  for (int line = 1; !text.empty(); ++line) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const ordered_json row = ordered_json::parse(text.substr(0, end), nullptr, false);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    const bool is_row = row.is_object() && row.contains("round") && row["round"].is_number();
+    // The last one may be of a round that the journal hasn't seen the end of, and cut off.
+    if (is_row ? row["round"].get<uint32_t>() >= before : text.empty()) break;
+    if (!is_row) return Status(Code::kCorrupt, "isn't a row", {.file = path, .line = line});
+    rows.push_back(row);
+  }
+  return rows;
 }
 
 Status RunFolder::begin_metrics(const std::vector<ordered_json>& rows) {

@@ -1,6 +1,7 @@
 /// The folder that a run leaves its results in.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -11,6 +12,12 @@
 
 namespace tern {
 
+/// The journal of a coordinator, in the folder of its run.
+inline constexpr std::string_view kJournalFolder = "journal";
+
+/// What a run in a folder begins from.
+enum class RunStart { kNew, kCheckpoint, kJournal };
+
 /// Errors: kInUse when the folder holds a finished or an interrupted run.
 Status check_folder_is_free(const std::string& path);
 
@@ -18,10 +25,10 @@ Status check_folder_is_free(const std::string& path);
 /// locked until this is destroyed. Threads: one.
 class RunFolder {
  public:
-  /// Makes the folder if it isn't there. With `resume` it has to hold a checkpoint.bin, else no
-  /// run. Errors: kInUse (also while another process uses it), kIo, kNoSpace, kNotFound (nothing to
-  /// resume).
-  static Result<RunFolder> open(const std::string& path, bool resume);
+  /// Makes the folder if it isn't there. For kCheckpoint it has to hold a checkpoint.bin, for kNew
+  /// no run. Errors: kInUse (also while another process uses it), kIo, kNoSpace, kNotFound (nothing
+  /// to resume).
+  static Result<RunFolder> open(const std::string& path, RunStart start);
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();
@@ -29,6 +36,8 @@ class RunFolder {
   /// The path of a file of the folder.
   std::string file(std::string_view file_name) const;
 
+  /// The rows of metrics.jsonl of rounds before `before`. Errors: kIo, kCorrupt.
+  Result<std::vector<nlohmann::ordered_json>> read_metrics(uint32_t before) const;
   /// Writes metrics.jsonl anew with these rows; more can be appended then. Errors: kNoSpace, kIo.
   Status begin_metrics(const std::vector<nlohmann::ordered_json>& rows);
   /// Adds a row to metrics.jsonl; it appears whole or not at all. Call begin_metrics first. Errors:

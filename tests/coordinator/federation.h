@@ -71,8 +71,9 @@ class Federation {
     return scenario;
   }
 
-  /// Makes the coordinator; once, before anything runs.
-  void open(CoordinatorHooks hooks = {}) {
+  /// Makes the coordinator; once, before anything runs. `prepare` may change its setup.
+  void open(CoordinatorHooks hooks = {},
+            const std::function<void(CoordinatorSetup&)>& prepare = {}) {
     CoordinatorSetup setup{.scenario = scenario(), .schema = schema};
     setup.classes = 2;
     setup.clients = options.clients;
@@ -87,6 +88,7 @@ class Federation {
     setup.start_when = options.start_when.value_or(options.clients);
     setup.everyone_is_there = options.everyone_is_there;
     setup.evaluate_by = options.evaluate_by;
+    if (prepare) prepare(setup);
     hooks.after_round = [this, then = hooks.after_round](uint32_t round,
                                                          const Evaluation* evaluation) -> Status {
       ++rounds_ended;

@@ -119,7 +119,7 @@ TEST(Summary, IsWrittenWithTheModelAndTheReport) {
                                              .model_sha256 = model.sha256()});
   const std::vector<ordered_json> rows{{{"round", 1}, {"bytes_up", 10}}, {{"round", 2}}};
   const std::string path = folder();
-  const Result<RunFolder> opened = RunFolder::open(path, false);
+  const Result<RunFolder> opened = RunFolder::open(path, RunStart::kNew);
   ASSERT_TRUE(opened) << opened.error().describe();
   ASSERT_TRUE(
       write_results(
@@ -169,21 +169,23 @@ TEST(Summary, CombinesSeveralByMeanAndDeviation) {
 
 TEST(RunFolder, SaysWhyItIsNotFree) {
   const std::string path = folder();
-  EXPECT_EQ(RunFolder::open(path, true).error().code(), Code::kNotFound) << "nothing to resume";
+  EXPECT_EQ(RunFolder::open(path, RunStart::kCheckpoint).error().code(), Code::kNotFound)
+      << "nothing to resume";
   {
-    const Result<RunFolder> first = RunFolder::open(path, false);
+    const Result<RunFolder> first = RunFolder::open(path, RunStart::kNew);
     ASSERT_TRUE(first);
-    EXPECT_EQ(RunFolder::open(path, false).error().code(), Code::kInUse) << "it is locked";
+    EXPECT_EQ(RunFolder::open(path, RunStart::kNew).error().code(), Code::kInUse) << "it is locked";
     ASSERT_TRUE(write_durably(first->file("checkpoint.bin"), std::string_view("x")).ok());
   }
-  EXPECT_THAT(RunFolder::open(path, false).error().message(), HasSubstr("interrupted run"));
-  EXPECT_TRUE(RunFolder::open(path, true));
+  EXPECT_THAT(RunFolder::open(path, RunStart::kNew).error().message(),
+              HasSubstr("interrupted run"));
+  EXPECT_TRUE(RunFolder::open(path, RunStart::kCheckpoint));
   ASSERT_TRUE(write_durably(path + "/summary.json", std::string_view("{}")).ok());
   EXPECT_THAT(check_folder_is_free(path).message(), HasSubstr("finished run"));
 }
 
 TEST(RunFolder, RowsAreAppendedAfterThoseOfAnEarlierRun) {
-  Result<RunFolder> opened = RunFolder::open(folder(), false);
+  Result<RunFolder> opened = RunFolder::open(folder(), RunStart::kNew);
   ASSERT_TRUE(opened);
   ASSERT_TRUE(opened->begin_metrics({{{"round", 1}}}).ok());
   ASSERT_TRUE(opened->append({{"round", 2}}).ok());

@@ -1,0 +1,276 @@
+#include "coordinator/run_records.h"
+
+#include <cstring>
+
+#include "base/bytes.h"
+
+namespace tern {
+
+using nlohmann::ordered_json;
+
+namespace {
+
+constexpr size_t kLengthBytes = 4;
+
+// ---- Numbers and arrays that JSON has no form for
+
+Digest digest_from(const std::string& hex) {
+  Digest digest{};
+  if (hex.size() != 2 * digest.size()) throw std::invalid_argument("a hash of another length");
+  for (size_t i = 0; i < digest.size(); ++i)
+    digest[i] = static_cast<std::byte>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
+  return digest;
+}
+
+/// Collects arrays behind the JSON, and says in it how long they are.
+class Arrays {
+ public:
+  template <typename T>
+  size_t add(const std::vector<T>& values) {
+    const auto bytes = std::as_bytes(std::span(values));
+    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
+    return values.size();
+  }
+  Bytes take() && { return std::move(bytes_); }
+
+ private:
+  Bytes bytes_;
+};
+
+template <typename T>
+std::vector<T> take(ByteReader& reader, const ordered_json& length) {
+  const auto count = length.get<size_t>();
+  if (count > reader.left() / sizeof(T)) throw std::length_error("an array ends early");
+  std::vector<T> values(count);
+  const auto bytes = reader.take_bytes(count * sizeof(T));
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+  return values;
+}
+
+// ---- Each record as JSON and the bytes behind it
+
+struct Packed {
+  uint32_t round = 0;
+  ordered_json json;
+  SharedFrame bytes;  // may be null
+};
+
+ordered_json to_json(const RunOrigin& origin) {
+  return {{"run_id", origin.run_id},
+          {"config_sha256", origin.config_sha256},
+          {"schema_hash", origin.schema_hash},
+          {"clients", origin.clients},
+          {"start_sha256", to_hex(origin.start_sha256)}};
+}
+
+RunOrigin origin_from(const ordered_json& json) {
+  return {.run_id = json.at("run_id"),
+          .config_sha256 = json.at("config_sha256"),
+          .schema_hash = json.at("schema_hash"),
+          .clients = json.at("clients"),
+          .start_sha256 = digest_from(json.at("start_sha256"))};
+}
+
+Packed pack(const RunOrigin& origin) { return {0, to_json(origin), nullptr}; }
+
+Packed pack(const RoundRecord& record) {
+  ordered_json json{{"version", record.version},
+                    {"largest_examples", record.largest_examples},
+                    {"chains", record.chains},
+                    {"asked", ordered_json::array()}};
+  for (const RoundRecord::Asked& asked : record.asked)
+    json["asked"].push_back({asked.client, asked.chain, asked.nmse});
+  return {record.round, std::move(json), nullptr};
+}
+
+Packed pack(const UpdateRecord& record) {
+  const TrainReport& report = record.message.report;
+  return {record.round,
+          {{"client", record.message.client},
+           {"task", record.message.task},
+           {"version", record.version},
+           {"weight", record.weight},
+           {"examples", report.examples},
+           {"samples_trained", report.samples_trained},
+           {"steps", report.steps},
+           {"mean_loss", report.mean_loss}},
+          record.transfer};
+}
+
+Packed pack(const RefusedRecord& record) {
+  return {record.round,
+          {{"client", record.client}, {"task", record.task}, {"reason", record.reason}},
+          nullptr};
+}
+
+Packed pack(const ClosedRecord& record) {
+  return {record.round, {{"counted", record.counted}, {"void", record.is_void}}, nullptr};
+}
+
+Packed pack(const VersionRecord& record) {
+  return {record.round, {{"version", record.version}, {"sha256", to_hex(record.sha256)}}, nullptr};
+}
+
+Packed pack(const EndedRecord& record) {
+  return {record.round, {{"notes", record.notes}}, nullptr};
+}
+
+Packed pack(const StateRecord& record) {
+  const CoordinatorState& state = record.state;
+  Arrays arrays;
+  ordered_json json{{"origin", to_json(record.origin)},
+                    {"notes", record.notes},
+                    {"version", state.model.version},
+                    {"parent_sha256", to_hex(state.parent_sha256)},
+                    {"parameters", arrays.add(state.model.parameters)},
+                    {"residual", arrays.add(state.model.residual)},
+                    {"momentum", arrays.add(state.optimizer.momentum)},
+                    {"estimate", arrays.add(state.optimizer.estimate)},
+                    {"estimate_weights", state.optimizer.estimate_weights}};
+  // JSON brings a double back to the last bit.
+  json["rate"] = {{"bytes", state.rate.bytes},
+                  {"nmse", state.rate.nmse},
+                  {"square_norms", state.rate.square_norms}};
+  json["deltas"] = ordered_json::array();
+  for (const SharedFrame& delta : state.model.deltas) json["deltas"].push_back(arrays.add(*delta));
+  json["fates"] = ordered_json::array();
+  for (const auto& [client, last] : record.fates)
+    json["fates"].push_back({client, last.task, static_cast<int>(last.fate)});
+  return {state.round, std::move(json), std::make_shared<const Bytes>(std::move(arrays).take())};
+}
+
+RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, SharedFrame bytes) {
+  switch (kind) {
+    case 1:
+      return origin_from(json);
+    case 2: {
+      RoundRecord record{.round = round,
+                         .version = json.at("version"),
+                         .largest_examples = json.at("largest_examples"),
+                         .chains = json.at("chains")};
+      for (const auto& asked : json.at("asked"))
+        record.asked.push_back({asked.at(0), asked.at(1), asked.at(2)});
+      return record;
+    }
+    case 3:
+      return UpdateRecord{.round = round,
+                          .version = json.at("version"),
+                          .weight = json.at("weight"),
+                          .message = {.task = json.at("task"),
+                                      .client = json.at("client"),
+                                      .report = {.examples = json.at("examples"),
+                                                 .samples_trained = json.at("samples_trained"),
+                                                 .steps = json.at("steps"),
+                                                 .mean_loss = json.at("mean_loss")}},
+                          .transfer = std::move(bytes)};
+    case 4:
+      return RefusedRecord{.round = round,
+                           .client = json.at("client"),
+                           .task = json.at("task"),
+                           .reason = json.at("reason")};
+    case 5:
+      return ClosedRecord{
+          .round = round, .counted = json.at("counted"), .is_void = json.at("void")};
+    case 6:
+      return VersionRecord{
+          .round = round, .version = json.at("version"), .sha256 = digest_from(json.at("sha256"))};
+    case 7:
+      return EndedRecord{.round = round, .notes = json.at("notes")};
+    case kStateKind: {
+      StateRecord record{.origin = origin_from(json.at("origin")), .notes = json.at("notes")};
+      ByteReader reader(*bytes);
+      CoordinatorState& state = record.state;
+      state.round = round;
+      state.parent_sha256 = digest_from(json.at("parent_sha256"));
+      state.model.version = json.at("version");
+      state.model.parameters = take<float>(reader, json.at("parameters"));
+      state.model.residual = take<float>(reader, json.at("residual"));
+      state.optimizer.momentum = take<float>(reader, json.at("momentum"));
+      state.optimizer.estimate = take<double>(reader, json.at("estimate"));
+      state.optimizer.estimate_weights = json.at("estimate_weights");
+      const auto& rate = json.at("rate");
+      state.rate = {.bytes = rate.at("bytes"),
+                    .nmse = rate.at("nmse"),
+                    .square_norms = rate.at("square_norms")};
+      for (const auto& length : json.at("deltas"))
+        state.model.deltas.push_back(
+            std::make_shared<const Bytes>(take<std::byte>(reader, length)));
+      for (const auto& last : json.at("fates"))
+        record.fates[last.at(0)] = {last.at(1), static_cast<Fate>(last.at(2).get<uint8_t>())};
+      if (reader.left() != 0) throw std::length_error("bytes are left over");
+      return record;
+    }
+    default:
+      throw std::invalid_argument(fmt::format("no record has the kind {}", kind));
+  }
+}
+
+struct Opened {
+  ordered_json json;
+  std::span<const std::byte> bytes;
+};
+
+/// Throws what nlohmann::json throws, too.
+Opened open_body(std::span<const std::byte> body) {
+  if (body.size() < kLengthBytes) throw std::length_error("it is cut off");
+  const size_t length = load<uint32_t>(body.data());
+  if (length > body.size() - kLengthBytes) throw std::length_error("it is cut off");
+  const auto* text = reinterpret_cast<const char*>(body.data()) + kLengthBytes;
+  return {ordered_json::parse(text, text + length), body.subspan(kLengthBytes + length)};
+}
+
+Status unreadable(const JournalRecord& row, const std::exception& problem) {
+  return error(Code::kCorrupt, "the record of kind {} in round {} can't be read: {}", row.kind,
+               row.round, problem.what());
+}
+
+}  // namespace
+
+Status append_records(Journal& journal, const std::vector<RunRecord>& records) {
+  std::vector<Bytes> bodies;
+  std::vector<JournalRecord> rows;
+  bodies.reserve(records.size());
+  for (const RunRecord& record : records) {
+    Packed packed = std::visit([](const auto& r) { return pack(r); }, record);
+    const bool blob = packed.bytes != nullptr && packed.bytes->size() > kInlineBytes;
+    if (blob) {
+      TERN_TRY(const Digest digest, journal.blobs().put(*packed.bytes));
+      packed.json["blob"] = to_hex(digest);
+    }
+    const std::string text = packed.json.dump();
+    Bytes& body = bodies.emplace_back(kLengthBytes + text.size());
+    store(body.data(), static_cast<uint32_t>(text.size()));
+    std::memcpy(body.data() + kLengthBytes, text.data(), text.size());
+    if (packed.bytes != nullptr && !blob)
+      body.insert(body.end(), packed.bytes->begin(), packed.bytes->end());
+    rows.push_back(
+        {.kind = static_cast<uint32_t>(record.index() + 1), .round = packed.round, .body = body});
+  }
+  TERN_TRY([[maybe_unused]] const uint64_t last, journal.append(rows));
+  return {};
+}
+
+Result<RunRecord> parse_record(const JournalRecord& row, const BlobStore& blobs) {
+  try {
+    const Opened opened = open_body(row.body);
+    auto bytes = std::make_shared<Bytes>(opened.bytes.begin(), opened.bytes.end());
+    if (opened.json.contains("blob")) {
+      TERN_TRY(*bytes, blobs.get(digest_from(opened.json.at("blob"))));
+    }
+    return unpack(row.kind, row.round, opened.json, std::move(bytes));
+  } catch (const std::exception& problem) {
+    return unreadable(row, problem);
+  }
+}
+
+Result<std::optional<Digest>> blob_of(const JournalRecord& row) {
+  try {
+    const Opened opened = open_body(row.body);
+    if (!opened.json.contains("blob")) return std::nullopt;
+    return digest_from(opened.json.at("blob"));
+  } catch (const std::exception& problem) {
+    return unreadable(row, problem);
+  }
+}
+
+}  // namespace tern

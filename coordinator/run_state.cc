@@ -1,0 +1,120 @@
+#include "coordinator/run_state.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "compression/updates/frame.h"
+#include "config/model_card.h"
+#include "coordinator/strategies/ef21.h"
+#include "coordinator/warm_up.h"
+
+namespace tern {
+
+RunState::RunState(const Setup& setup, Codec up, Codec down, RateController rates,
+                   std::vector<float> version_zero)
+    : scenario_(setup.scenario),
+      schema_(setup.schema),
+      up_(std::move(up)),
+      down_(std::move(down)),
+      rates_(std::move(rates)),
+      model_(schema_, std::move(version_zero), scenario_.seed),
+      workers_(std::max<size_t>(setup.workers, 1)) {}
+
+Result<std::unique_ptr<RunState>> RunState::make(const Setup& setup) {
+  TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
+  TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
+  TERN_TRY(RateController rates,
+           RateController::make(setup.scenario, setup.schema, setup.clients, setup.uplinks));
+  std::vector<float> version_zero(setup.schema.elements());
+  initialize_parameters(setup.schema, setup.scenario.seed, kGridBits, version_zero);
+  std::unique_ptr<RunState> state(new RunState(setup, std::move(up), std::move(down),
+                                               std::move(rates), std::move(version_zero)));
+  if (!setup.initial.empty()) TERN_CHECK_OK(state->publish_initial(setup.initial));
+  return state;
+}
+
+Status RunState::publish_initial(std::span<const float> initial) {
+  if (initial.size() != model_.parameters().size())
+    return error(Code::kInvalidArgument, "the initial model has {} parameters, expected {}",
+                 initial.size(), model_.parameters().size());
+  std::vector<float> step(initial.size());
+  for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
+  TERN_TRY(const Codec lossless, Codec::parse("float32"));
+  parent_sha256_ = model_.sha256();
+  TERN_TRY([[maybe_unused]] const SharedFrame frame, model_.publish(step, lossless, 0, scratch(0)));
+  return {};
+}
+
+Status RunState::settle_weights(uint32_t largest_examples) {
+  const int shift = fedavg_weight_shift(largest_examples);
+  const AccumulatorBounds bounds{
+      .norm_bound = scenario_.strategy.norm_bound,
+      .largest_weights = uint64_t{scenario_.fleet.cohort} * fedavg_weight(largest_examples, shift)};
+  for (Worker& worker : workers_) {
+    TERN_TRY(worker.sum, FixedPointAccumulator::make(schema_.elements(), bounds));
+  }
+  largest_examples_ = largest_examples;
+  return {};
+}
+
+UpdateRules RunState::rules(uint32_t round) const {
+  return {.codec = up_,
+          .schema = &schema_,
+          .round = round,
+          .base_version = model_.version(),
+          .norm_bound = scenario_.strategy.norm_bound,
+          .largest_examples = largest_examples_,
+          .weight_shift = fedavg_weight_shift(largest_examples_)};
+}
+
+void RunState::count(uint32_t client, const CheckedUpdate& update, size_t bytes) {
+  if (up_.feedback() == Feedback::kEf21)
+    optimizer_.estimate_weights.try_emplace(client, update.weight);
+  rates_.counted(client, bytes, update.frame.norm());
+}
+
+Status RunState::add(size_t worker, const CheckedUpdate& update) {
+  Worker& own = workers_[worker];
+  return decode_accumulate(update.frame, update.weight, 1.0, own.scratch, own.sum);
+}
+
+Status RunState::drop_round() {
+  for (Worker& worker : workers_) worker.sum.clear();
+  return rates_.end_round({}, scratch(0));
+}
+
+Result<std::vector<float>> RunState::aggregate(size_t worker) {
+  FixedPointAccumulator& sum = workers_.front().sum;
+  for (size_t w = 1; w < workers_.size(); ++w) {
+    TERN_CHECK_OK(sum.merge(workers_[w].sum));
+    workers_[w].sum.clear();
+  }
+  std::vector<float> step(schema_.elements());
+  sum.mean(step);
+  if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, sum.total_weight(), step);
+  sum.clear();
+  TERN_CHECK_OK(rates_.end_round(step, scratch(worker)));
+  fedavg_step(scenario_.strategy, optimizer_, step);
+  return step;
+}
+
+Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::span<const float> step) {
+  TERN_TRY(const Codec down,
+           codec_of_round(down_, scenario_.compression.error_feedback.warmup_down, round));
+  parent_sha256_ = model_.sha256();
+  return model_.publish(step, down, round, scratch(worker));
+}
+
+CoordinatorState RunState::state(uint32_t round) const {
+  return {round, model_.state(), optimizer_, rates_.state(), parent_sha256_};
+}
+
+Status RunState::restore(CoordinatorState state) {
+  TERN_CHECK_OK(model_.restore(std::move(state.model)));
+  optimizer_ = std::move(state.optimizer);
+  rates_.restore(std::move(state.rate));
+  parent_sha256_ = state.parent_sha256;
+  return {};
+}
+
+}  // namespace tern

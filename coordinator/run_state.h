@@ -1,0 +1,109 @@
+/// What a run has learned, and everything that changes it: counting updates, closing a round,
+/// publishing a version. The coordinator does so as updates come in, recovery and --replay as the
+/// journal tells; since this code is the same and sums are integers, so are the bits.
+///
+/// Threads: one at a time, but add() runs on workers side by side, each with its own index, and
+/// while aggregate() or publish() run on a worker nothing else is called.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/parameter_schema.h"
+#include "base/sha256.h"
+#include "base/status.h"
+#include "compression/updates/accumulator.h"
+#include "compression/updates/codec.h"
+#include "compression/updates/scratch.h"
+#include "config/scenario.h"
+#include "coordinator/rate_controller.h"
+#include "coordinator/strategies/fedavg.h"
+#include "coordinator/update_check.h"
+#include "coordinator/versions.h"
+
+namespace tern {
+
+/// Everything that a coordinator needs to go on from the end of a round.
+struct CoordinatorState {
+  uint32_t round = 0;  ///< the last one that ended
+  VersionsState model;
+  ServerOptimizerState optimizer;
+  RateState rate;
+  Digest parent_sha256{};  ///< of the version before
+};
+
+class RunState {
+ public:
+  struct Setup {
+    const Scenario& scenario;       ///< outlives the state
+    const ParameterSchema& schema;  ///< outlives the state
+    uint32_t clients = 0;
+    std::vector<double> uplinks;     ///< as for RateController
+    std::span<const float> initial;  ///< on the grid; empty: version 0 is computed from the seed
+    size_t workers = 1;
+  };
+  /// A model from elsewhere isn't known to clients as one from the seed is: it is published as
+  /// version 1, so that each client downloads it, and is charged for it, before its first task.
+  /// Errors: those of the codecs and of the initial model.
+  static Result<std::unique_ptr<RunState>> make(const Setup& setup);
+
+  const Scenario& scenario() const { return scenario_; }
+  const ParameterSchema& schema() const { return schema_; }
+  VersionedModel& model() { return model_; }
+  const VersionedModel& model() const { return model_; }
+  const Digest& parent_sha256() const { return parent_sha256_; }
+  RateController& rates() { return rates_; }
+  size_t workers() const { return workers_.size(); }
+  CodecScratch& scratch(size_t worker) { return workers_[worker].scratch; }
+
+  /// Before the first round: what an update can weigh, and room for the sums. Errors: those of
+  /// FixedPointAccumulator::make.
+  Status settle_weights(uint32_t largest_examples);
+  bool settled() const { return largest_examples_ != 0; }
+  uint32_t largest_examples() const { return largest_examples_; }
+
+  /// What updates of a round are checked against; each task's own chain takes codec's place.
+  UpdateRules rules(uint32_t round) const;
+  /// Notes that an update is counted; add() follows.
+  void count(uint32_t client, const CheckedUpdate& update, size_t bytes);
+  /// Adds a counted update to the worker's sum. Cost: that of decode_accumulate.
+  Status add(size_t worker, const CheckedUpdate& update);
+
+  /// The round has too few updates: its sums are dropped.
+  Status drop_round();
+  /// The server's step from the sums of all workers.
+  Result<std::vector<float>> aggregate(size_t worker);
+  /// Errors: those of VersionedModel::publish and of warm_up.h.
+  Result<SharedFrame> publish(size_t worker, uint32_t round, std::span<const float> step);
+
+  /// `round` is the last one that ended. Cost: a copy of the model and what else is kept of it.
+  CoordinatorState state(uint32_t round) const;
+  /// Errors: kCorrupt when the lengths don't fit the schema.
+  Status restore(CoordinatorState state);
+
+ private:
+  // What belongs to one worker thread alone.
+  struct Worker {
+    CodecScratch scratch;
+    FixedPointAccumulator sum;
+  };
+
+  RunState(const Setup& setup, Codec up, Codec down, RateController rates,
+           std::vector<float> version_zero);
+  Status publish_initial(std::span<const float> initial);
+
+  const Scenario& scenario_;
+  const ParameterSchema& schema_;
+  const Codec up_;
+  const Codec down_;
+  RateController rates_;
+  VersionedModel model_;
+  ServerOptimizerState optimizer_;
+  Digest parent_sha256_{};
+  std::vector<Worker> workers_;
+  uint32_t largest_examples_ = 0;
+};
+
+}  // namespace tern

@@ -1,0 +1,246 @@
+// A coordinator that is killed goes on from its journal. What a crash leaves is a prefix of the
+// journal's rows (journal_test.cc sees to that), so these tests go on from every prefix: whatever
+// the coordinator was doing then, the run must end with the bits of one that was never interrupted.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "coordinator/replay.h"
+#include "coordinator/run_log.h"
+#include "tests/coordinator/federation.h"
+
+namespace tern {
+namespace {
+
+using testing::HasSubstr;
+
+/// The scenario and the schema of a run state that a test holds itself.
+struct Recovered {
+  Recovered(const FederationOptions& options, const std::string& folder, bool from_start = false)
+      : schema(test_schema(options.elements)),
+        scenario(Federation(options).scenario()),
+        journal(Journal::open(folder).value()),
+        state(RunState::make({.scenario = scenario, .schema = schema, .clients = options.clients})
+                  .value()),
+        run(replay(journal, *state, {.from_start = from_start})) {}
+
+  const ParameterSchema schema;
+  const Scenario scenario;
+  Journal journal;
+  std::unique_ptr<RunState> state;
+  Result<ReplayedRun> run;
+};
+
+class RecoveryTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
+    root_ = std::filesystem::temp_directory_path() /
+            fmt::format("tern-recovery-{}-{}", info->name(), ::getpid());
+    std::filesystem::remove_all(root_);
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  std::string folder(const std::string& name) const { return (root_ / name).string(); }
+
+  /// Runs to the end with the journal in `name`, going on with what is there. Returns the hash of
+  /// the model.
+  std::string run(const FederationOptions& options, const std::string& name,
+                  uint32_t keep_rounds = 0) {
+    Recovered recovered(options, folder(name));
+    EXPECT_TRUE(recovered.run) << recovered.run.error().describe();
+    if (!recovered.run) return "";
+    Federation federation(options);
+    federation.add_clients();
+    RunLog log(std::move(recovered.journal), keep_rounds);
+    federation.open({}, [&](CoordinatorSetup& setup) {
+      setup.log = &log;
+      setup.state = std::move(recovered.state);
+      setup.replayed = *std::move(recovered.run);
+    });
+    federation.run();
+    commits_ = log.commits();
+    const std::string hash = to_hex(federation.coordinator->model().sha256());
+    EXPECT_EQ(hash, to_hex(sha256(std::span<const float>(federation.parameters()))));
+    rounds_ = federation.coordinator->round();
+    federation.coordinator.reset();
+    return hash;
+  }
+
+  struct Row {
+    uint32_t kind = 0, round = 0;
+    Bytes body;
+  };
+  std::vector<Row> rows_of(const std::string& name) {
+    std::vector<Row> rows;
+    Journal journal = Journal::open(folder(name)).value();
+    EXPECT_TRUE(journal
+                    .read(1,
+                          [&](uint64_t, const JournalRecord& record) -> Status {
+                            rows.push_back({record.kind,
+                                            record.round,
+                                            {record.body.begin(), record.body.end()}});
+                            return {};
+                          })
+                    .ok());
+    return rows;
+  }
+  /// A journal of these rows, with the blobs of `from`.
+  void write_rows(const std::string& name, const std::string& from, std::span<const Row> rows) {
+    std::filesystem::remove_all(folder(name));
+    std::filesystem::create_directories(folder(name));
+    std::filesystem::copy(folder(from) + "/blobs", folder(name) + "/blobs",
+                          std::filesystem::copy_options::recursive);
+    Journal journal = Journal::open(folder(name)).value();
+    std::vector<JournalRecord> records;
+    for (const Row& row : rows) records.push_back({row.kind, row.round, row.body});
+    ASSERT_TRUE(journal.append(records));
+  }
+
+  std::filesystem::path root_;
+  uint64_t commits_ = 0;
+  uint32_t rounds_ = 0;
+};
+
+FederationOptions small_run() {
+  return {.clients = 4, .rounds = 4, .up = "float32", .down = "ef | topk:0.25 | ternary | rice"};
+}
+
+TEST_F(RecoveryTest, EveryPrefixOfTheJournalLeadsToTheSameModel) {
+  Federation undisturbed(small_run());
+  undisturbed.add_clients();
+  undisturbed.run();
+  const std::string expected = to_hex(undisturbed.coordinator->model().sha256());
+  EXPECT_EQ(run(small_run(), "whole"), expected) << "a journal changes nothing";
+
+  const std::vector<Row> rows = rows_of("whole");
+  ASSERT_GT(rows.size(), 1u + 4 * (1 + 4 + 3));
+  int states = 0;
+  for (size_t kept = 0; kept <= rows.size(); ++kept) {
+    write_rows("cut", "whole", std::span(rows).first(kept));
+    EXPECT_EQ(run(small_run(), "cut"), expected) << "after row " << kept;
+    EXPECT_EQ(rounds_, 4u);
+    const Recovered again(small_run(), folder("cut"), true);
+    ASSERT_TRUE(again.run) << again.run.error().describe();
+    EXPECT_EQ(again.run->versions, 4u) << "every version is computed anew";
+    EXPECT_EQ(again.run->updates, 16u) << "none is lost, none is counted twice";
+    EXPECT_EQ(to_hex(again.state->model().sha256()), expected);
+    if (kept < rows.size()) states += rows[kept].kind == kStateKind;
+  }
+  EXPECT_GT(states, 0) << "the prefixes go across a saved state, too";
+}
+
+TEST_F(RecoveryTest, ErrorFeedbackOfTheServerAndItsMomentumAreThere) {
+  FederationOptions options = small_run();
+  options.rounds = 6;
+  options.up = "rotate:1024 | eden:4";
+  const std::string expected = run(options, "whole");
+  const std::vector<Row> rows = rows_of("whole");
+  for (size_t kept = 1; kept < rows.size(); kept += 5) {
+    write_rows("cut", "whole", std::span(rows).first(kept));
+    EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
+  }
+}
+
+TEST_F(RecoveryTest, AVoidRoundStaysVoid) {
+  FederationOptions options = small_run();
+  options.min_updates = 4;
+  options.deadline_seconds = 5;
+  options.start_when = 3;
+  const std::string journal = "void";
+  {
+    Recovered recovered(options, folder(journal));
+    ASSERT_TRUE(recovered.run);
+    Federation federation(options);
+    federation.add_clients();
+    federation.clients[3]->training.fail = [](const TrainTask& task) -> Status {
+      return task.round == 2 ? Status(Code::kInvalidArgument, "no battery") : Status();
+    };
+    RunLog log(std::move(recovered.journal), 0);
+    federation.open({}, [&](CoordinatorSetup& setup) { setup.log = &log; });
+    federation.run();
+    EXPECT_EQ(federation.events.count("round_void"), 1);
+    federation.coordinator.reset();
+  }
+  const Recovered again(options, folder(journal), true);
+  ASSERT_TRUE(again.run) << again.run.error().describe();
+  EXPECT_EQ(again.run->versions, 3u);
+  EXPECT_EQ(again.run->updates, 15u) << "what a void round had is kept, but in no version";
+}
+
+TEST_F(RecoveryTest, LargeFramesLieInBlobs) {
+  FederationOptions options = small_run();
+  options.elements = 40'000;
+  const std::string expected = run(options, "whole");
+  size_t blobs = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder("whole") + "/blobs"))
+    blobs += entry.is_regular_file();
+  EXPECT_GE(blobs, 4u) << "the clients' constants are the same in each round: 4 frames, and states";
+  const std::vector<Row> rows = rows_of("whole");
+  write_rows("cut", "whole", std::span(rows).first(rows.size() / 2));
+  EXPECT_EQ(run(options, "cut"), expected);
+}
+
+TEST_F(RecoveryTest, OldRoundsAreForgottenWithTheirBlobsAndTheRunGoesOn) {
+  FederationOptions options = small_run();
+  options.rounds = 12;
+  options.elements = 40'000;
+  const std::string expected = run(options, "all");
+  EXPECT_EQ(run(options, "some", 2), expected);
+  const std::vector<Row> some = rows_of("some");
+  EXPECT_LT(some.size(), rows_of("all").size() / 2);
+  EXPECT_EQ(some.front().kind, kStateKind);
+  const Recovered again(options, folder("some"), true);
+  ASSERT_TRUE(again.run) << again.run.error().describe();
+  EXPECT_EQ(to_hex(again.state->model().sha256()), expected);
+  EXPECT_GE(again.run->versions, 2u);
+}
+
+TEST_F(RecoveryTest, AnotherModelIsRefused) {
+  run(small_run(), "whole");
+  FederationOptions other = small_run();
+  other.elements = 32;
+  const Recovered recovered(other, folder("whole"));
+  ASSERT_FALSE(recovered.run);
+  EXPECT_THAT(recovered.run.error().describe(), HasSubstr("another model"));
+}
+
+TEST_F(RecoveryTest, ARecordThatContradictsTheOthersIsRefusedWithItsRow) {
+  run(small_run(), "whole");
+  std::vector<Row> rows = rows_of("whole");
+  // One update goes in twice: each row's hash is right, the story isn't.
+  for (size_t i = 0; i < rows.size(); ++i)
+    if (rows[i].kind == 3) {
+      rows.insert(rows.begin() + static_cast<ptrdiff_t>(i), rows[i]);
+      break;
+    }
+  write_rows("doubled", "whole", rows);
+  const Recovered recovered(small_run(), folder("doubled"), true);
+  ASSERT_FALSE(recovered.run);
+  EXPECT_EQ(recovered.run.error().code(), Code::kCorrupt);
+  EXPECT_THAT(recovered.run.error().describe(), HasSubstr("row 4"));
+  EXPECT_THAT(recovered.run.error().describe(), HasSubstr("no open task"));
+}
+
+TEST_F(RecoveryTest, AVersionThatCameOutOtherwiseIsRefused) {
+  run(small_run(), "whole");
+  std::vector<Row> rows = rows_of("whole");
+  for (Row& row : rows)
+    if (row.kind == 6) {
+      row.body.back() = std::byte{'}'};
+      auto* text = reinterpret_cast<char*>(row.body.data());
+      const std::string_view body(text, row.body.size());
+      const size_t at = body.find("sha256\":\"") + 9;
+      text[at] = text[at] == '0' ? '1' : '0';
+      break;
+    }
+  write_rows("other", "whole", rows);
+  const Recovered recovered(small_run(), folder("other"), true);
+  ASSERT_FALSE(recovered.run);
+  EXPECT_THAT(recovered.run.error().describe(), HasSubstr("its updates lead to"));
+}
+
+}  // namespace
+}  // namespace tern
