@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "coordinator/journal/crash_point.h"
 
 namespace tern {
 
@@ -220,6 +221,7 @@ Status Journal::write_head(int which, const Head& head) {
 Result<uint64_t> Journal::append(std::span<const JournalRecord> records) {
   TERN_CHECK_OK(failed_);
   if (records.empty()) return head_.row;
+  crash_point();  // nothing is written
   Head head = head_;
   Status done = database_.transaction([&]() -> Status {
     if (head.row == 0) TERN_CHECK_OK(write_head(kBefore, head));
@@ -234,10 +236,13 @@ Result<uint64_t> Journal::append(std::span<const JournalRecord> records) {
           .bind(5, head.chain);
       TERN_TRY([[maybe_unused]] const bool row, insert.step());
     }
-    return write_head(kLast, head);
+    TERN_CHECK_OK(write_head(kLast, head));
+    crash_point();  // nothing is committed
+    return {};
   });
   if (!done.ok()) return failed_ = std::move(done).within("the journal can't be written");
   head_ = head;
+  crash_point();  // nobody is told
   if (recovery_.first == 0) recovery_.first = 1;
   return head_.row;
 }
