@@ -104,14 +104,7 @@ Result<TemporaryFile> write_temporary(const std::string& path, std::span<const s
 }
 
 /// A new name is durable only once its folder is.
-Status sync_folder_of(const std::string& path) {
-  Descriptor directory(open_retrying(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY));
-  if (directory.get() < 0) return io_error(errno, "cannot sync the folder of", path);
-  // EINVAL: a file system that has no such call for folders and orders its renames itself.
-  if (fsync_retrying(directory.get()) != 0 && errno != EINVAL)
-    return io_error(errno, "cannot sync the folder of", path);
-  return {};
-}
+Status sync_folder_of(const std::string& path) { return sync_folder(folder_of(path)); }
 
 Result<Descriptor> open_to_read(const std::string& path, int flags = 0) {
   const int fd = open_retrying(path.c_str(), O_RDONLY | flags);
@@ -205,10 +198,35 @@ Result<std::vector<std::byte>> read_secret(const std::string& path, size_t max_b
   return read_all(file, info, path, max_bytes);
 }
 
-Result<FolderLock> FolderLock::acquire(const std::string& folder) {
+Status sync_folder(const std::string& folder) {
+  Descriptor directory(open_retrying(folder.c_str(), O_RDONLY | O_DIRECTORY));
+  if (directory.get() < 0) return io_error(errno, "cannot sync the folder", folder);
+  // EINVAL: a file system that has no such call for folders and orders its renames itself.
+  if (fsync_retrying(directory.get()) != 0 && errno != EINVAL)
+    return io_error(errno, "cannot sync the folder", folder);
+  return {};
+}
+
+Status make_folder_durably(const std::string& folder) {
+  const auto made = [&](const std::error_code& failure) {
+    return failure ? io_error(failure.value(), "cannot make the folder", folder) : Status();
+  };
   std::error_code failure;
-  std::filesystem::create_directories(folder, failure);
-  if (failure) return io_error(failure.value(), "cannot make the folder", folder);
+  const std::filesystem::path path = std::filesystem::absolute(folder, failure).lexically_normal();
+  TERN_CHECK_OK(made(failure));
+  std::filesystem::path there;
+  for (const auto& step : path) {
+    const std::filesystem::path parent = there;
+    there /= step;
+    const bool is_new = std::filesystem::create_directory(there, failure);
+    TERN_CHECK_OK(made(failure));
+    if (is_new) TERN_CHECK_OK(sync_folder(parent.string()));
+  }
+  return {};
+}
+
+Result<FolderLock> FolderLock::acquire(const std::string& folder) {
+  TERN_CHECK_OK(make_folder_durably(folder));
   const std::string path = folder + "/.lock";
   Descriptor file(open_retrying(path.c_str(), O_RDWR | O_CREAT, 0666));
   if (file.get() < 0) return io_error(errno, "cannot lock", folder);

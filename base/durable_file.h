@@ -29,6 +29,13 @@ Status write_durably(const std::string& path, std::span<const std::byte> content
                      Access access = Access::kByUmask);
 Status write_durably(const std::string& path, std::string_view content);
 
+/// Makes a folder and those above it that aren't there, each known to its parent when this returns.
+/// Errors: kNoSpace, kIo.
+Status make_folder_durably(const std::string& folder);
+/// Names that were made, changed or removed in the folder are on the disk when it returns. Errors:
+/// kIo.
+Status sync_folder(const std::string& folder);
+
 /// The whole file. Errors: kNotFound, kIo, kOutOfRange when it is longer than `max_bytes`.
 Result<std::vector<std::byte>> read_file(const std::string& path,
                                          size_t max_bytes = size_t{1} << 40);

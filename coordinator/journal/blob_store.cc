@@ -32,9 +32,7 @@ std::optional<Digest> digest_of(std::string_view name) {
 }  // namespace
 
 Result<BlobStore> BlobStore::open(std::string folder) {
-  std::error_code failed;
-  std::filesystem::create_directories(folder, failed);
-  if (failed) return io_error(failed.value(), "cannot make", folder);
+  TERN_CHECK_OK(make_folder_durably(folder));
   return BlobStore(std::move(folder));
 }
 

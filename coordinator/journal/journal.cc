@@ -158,6 +158,8 @@ Result<Journal> Journal::open(const std::string& folder) {
   // Or the next appends would leave pieces of an unfinished one behind them, with the marks of the
   // same log.
   TERN_CHECK_OK(journal.database_.run("PRAGMA wal_checkpoint(TRUNCATE)"));
+  // SQLite sees to the names of its logs, not to that of a new database.
+  TERN_CHECK_OK(sync_folder(folder));
   return journal;
 }
 

@@ -614,6 +614,7 @@ clients = "/clients.txt"
 start_when = 10
 evaluate = "clients"
 plan_lifetime = "600s"
+keep_rounds = 100
 )");
   EXPECT_EQ(print_scenario(s, Tables::kRun), run);
 }
@@ -663,6 +664,7 @@ TEST(PrintScenario, RoundTripsEveryKindOfScenario) {
                                     {"fleet.max_examples", "600"},
                                     {"server.start_when", "7"},
                                     {"server.plan_lifetime", "1.5m"},
+                                    {"server.keep_rounds", "0"},
                                     {"client.give_up_after", "1h"},
                                     {"client.data_path", "mine"},
                                     {"compression.up", "ef | topk:0.001 | ternary | rice"},
