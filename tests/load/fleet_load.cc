@@ -9,18 +9,25 @@
 // they free, as tern-coordinator does. `ratio` is Tern's bytes of parts a second, both ways, to
 // those of the raw sockets.
 //
-//   fleet_load [CLIENTS [ROUNDS [ELEMENTS [CODEC]]]]
+// Each run is made without a journal, which the figures above are of, and with one in FOLDER: what
+// that costs is under `journal`, with the calls of fsync and fdatasync for each acknowledged
+// update.
 //
-// Default: 500 10 6500 float32, 26 KB an update. An update has to fit into one part.
+//   fleet_load [CLIENTS [ROUNDS [ELEMENTS [CODEC [FOLDER]]]]]
+//
+// Default: 500 10 6500 float32 /var/tmp, 26 KB an update. An update has to fit into one part.
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -37,6 +44,17 @@
 #include "proto/net/zmq_server.h"
 #include "proto/transfer.h"
 
+// In place of the C library's, for SQLite as well.
+static std::atomic<uint64_t> syncs;
+extern "C" int fsync(int fd) {
+  ++syncs;
+  return static_cast<int>(::syscall(SYS_fsync, fd));
+}
+extern "C" int fdatasync(int fd) {
+  ++syncs;
+  return static_cast<int>(::syscall(SYS_fdatasync, fd));
+}
+
 namespace tern {
 namespace {
 
@@ -47,6 +65,7 @@ struct Load {
   uint32_t rounds = 10;
   size_t elements = 6500;
   std::string codec = "float32";
+  std::string folder = "/var/tmp";
 };
 
 [[noreturn]] void give_up(const Status& status) {
@@ -194,8 +213,8 @@ class RoundCounter : public EventSink {
   const Clock& clock_;
 };
 
-/// The coordinator's side; waits for the clients' process.
-nlohmann::ordered_json run_tern(const Load& load, const Keys& keys) {
+/// The coordinator's side; waits for the clients' process. `journal`: a folder, or none.
+nlohmann::ordered_json run_tern(const Load& load, const Keys& keys, const std::string& journal) {
   int results[2], where[2];
   if (::pipe(results) != 0 || ::pipe(where) != 0) std::_Exit(1);
   const pid_t child = ::fork();
@@ -232,6 +251,8 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys) {
   setup.start_when = load.clients;
   setup.everyone_is_there = false;
   setup.evaluate_by = EvaluateBy::kNobody;
+  std::optional<RunLog> log;
+  if (!journal.empty()) setup.log = &log.emplace(need(Journal::open(journal)), 0);
   double took = 0, cpu = 0;
   CoordinatorHooks hooks;
   hooks.finished = [&](const Result<bool>& stopped) {
@@ -243,6 +264,7 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys) {
   const auto coordinator = need(
       Coordinator::make(std::move(setup), std::move(hooks), loop, *server, keys.server, counter));
   coordinator->start();
+  syncs = 0;
   const std::string endpoint = server->endpoint();
   if (::write(where[1], endpoint.data(), endpoint.size()) < 0) std::_Exit(1);
   loop.run();
@@ -255,16 +277,22 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys) {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   const auto updates = static_cast<double>(counter.updates);
-  return {{"updates", counter.updates},
-          {"seconds", took},
-          {"updates_per_s", updates / took},
-          {"bytes_per_s", static_cast<double>(counter.bytes_up + counter.bytes_down) / took},
-          {"ack_p50_ms", 1e3 * acks[0]},
-          {"ack_p99_ms", 1e3 * acks[1]},
-          {"cpu_us_per_update", 1e6 * cpu / updates},
-          {"peak_rss_bytes", usage.ru_maxrss * 1024},
-          {"update_bytes", counter.bytes_up / counter.updates},
-          {"download_bytes", counter.bytes_down / std::max<uint64_t>(counter.downloads, 1)}};
+  nlohmann::ordered_json figures{
+      {"updates", counter.updates},
+      {"seconds", took},
+      {"updates_per_s", updates / took},
+      {"bytes_per_s", static_cast<double>(counter.bytes_up + counter.bytes_down) / took},
+      {"ack_p50_ms", 1e3 * acks[0]},
+      {"ack_p99_ms", 1e3 * acks[1]},
+      {"cpu_us_per_update", 1e6 * cpu / updates},
+      {"peak_rss_bytes", usage.ru_maxrss * 1024},
+      {"update_bytes", counter.bytes_up / counter.updates},
+      {"download_bytes", counter.bytes_down / std::max<uint64_t>(counter.downloads, 1)}};
+  if (log) {
+    figures["commits"] = log->commits();
+    figures["syncs_per_ack"] = static_cast<double>(syncs) / updates;
+  }
+  return figures;
 }
 
 /// What the raw sockets of one process have in common with the other's.
@@ -384,9 +412,14 @@ int run(const Load& load) {
   for (uint32_t i = 0; i < load.clients; ++i) keys.clients.push_back(need(SecretKey::generate()));
   nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   double raw_best = 0, rate_best = 0;
-  std::vector<double> ratios;
+  std::vector<double> ratios, kept;
+  const std::string journal = fmt::format("{}/tern-fleet-load-{}", load.folder, ::getpid());
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
-    nlohmann::ordered_json figures = alone([&] { return run_tern(load, keys); });
+    nlohmann::ordered_json figures = alone([&] { return run_tern(load, keys, ""); });
+    figures["journal"] = alone([&] { return run_tern(load, keys, journal); });
+    std::filesystem::remove_all(journal);
+    kept.push_back(figures["journal"]["updates_per_s"].get<double>() /
+                   figures["updates_per_s"].get<double>());
     const RawLoad parts{.up = Bytes(figures["update_bytes"].get<size_t>()),
                         .down = Bytes(figures["download_bytes"].get<size_t>()),
                         .rounds = load.rounds,
@@ -400,12 +433,14 @@ int run(const Load& load) {
     runs.push_back(std::move(figures));
   }
   std::ranges::sort(ratios);
+  std::ranges::sort(kept);
   std::printf("%s\n", nlohmann::ordered_json{{"clients", load.clients},
                                              {"rounds", load.rounds},
                                              {"codec", load.codec},
                                              {"elements", load.elements},
                                              {"ratio_median", ratios[ratios.size() / 2]},
                                              {"ratio_of_best", rate_best / raw_best},
+                                             {"journal_ratio_median", kept[kept.size() / 2]},
                                              {"runs", runs}}
                           .dump(2)
                           .c_str());
@@ -422,6 +457,7 @@ int main(int argc, char** argv) {
   if (argc > 2) load.rounds = static_cast<uint32_t>(std::strtoul(argv[2], nullptr, 10));
   if (argc > 3) load.elements = std::strtoul(argv[3], nullptr, 10);
   if (argc > 4) load.codec = argv[4];
+  if (argc > 5) load.folder = argv[5];
   try {
     return tern::run(load);
   } catch (const std::exception& problem) {
