@@ -59,6 +59,7 @@ class Driver : public ClientSession {
     run_id_ = state->run_id;
     held_version_ = state->held_version;
     last_task_round_ = state->last_task_round;
+    if (state->pending) take_up(*state->pending);
     if (Status status = store_.save(number_, *std::move(state)); !status.ok())
       return finish(std::move(status));
     dial();
@@ -195,11 +196,14 @@ class Driver : public ClientSession {
       if (welcome_.run_id != run_id_) {
         run_id_ = welcome_.run_id;
         held_version_ = last_task_round_ = 0;
+        frame_.reset();
         if (Status status = store_.save(number_, {.run_id = run_id_}); !status.ok())
           return finish(std::move(status));
+      } else if (frame_ && update_.client != number_) {
+        if (Status status = end_update(false); !status.ok()) return finish(std::move(status));
       }
       machine_ = std::make_unique<SessionMachine>(number_, setup_.schema_hash, last_task_round_);
-      frame_.reset();
+      if (frame_) machine_->resume(update_, update_round_);
       next_.reset();
       late_verdict_.reset();
       prepared_ = false;
@@ -225,6 +229,8 @@ class Driver : public ClientSession {
                 } else if (!another_run()) {
                   return finish(std::move(*result).error());
                 }
+                if (late_verdict_ && !another_run())
+                  receive(*std::exchange(late_verdict_, std::nullopt));
                 if (phase_ == Phase::kPreparing) enter();
               });
   }
@@ -308,7 +314,8 @@ class Driver : public ClientSession {
 
   void receive(const Verdict& verdict) {
     if (!machine_ || !frame_ || verdict.task != update_.task) return;
-    if (working_) {  // on an evaluation, which has the state at hand
+    // An evaluation has the state at hand, and a preparation the replica that is saved with it.
+    if (working_ || preparing_) {
       late_verdict_ = verdict;
       return;
     }
@@ -442,6 +449,14 @@ class Driver : public ClientSession {
     state.run_id = run_id_;
     state.held_version = held_version_;
     state.last_task_round = last_task_round_;
+    if (outcome.update) {
+      state.pending =
+          StoredUpdate{.message = *outcome.update,
+                       .round = order.plan.round,
+                       .frame = std::make_shared<const Bytes>(std::move(outcome.pending.frame)),
+                       .next = std::move(outcome.pending.next)};
+      take_up(*state.pending);
+    }
     if (Status status = store_.save(number_, std::move(state)); !status.ok())
       return finish(std::move(status));
     answer(order, outcome);
@@ -456,15 +471,18 @@ class Driver : public ClientSession {
       outcome.report->client = number_;
       if (phase_ == Phase::kReady) send(*outcome.report);
     } else if (outcome.update) {
-      update_ = *outcome.update;
-      update_round_ = order.plan.round;
-      frame_ = std::make_shared<const Bytes>(std::move(outcome.pending.frame));
-      next_memory_ = std::move(outcome.pending.next);
       // Without a connection the coordinator asks again once there is one.
       if (phase_ == Phase::kReady && !next_) send_update();
     } else if (phase_ == Phase::kReady) {
       refuse(order.task.task, outcome.failure);
     }
+  }
+
+  /// What a restart finds and what was just made are one: the update that waits for its verdict.
+  void take_up(const StoredUpdate& update) {
+    update_ = update.message;
+    update_round_ = update.round;
+    frame_ = update.frame;
   }
 
   void send_update() {
@@ -497,18 +515,23 @@ class Driver : public ClientSession {
     for (const SessionAction& action : actions) {
       const bool commit = std::holds_alternative<CommitResidual>(action);
       if (!commit && !std::holds_alternative<RollBackResidual>(action)) continue;
-      Result<ClientState> state = store_.load(number_);
-      if (!state) return finish(std::move(state).error());
-      if (commit) {
-        state->memory = std::move(next_memory_);
-        state->residual_round = update_round_;
-      }
-      last_task_round_ = state->last_task_round = machine_->last_task_round();
-      frame_.reset();
-      outgoing_.reset();
-      if (Status status = store_.save(number_, *std::move(state)); !status.ok())
-        return finish(std::move(status));
+      last_task_round_ = machine_->last_task_round();
+      if (Status status = end_update(commit); !status.ok()) return finish(std::move(status));
     }
+  }
+
+  /// In one write, so that a restart finds the update open, or its end.
+  Status end_update(bool commit) {
+    frame_.reset();
+    outgoing_.reset();
+    TERN_TRY(ClientState state, store_.load(number_));
+    if (commit && state.pending) {
+      state.memory = std::move(state.pending->next);
+      state.residual_round = state.pending->round;
+    }
+    state.pending.reset();
+    state.last_task_round = last_task_round_;
+    return store_.save(number_, std::move(state));
   }
 
   struct Incoming {
@@ -543,11 +566,11 @@ class Driver : public ClientSession {
   TaskId working_task_ = 0;
   std::optional<Order> next_;
 
-  // The update that waits for its verdict; none without a frame.
+  // The update that waits for its verdict; none without a frame. The store has the same, and what
+  // is committed when it is counted.
   UpdateMessage update_;
   uint32_t update_round_ = 0;
   SharedFrame frame_;
-  SenderMemory next_memory_;
   std::optional<Verdict> late_verdict_;
   std::optional<OutgoingTransfer> outgoing_;
   bool retrying_ = false;

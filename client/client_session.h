@@ -6,8 +6,9 @@
 /// older than what was obeyed before, and when the model manifest beside it says the same of the
 /// model.
 ///
-/// An update that waits for its verdict is in memory only: a client that is killed then goes on
-/// with the residual it had before the task, whether the update was counted or not.
+/// An update is stored, with the residual that it leaves, before its first byte is sent: a client
+/// that is killed before the verdict sends the same bytes when it is asked again, or commits when
+/// the Welcome says that it was counted. It trains no task twice whose update it holds.
 ///
 /// Threads: the loop's thread; tasks run on its workers.
 #pragma once

@@ -3,11 +3,22 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 
 #include "base/status.h"
 #include "compression/updates/error_feedback.h"
+#include "proto/messages.h"
+#include "proto/transfer.h"
 
 namespace tern {
+
+/// An update that waits for its verdict, with all that it takes to send it again and to commit it.
+struct StoredUpdate {
+  UpdateMessage message;
+  uint32_t round = 0;
+  SharedFrame frame;  ///< never null
+  SenderMemory next;  ///< takes the memory's place when the update is counted
+};
 
 struct ClientState {
   uint64_t run_id = 0;  ///< the run that the rest is of; 0: none yet
@@ -16,6 +27,7 @@ struct ClientState {
   uint32_t last_task_round = 0;  ///< 0: never had a task
   uint32_t residual_round = 0;   ///< in which the residual was committed; its age counts from it
   SenderMemory memory;           ///< what it owes, as of its last committed update
+  std::optional<StoredUpdate> pending;
 };
 
 /// Threads: one at a time, unless an implementation says more.
@@ -34,7 +46,10 @@ class MemoryClientStore : public ClientStore {
   /// model.
   Result<ClientState> load(uint32_t client) override {
     const auto found = states_.find(client);
-    return found == states_.end() ? ClientState{} : std::move(found->second);
+    if (found == states_.end()) return ClientState{};
+    ClientState state = std::move(found->second);
+    found->second.pending.reset();  // a moved-from one would have no frame
+    return state;
   }
   Status save(uint32_t client, ClientState state) override {
     states_[client] = std::move(state);

@@ -11,7 +11,7 @@ namespace tern {
 namespace {
 
 constexpr uint32_t kMagic = 0x534E5254;  // "TRNS"
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 3;
 constexpr size_t kDigestBytes = 32;
 
 template <typename T>
@@ -39,6 +39,13 @@ bool take_array(ByteReader& reader, size_t most, std::vector<T>& values) {
   return true;
 }
 
+void put_memory(std::vector<std::byte>& to, const SenderMemory& memory) {
+  put_array<float>(to, memory.residual);
+  put_array<uint16_t>(to, memory.residual16);
+  put_array<float>(to, memory.momentum);
+  put_array<float>(to, memory.factors);
+}
+
 /// The arrays of a sender's memory, which are as long as the model or empty; factors are shorter.
 bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
   const auto fits = [&](size_t size) { return size == 0 || size == elements; };
@@ -48,6 +55,35 @@ bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
          take_array(reader, elements, memory.factors) && fits(memory.residual.size()) &&
          fits(memory.residual16.size()) && fits(memory.momentum.size()) &&
          (memory.residual.empty() || memory.residual16.empty());
+}
+
+/// Of an update's frame: more than twice what any chain makes of a model.
+size_t most_frame_bytes(size_t elements) { return 16 * elements + 4096; }
+
+void put_update(std::vector<std::byte>& to, const StoredUpdate& update) {
+  put(to, update.message.task);
+  put(to, update.message.client);
+  put(to, update.message.report.examples);
+  put(to, update.message.report.samples_trained);
+  put(to, update.message.report.steps);
+  put(to, update.message.report.mean_loss);
+  put(to, update.round);
+  put_array<std::byte>(to, *update.frame);
+  put_memory(to, update.next);
+}
+
+bool take_update(ByteReader& reader, size_t elements, StoredUpdate& update) {
+  update.message.task = reader.take<TaskId>();
+  update.message.client = reader.take<uint32_t>();
+  update.message.report.examples = reader.take<uint32_t>();
+  update.message.report.samples_trained = reader.take<uint64_t>();
+  update.message.report.steps = reader.take<uint32_t>();
+  update.message.report.mean_loss = reader.take<double>();
+  update.round = reader.take<uint32_t>();
+  Bytes frame;
+  if (!take_array(reader, most_frame_bytes(elements), frame) || frame.empty()) return false;
+  update.frame = std::make_shared<const Bytes>(std::move(frame));
+  return take_memory(reader, elements, update.next);
 }
 
 }  // namespace
@@ -62,8 +98,9 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
                               what),
                   {.file = store.path_});
   };
-  const Result<std::vector<std::byte>> file =
-      read_file(store.path_, 4 * elements * sizeof(float) + 4096);
+  // Two memories of three arrays, the frame and the replica.
+  const size_t most = 7 * elements * sizeof(float) + most_frame_bytes(elements) + 4096;
+  const Result<std::vector<std::byte>> file = read_file(store.path_, most);
   if (!file) {
     if (file.error().code() == Code::kNotFound) return store;
     if (file.error().code() == Code::kOutOfRange)
@@ -84,10 +121,15 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
   store.state_.held_version = reader.take<uint32_t>();
   store.state_.last_task_round = reader.take<uint32_t>();
   store.state_.residual_round = reader.take<uint32_t>();
-  if (!take_memory(reader, elements, store.state_.memory) ||
-      !take_array(reader, elements, store.saved_replica_) || !reader.ok() || reader.left() > 0 ||
+  const auto damaged = [&] { return unusable(Code::kCorrupt, "is damaged"); };
+  if (!take_memory(reader, elements, store.state_.memory)) return damaged();
+  const auto pending = reader.take<uint8_t>();
+  if (pending > 1 ||
+      (pending == 1 && !take_update(reader, elements, store.state_.pending.emplace())))
+    return damaged();
+  if (!take_array(reader, elements, store.saved_replica_) || !reader.ok() || reader.left() > 0 ||
       (!store.saved_replica_.empty() && store.saved_replica_.size() != elements))
-    return unusable(Code::kCorrupt, "is damaged");
+    return damaged();
   // Without a replica the model has to be downloaded again.
   if (store.saved_replica_.empty()) store.state_.held_version = 0;
   return store;
@@ -104,10 +146,9 @@ Status FileClientStore::save(uint32_t, ClientState state) {
   put(file, state.held_version);
   put(file, state.last_task_round);
   put(file, state.residual_round);
-  put_array<float>(file, state.memory.residual);
-  put_array<uint16_t>(file, state.memory.residual16);
-  put_array<float>(file, state.memory.momentum);
-  put_array<float>(file, state.memory.factors);
+  put_memory(file, state.memory);
+  put(file, static_cast<uint8_t>(state.pending.has_value()));
+  if (state.pending) put_update(file, *state.pending);
   put_array<float>(file, state.held_version > 0 ? replica_() : std::span<const float>());
   const Digest digest = sha256(std::span<const std::byte>(file));
   file.insert(file.end(), digest.begin(), digest.end());

@@ -15,7 +15,7 @@ namespace tern {
 
 /// Each save() writes the whole file durably: after a crash or a power cut it holds the state
 /// before or after. It ends with the SHA-256 of the rest and is readable by its owner only:
-/// residuals and replicas say something of what was trained on. Threads: one at a time.
+/// residuals, updates and replicas say something of what was trained on. Threads: one at a time.
 class FileClientStore : public ClientStore {
  public:
   /// `replica` is asked for the parameters at each save; empty when there are none yet.

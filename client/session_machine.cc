@@ -4,6 +4,13 @@
 
 namespace tern {
 
+void SessionMachine::resume(const UpdateMessage& update, uint32_t round) {
+  state_ = State::kAwaitingVerdict;
+  plan_.round = round;
+  task_.task = update.task;
+  report_ = update.report;
+}
+
 std::vector<SessionAction> SessionMachine::on(const SessionEvent& event) {
   return std::visit([&](const auto& e) { return handle(e); }, event);
 }

@@ -85,6 +85,10 @@ class SessionMachine {
   SessionMachine(uint32_t client, uint64_t schema_hash, uint32_t last_task_round)
       : client_(client), schema_hash_(schema_hash), last_task_round_(last_task_round) {}
 
+  /// After a restart: awaits the verdict on an update of this client that an earlier session
+  /// stored.
+  void resume(const UpdateMessage& update, uint32_t round);
+
   std::vector<SessionAction> on(const SessionEvent& event);
 
   uint32_t last_task_round() const { return last_task_round_; }

@@ -112,6 +112,9 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
   json["deltas"] = ordered_json::array();
   for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(add(*delta));
   json["clients"] = ordered_json::array();
+  // An update that still waits for its verdict isn't kept: what was counted has its verdict before
+  // the round ends, the rest comes too late for it and is refused. Without it the client is where
+  // that roll-back leaves it.
   for (const auto& [client, state] : fleet.clients)
     json["clients"].push_back(
         {client, state.held_version, state.last_task_round,

@@ -4,9 +4,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
 #include <limits>
 
+#include "client/file_client_store.h"
 #include "compression/updates/frame.h"
 #include "coordinator/versions.h"
 #include "proto/transfer.h"
@@ -1178,6 +1181,272 @@ TEST(ClientSession, AfterARestartItGoesOnFromWhatIsStored) {
   EXPECT_TRUE(script.until([&] { return script.frames() == 2; }))
       << again.events.texts("task_refused");
 }
+
+// ---- Killed with an update that waits for its verdict
+
+/// Kills the client and starts it anew: what it has stored is all that is left of it.
+std::unique_ptr<TestClient> restart(Script& script, TestClient& killed,
+                                    TestClientOptions options = {}) {
+  const ClientState state = killed.state(kNumber);
+  const std::vector<float> replica(killed.work.parameters().begin(),
+                                   killed.work.parameters().end());
+  killed.session->stop();  // says and stores nothing
+  script.pass();
+  auto client = std::make_unique<TestClient>(script.loop, script.network, script.schema,
+                                             script.key.public_key(), peer_key(7), options);
+  // As a device has it: the state of whatever number is asked for.
+  EXPECT_TRUE(client->work.keep_replica(replica).ok());
+  EXPECT_TRUE(client->store.save(0, state).ok());
+  EXPECT_TRUE(client->store.save(kNumber, state).ok());
+  client->start();
+  return client;
+}
+
+/// A client that has one task counted, and an update out for a second one.
+class Killed : public testing::Test {
+ protected:
+  void SetUp() override {
+    const TaskId first = script.ask(1);
+    ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
+    script.verdict(first, true);
+    script.pass();
+    before = residual_of(client);
+    script.publish();
+    task = script.ask(2, PlanKind::kTrain, 0);
+    ASSERT_TRUE(script.until([&] { return script.frames() == 2; }));
+    ASSERT_TRUE(client.state(kNumber).pending);
+    EXPECT_EQ(residual_of(client), before) << "nothing is committed yet";
+    after = client.state(kNumber).pending->next.residual;
+    EXPECT_NE(after, before);
+  }
+  /// Starts it again, and waits until it is ready.
+  TestClient& revive() {
+    TestClient& last = again.empty() ? client : *again.back();
+    const size_t readies = script.count<Ready>();
+    again.push_back(restart(script, last, options));
+    EXPECT_TRUE(script.until([&] { return script.count<Ready>() == readies + 1; }));
+    return *again.back();
+  }
+
+  const TestClientOptions options{.evaluates = true};
+  Script script;
+  TestClient& client = script.ready(options);
+  TaskId task = 0;
+  std::vector<float> before, after;  // the residual, without the update and with it
+  std::vector<std::unique_ptr<TestClient>> again;
+};
+
+TEST_F(Killed, ItSendsTheSameBytesWithoutTrainingAgain) {
+  const UpdateMessage sent = script.heard<UpdateMessage>().back();
+  for (size_t kills = 1; kills <= 3; ++kills) {
+    const TestClient& revived = revive();
+    EXPECT_EQ(script.ask(2), task);
+    ASSERT_TRUE(script.until([&] { return script.frames() == 2 + kills; }))
+        << revived.events.texts("task_refused");
+    EXPECT_EQ(script.frame(1 + kills), script.frame(1));
+    const UpdateMessage update = script.heard<UpdateMessage>().back();
+    EXPECT_EQ(update.task, task);
+    EXPECT_EQ(update.client, kNumber);
+    EXPECT_EQ(update.report.examples, sent.report.examples);
+    EXPECT_EQ(update.report.samples_trained, sent.report.samples_trained);
+    EXPECT_EQ(update.report.steps, sent.report.steps);
+    EXPECT_EQ(update.report.mean_loss, sent.report.mean_loss);
+    EXPECT_TRUE(revived.training.tasks.empty());
+    EXPECT_EQ(residual_of(revived), before);
+  }
+  TestClient& last = *again.back();
+  script.verdict(task, true);
+  script.pass();
+  EXPECT_EQ(residual_of(last), after);
+  EXPECT_EQ(last.state(kNumber).residual_round, 2u);
+  EXPECT_EQ(last.state(kNumber).last_task_round, 2u);
+  EXPECT_FALSE(last.state(kNumber).pending);
+  EXPECT_EQ(client.training.tasks.size(), 2u);
+  script.ask(3);
+  EXPECT_TRUE(script.until([&] { return script.frames() == 6; }));
+}
+
+TEST_F(Killed, AWelcomeThatSaysCountedCommitsExactlyOnce) {
+  script.welcome.last_task = task;
+  script.welcome.last_fate = Fate::kCounted;
+  for (int kills = 1; kills <= 3; ++kills) {
+    TestClient& revived = revive();
+    EXPECT_EQ(revived.events.count("verdict_received"), kills == 1 ? 1 : 0);
+    script.verdict(task, true);
+    script.pass();
+    EXPECT_EQ(residual_of(revived), after);
+    EXPECT_EQ(revived.state(kNumber).residual_round, 2u);
+    EXPECT_FALSE(revived.state(kNumber).pending);
+  }
+  EXPECT_EQ(script.frames(), 2u) << "nobody asked for it again";
+}
+
+TEST_F(Killed, AWelcomeThatSaysRefusedRollsBack) {
+  script.welcome.last_task = task;
+  script.welcome.last_fate = Fate::kRefused;
+  TestClient& revived = revive();
+  EXPECT_EQ(residual_of(revived), before);
+  EXPECT_EQ(revived.state(kNumber).residual_round, 1u);
+  EXPECT_EQ(revived.state(kNumber).last_task_round, 2u);
+  EXPECT_FALSE(revived.state(kNumber).pending);
+  script.ask(3);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }));
+  EXPECT_EQ(revived.training.tasks.size(), 1u);
+}
+
+TEST_F(Killed, APlanOfALaterRoundRollsBackFirst) {
+  TestClient& revived = revive();
+  const TaskId third = script.ask(3);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }));
+  EXPECT_EQ(residual_of(revived), before);
+  EXPECT_EQ(revived.state(kNumber).last_task_round, 2u);
+  script.verdict(task, true);  // too late to matter
+  script.pass();
+  EXPECT_EQ(residual_of(revived), before);
+  EXPECT_EQ(revived.state(kNumber).pending->message.task, third);
+}
+
+TEST_F(Killed, AnotherRunDropsTheUpdate) {
+  script.welcome.run_id = script.run_id = kRun + 1;
+  // Even if it says so of a task of the same number.
+  script.welcome.last_task = task;
+  script.welcome.last_fate = Fate::kCounted;
+  TestClient& revived = revive();
+  EXPECT_FALSE(revived.state(kNumber).pending);
+  EXPECT_TRUE(residual_of(revived).empty());
+  EXPECT_EQ(revived.events.count("verdict_received"), 0);
+  (void)script.ask(2, PlanKind::kTrain, 0);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }))
+      << revived.events.texts("task_refused");
+  EXPECT_EQ(revived.training.tasks.size(), 1u);
+}
+
+TEST_F(Killed, AnotherNumberDropsTheUpdateAndKeepsTheRest) {
+  constexpr uint32_t kOther = 5;
+  const ClientState state = client.state(kNumber);
+  TestClient revived(script.loop, script.network, script.schema, script.key.public_key(),
+                     peer_key(7), options);
+  ASSERT_TRUE(
+      revived.work.keep_replica({client.work.parameters().begin(), client.work.parameters().end()})
+          .ok());
+  client.session->stop();
+  script.pass();
+  ASSERT_TRUE(revived.store.save(0, state).ok());
+  ASSERT_TRUE(revived.store.save(kOther, state).ok());
+  script.welcome.client = script.number = kOther;
+  revived.start();
+  ASSERT_TRUE(script.until([&] { return script.count<Ready>() == 2; }));
+  EXPECT_FALSE(revived.state(kOther).pending);
+  EXPECT_EQ(revived.state(kOther).memory.residual, before);
+  EXPECT_EQ(revived.state(kOther).held_version, 1u);
+  script.ask(2);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }))
+      << revived.events.texts("task_refused");
+  EXPECT_EQ(script.heard<UpdateMessage>().back().client, kOther);
+  revived.session->stop();
+}
+
+TEST_F(Killed, AnEvaluationLeavesTheUpdateWaiting) {
+  TestClient& evaluated = revive();
+  script.ask(2, PlanKind::kEvaluate);
+  ASSERT_TRUE(script.until([&] { return script.count<EvaluationReport>() == 1; }));
+  ASSERT_TRUE(evaluated.state(kNumber).pending);
+  EXPECT_EQ(*evaluated.state(kNumber).pending->frame, script.frame(1));
+  TestClient& revived = revive();
+  script.ask(2);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 3; }));
+  EXPECT_EQ(script.frame(2), script.frame(1));
+  script.verdict(task, true);
+  script.pass();
+  EXPECT_EQ(residual_of(revived), after);
+  EXPECT_TRUE(evaluated.training.tasks.empty() && revived.training.tasks.empty());
+}
+
+TEST_F(Killed, AVerdictThatComesWhileItPreparesWaitsForTheReplica) {
+  again.push_back(restart(script, client, options));
+  TestClient& revived = *again.back();
+  revived.loop.work_takes = minutes(1);
+  ASSERT_TRUE(script.until([&] { return revived.loads == 1; }));
+  script.welcome.last_task = task;
+  script.welcome.last_fate = Fate::kCounted;
+  revived.transport.cut();
+  ASSERT_TRUE(script.until([&] { return script.count<Hello>() == 3; }));
+  script.pass(seconds(10));
+  EXPECT_EQ(revived.events.count("verdict_received"), 0);
+  EXPECT_EQ(residual_of(revived), before);
+  // It isn't forgotten when there is no connection any more.
+  script.network.set_server_up(false);
+  ASSERT_TRUE(script.until([&] { return revived.events.count("verdict_received") == 1; }));
+  EXPECT_EQ(residual_of(revived), after);
+  EXPECT_FALSE(revived.state(kNumber).pending);
+}
+
+TEST(ClientSession, AnUpdateIsStoredBeforeItsFirstByteLeaves) {
+  Script script;
+  TestClient& client = script.ready();
+  int updates = 0;
+  client.transport.on_way_out = [&](std::span<const std::byte> packet) {
+    const std::optional<Message> message = read(packet);
+    if (const auto* update = as<UpdateMessage>(message)) {
+      ++updates;
+      const std::optional<StoredUpdate>& pending = client.state(kNumber).pending;
+      EXPECT_TRUE(pending && pending->message.task == update->task && pending->frame);
+      return Cut::kCut;  // and nobody hears of it
+    }
+    return Cut::kPass;
+  };
+  const TaskId task = script.ask(1);
+  ASSERT_TRUE(script.until([&] { return updates == 1 && script.count<Ready>() == 2; }));
+  const std::unique_ptr<TestClient> revived = restart(script, client);
+  ASSERT_TRUE(script.until([&] { return script.count<Ready>() == 3; }));
+  EXPECT_EQ(script.ask(1), task);
+  ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));
+  EXPECT_EQ(script.frame(0), *revived->state(kNumber).pending->frame);
+  EXPECT_TRUE(revived->training.tasks.empty());
+}
+
+TEST(ClientSession, KilledWithAFileItGoesOnFromTheFile) {
+  std::string folder = std::filesystem::temp_directory_path() / "tern-session-XXXXXX";
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string file = folder + "/client.state";
+  Script script;
+  script.publish();
+  std::vector<std::unique_ptr<TestClient>> clients;
+  for (size_t life = 1; life <= 3; ++life) {
+    TestClient& client = *clients.emplace_back(std::make_unique<TestClient>(
+        script.loop, script.network, script.schema, script.key.public_key(), peer_key(7)));
+    Result<FileClientStore> store =
+        FileClientStore::open(file, script.schema.hash(), script.schema.elements(),
+                              [&] { return client.work.parameters(); });
+    ASSERT_TRUE(store) << store.error().describe();
+    ASSERT_TRUE(client.work.keep_replica(store->take_replica()).ok());
+    const auto session =
+        ClientSession::make({.schema_hash = script.schema.hash(),
+                             .plans = std::make_shared<PlanCheck>(script.key.public_key())},
+                            client.loop, client.transport, client.work, *store, client.events,
+                            [](const Status& status) { ADD_FAILURE() << status.describe(); });
+    session->start();
+    ASSERT_TRUE(script.until([&] { return script.count<Ready>() == life; }));
+    if (life < 3) {
+      script.ask(1, PlanKind::kTrain, life == 1 ? 0 : 1);
+      ASSERT_TRUE(script.until([&] { return script.frames() == life; }))
+          << client.events.texts("task_refused");
+      EXPECT_EQ(script.frame(life - 1), script.frame(0));
+      script.welcome.last_task = script.heard<UpdateMessage>().back().task;
+      script.welcome.last_fate = life == 2 ? Fate::kCounted : Fate::kOpen;
+    } else {
+      EXPECT_EQ(client.events.count("verdict_received"), 1);
+      EXPECT_FALSE(store->load(0)->pending);
+      EXPECT_FALSE(store->load(0)->memory.residual.empty());
+    }
+    EXPECT_EQ(client.training.tasks.size(), life == 1 ? 1u : 0u);
+    session->stop();
+    script.pass();
+  }
+  std::filesystem::remove_all(folder);
+}
+
+// ---- A store that fails
 
 /// Fails from a given call on.
 class FailingStore : public ClientStore {

@@ -135,6 +135,31 @@ TEST(SessionMachine, AskedForTheSameTaskAgainItGoesOnOrSendsTheSameUpdate) {
   EXPECT_NE(sole<ReportFailure>(session.on(plan)), nullptr) << "after it the task is over";
 }
 
+TEST(SessionMachine, AResumedUpdateIsSentAgainSettledOrSuperseded) {
+  const UpdateMessage stored{.task = 105, .client = 3, .report = {.examples = 60}};
+  for (const bool counted : {true, false}) {
+    SessionMachine session(3, kSchema, 4);
+    session.resume(stored, 5);
+    const auto actions = session.on(plan_of_round(5));
+    const auto* update = sole<SendUpdate>(actions);
+    ASSERT_NE(update, nullptr);
+    EXPECT_EQ(update->message.task, 105u);
+    EXPECT_EQ(update->message.client, 3u);
+    EXPECT_EQ(update->message.report.examples, 60u);
+    const auto end = session.on(VerdictArrived{{.task = 105, .counted = counted}});
+    ASSERT_EQ(end.size(), 1u);
+    EXPECT_EQ(std::holds_alternative<CommitResidual>(end[0]), counted);
+    EXPECT_EQ(session.last_task_round(), 5u);
+    EXPECT_NE(sole<ReportFailure>(session.on(plan_of_round(5))), nullptr);
+  }
+  SessionMachine session(3, kSchema, 4);
+  session.resume(stored, 5);
+  const auto actions = session.on(plan_of_round(6));
+  ASSERT_EQ(actions.size(), 2u);
+  EXPECT_TRUE(std::holds_alternative<RollBackResidual>(actions[0]));
+  EXPECT_EQ(session.last_task_round(), 5u);
+}
+
 TEST(SessionMachine, ANewPlanWhileAVerdictIsDueRollsBackFirst) {
   SessionMachine session(3, kSchema, 0);
   play(session, 5);
