@@ -11,7 +11,7 @@
 #include "base/status.h"
 #include "config/scenario.h"
 #include "coordinator/journal/journal.h"
-#include "coordinator/replay.h"
+#include "coordinator/run_replay.h"
 #include "coordinator/run_state.h"
 
 namespace tern {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "coordinator/replay.h"
 #include "coordinator/run_log.h"
+#include "coordinator/run_replay.h"
 #include "tests/coordinator/federation.h"
 
 namespace tern {

@@ -1,4 +1,4 @@
-#include "coordinator/replay.h"
+#include "coordinator/run_replay.h"
 
 #include <utility>
 
