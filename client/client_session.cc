@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <utility>
 
+#include "base/planted_bug.h"
 #include "base/rng.h"
 #include "base/version.h"
 #include "client/session_machine.h"
@@ -59,6 +60,7 @@ class Driver : public ClientSession {
     run_id_ = state->run_id;
     held_version_ = state->held_version;
     last_task_round_ = state->last_task_round;
+    if (kPlantedBug == PlantedBug::kResidual) state->pending.reset();
     if (state->pending) take_up(*state->pending);
     if (Status status = store_.save(number_, *std::move(state)); !status.ok())
       return finish(std::move(status));

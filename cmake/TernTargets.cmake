@@ -36,6 +36,15 @@ set(TERN_LAYERS_coordinator_daemon base compression_updates proto config proto_n
 set(TERN_LAYERS_tests_bench base compression_updates proto config learning)
 set(TERN_LAYERS_simulations base compression_updates proto config learning proto_net client client_daemon coordinator tests_bench)
 
+# For tests/faults/planted alone; see base/planted_bug.h.
+set(TERN_PLANT_BUG "" CACHE STRING "A bug on purpose: wire, journal or residual")
+if(TERN_PLANT_BUG)
+  string(SUBSTRING "${TERN_PLANT_BUG}" 0 1 first)
+  string(SUBSTRING "${TERN_PLANT_BUG}" 1 -1 rest)
+  string(TOUPPER "${first}" first)
+  set(TERN_PLANTED_BUG "TERN_PLANTED_BUG=k${first}${rest}")
+endif()
+
 add_library(tern_options INTERFACE)
 # -ffp-contract=off: a fused a*b+c would change the bytes of a frame between CPU levels.
 target_compile_options(tern_options INTERFACE -ffp-contract=off

@@ -1,8 +1,8 @@
 #include "proto/net/memory_transport.h"
 
 #include <deque>
+#include <map>
 #include <optional>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -18,9 +18,10 @@ constexpr size_t kMostPackets = 2 * kQueuePackets;
 
 /// One dial and the connection that came of it.
 struct MemoryNetwork::Link {
-  explicit Link(const PeerKey& its_key) : key(its_key) {}
+  Link(const PeerKey& its_key, uint64_t its_dial) : key(its_key), dial(its_dial) {}
 
   const PeerKey key;
+  const uint64_t dial;                   // counts the network's dials
   Client* client = nullptr;              // null when the client's end has let go
   bool open = false;                     // the dial was accepted
   bool closed = false;                   // nothing more goes to the server
@@ -54,7 +55,8 @@ struct MemoryNetwork::Core : ServerTransport, std::enable_shared_from_this<Core>
   const Allow allow;
   ServerTransport::Handler* handler = nullptr;
   bool up = true;
-  std::unordered_set<LinkPtr> links;
+  uint64_t dials = 0;
+  std::map<uint64_t, LinkPtr> links;  // by dial: what breaks them all goes in that order
   ConnectionTable<LinkPtr> connections;
   std::vector<LinkPtr> waiting;  // one for each packet that came before start()
 
@@ -76,9 +78,9 @@ class MemoryNetwork::Client : public ClientTransport {
   void connect(Handler& handler) override {
     let_go();
     handler_ = &handler;
-    link_ = std::make_shared<Link>(key_);
+    link_ = std::make_shared<Link>(key_, ++core_->dials);
     link_->client = this;
-    core_->links.insert(link_);
+    core_->links[link_->dial] = link_;
     core_->post(&Core::dial, link_);
   }
   Status send(Bytes packet) override {
@@ -206,7 +208,7 @@ void MemoryNetwork::Core::forget(const LinkPtr& link) {
   link->closed = true;
   link->to_server.clear();
   if (link->connection) connections.erase(*link->connection);
-  links.erase(link);
+  links.erase(link->dial);
 }
 
 void MemoryNetwork::Core::lose(const LinkPtr& link, const Status& reason) {
@@ -229,10 +231,10 @@ void MemoryNetwork::set_server_up(bool up) {
   if (up) return;
   core_->handler = nullptr;
   core_->waiting.clear();
-  for (const LinkPtr& link : std::exchange(core_->links, {})) {
+  for (const auto& [dial, link] : std::exchange(core_->links, {})) {
     if (!link->open) continue;  // its dial is under way and will find nothing
     core_->forget(link);
-    core_->loop.post([core = core_, link] { core->lose(link, connection_broke()); });
+    core_->loop.post([core = core_, link = link] { core->lose(link, connection_broke()); });
   }
 }
 
