@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <functional>
 
@@ -48,9 +49,10 @@ class FileStore : public testing::Test {
   }
   /// With a checksum that fits: what another program could have written.
   void put_signed(Bytes content) const {
-    content.resize(content.size() - sizeof(Digest));
-    const Digest digest = sha256(std::span<const std::byte>(content));
-    content.insert(content.end(), digest.begin(), digest.end());
+    ASSERT_GT(content.size(), sizeof(Digest));
+    const auto body = std::span(content).first(content.size() - sizeof(Digest));
+    const Digest digest = sha256(std::span<const std::byte>(body));
+    std::ranges::copy(digest, content.end() - sizeof(Digest));
     put(content);
   }
   std::string refusal() const {
