@@ -197,7 +197,7 @@ class Driver : public Coordinator {
 
   /// `then` when the record is on the disk; at once without a journal.
   template <typename Then>
-  void write(RunRecord record, Then then) {
+  void write(RunRecord record, const Then& then) {
     if (setup_.log == nullptr) return then();
     setup_.log->write(loop_, std::move(record), [this, then](const Status& status) {
       if (phase_ == Phase::kFinished) return;

@@ -50,6 +50,7 @@ class Members {
   uint32_t clients() const { return registry_.clients(); }
   std::vector<double> uplinks() const {
     std::vector<double> rates;
+    rates.reserve(clients());
     for (uint32_t number = 0; number < clients(); ++number)
       rates.push_back(registry_.client(number)->uplink);
     return rates;

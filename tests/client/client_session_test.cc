@@ -1187,7 +1187,7 @@ TEST(ClientSession, AfterARestartItGoesOnFromWhatIsStored) {
 /// Kills the client and starts it anew: what it has stored is all that is left of it.
 std::unique_ptr<TestClient> restart(Script& script, TestClient& killed,
                                     TestClientOptions options = {}) {
-  const ClientState state = killed.state(kNumber);
+  const ClientState& state = killed.state(kNumber);
   const std::vector<float> replica(killed.work.parameters().begin(),
                                    killed.work.parameters().end());
   killed.session->stop();  // says and stores nothing
@@ -1204,7 +1204,7 @@ std::unique_ptr<TestClient> restart(Script& script, TestClient& killed,
 
 /// A client that has one task counted, and an update out for a second one.
 class Killed : public testing::Test {
- protected:
+ public:
   void SetUp() override {
     const TaskId first = script.ask(1);
     ASSERT_TRUE(script.until([&] { return script.frames() == 1; }));

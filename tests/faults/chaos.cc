@@ -95,7 +95,7 @@ struct Progress {
   std::filesystem::remove_all(progress.folder, ignored);
   std::_Exit(1);
 }
-void need(Status status) {
+void need(const Status& status) {
   if (!status.ok()) give_up(status);
 }
 template <typename T>
@@ -385,7 +385,7 @@ class World {
       return Status();
     };
     // A disk that fails from here until the coordinator is started again.
-    hooks.finished = [this](Result<bool> ended) {
+    hooks.finished = [this](const Result<bool>& ended) {
       if (ended) {
         over_ = true;
       } else {
@@ -440,10 +440,11 @@ class World {
     client.disk->replica = [work = client.work.get()] { return work->parameters(); };
     ClientSetup setup{.schema_hash = schema_.hash(), .plans = plans_, .number = number};
     setup.jitter_seed = number;
-    client.session = ClientSession::make(std::move(setup), *client.life, *client.transport,
-                                         *client.work, *client.disk, witness_, [](Status status) {
-                                           if (!status.ok()) give_up(status);
-                                         });
+    client.session =
+        ClientSession::make(std::move(setup), *client.life, *client.transport, *client.work,
+                            *client.disk, witness_, [](const Status& status) {
+                              if (!status.ok()) give_up(status);
+                            });
     client.session->start();
   }
 

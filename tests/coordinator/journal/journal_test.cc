@@ -70,6 +70,8 @@ class JournalTest : public testing::Test {
     for (size_t i = first; i < first + count; i += at_once) {
       std::vector<std::vector<std::byte>> bodies;
       std::vector<JournalRecord> records;
+      bodies.reserve(at_once);
+      records.reserve(at_once);
       for (size_t j = i; j < i + at_once; ++j) bodies.push_back(body_of(j));
       for (size_t j = 0; j < at_once; ++j)
         records.push_back(
