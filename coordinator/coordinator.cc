@@ -888,7 +888,8 @@ class Driver : public Coordinator {
     if (phase_ != Phase::kEnding || summed_ || summing_ > 0) return;
     summed_ = true;
     if (!closing_) {
-      if (Status status = state_->drop_round(); !status.ok()) return fail(std::move(status));
+      if (Status status = state_->drop_round(scratch_); !status.ok())
+        return fail(std::move(status));
       return end_round();
     }
     auto published = std::make_shared<Result<SharedFrame>>(SharedFrame());

@@ -1,6 +1,7 @@
 #include "coordinator/run_log.h"
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -32,30 +33,43 @@ void RunLog::flush(Loop& loop) {
 }
 
 Status RunLog::commit(const std::vector<RunRecord>& records) {
-  TERN_CHECK_OK(append_records(journal_, records));
-  for (const RunRecord& record : records)
-    if (const auto* state = std::get_if<StateRecord>(&record))
-      TERN_CHECK_OK(forget(state->state.round));
-  return {};
+  if (keep_rounds_ > 0 && !indexed_) TERN_CHECK_OK(index());
+  TERN_TRY(const std::vector<std::optional<Digest>> blobs, append_records(journal_, records));
+  if (keep_rounds_ == 0) return {};
+  uint64_t row = journal_.last() - records.size();
+  std::optional<uint32_t> saved;
+  for (size_t i = 0; i < records.size(); ++i) {
+    ++row;
+    if (blobs[i]) blobs_[row] = *blobs[i];
+    if (const auto* state = std::get_if<StateRecord>(&records[i]))
+      saved = states_[row] = state->state.round;
+  }
+  return saved ? forget(*saved) : Status();
 }
 
-/// Lets go of what neither recovery nor the rounds that are kept need: all before a saved state
-/// that is old enough.
-Status RunLog::forget(uint32_t round) {
-  if (keep_rounds_ == 0 || round <= keep_rounds_) return {};
-  uint64_t from = 0;
-  std::set<Digest> wanted;
-  TERN_CHECK_OK(journal_.read(1, [&](uint64_t row, const JournalRecord& record) -> Status {
-    if (record.kind == kStateKind && record.round <= round - keep_rounds_) {
-      from = row;
-      wanted.clear();
-    }
+/// Of what was there before.
+Status RunLog::index() {
+  indexed_ = true;
+  return journal_.read(1, [&](uint64_t row, const JournalRecord& record) -> Status {
+    if (record.kind == kStateKind) states_[row] = record.round;
     TERN_TRY(const std::optional<Digest> blob, blob_of(record));
-    if (blob) wanted.insert(*blob);
+    if (blob) blobs_[row] = *blob;
     return {};
-  }));
+  });
+}
+
+/// Lets go of what neither recovery nor the rounds that are kept need: all before the newest saved
+/// state that is old enough.
+Status RunLog::forget(uint32_t round) {
+  uint64_t from = 0;
+  for (const auto& [row, saved] : states_)
+    if (saved + keep_rounds_ <= round) from = row;
   if (from <= journal_.recovery().first) return {};
   TERN_CHECK_OK(journal_.forget_before(from));
+  states_.erase(states_.begin(), states_.lower_bound(from));
+  blobs_.erase(blobs_.begin(), blobs_.lower_bound(from));
+  std::set<Digest> wanted;
+  for (const auto& [row, digest] : blobs_) wanted.insert(digest);
   return journal_.blobs().sweep([&](const Digest& digest) { return wanted.contains(digest); });
 }
 

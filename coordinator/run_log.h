@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <vector>
 
 #include "base/loop.h"
@@ -40,9 +41,14 @@ class RunLog {
   void flush(Loop& loop);
   Status commit(const std::vector<RunRecord>& records);
   Status forget(uint32_t round);
+  Status index();
 
   Journal journal_;  // a worker's while `writing_`
   const uint32_t keep_rounds_;
+  // What forget() has to know of the rows; a worker's, too.
+  bool indexed_ = false;
+  std::map<uint64_t, uint32_t> states_;  // rounds of saved states, by row
+  std::map<uint64_t, Digest> blobs_;     // by row
   std::vector<Entry> waiting_;
   bool writing_ = false;
   uint64_t records_ = 0, commits_ = 0;

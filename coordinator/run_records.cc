@@ -122,6 +122,7 @@ Packed pack(const StateRecord& record) {
                     {"notes", record.notes},
                     {"version", state.model.version},
                     {"parent_sha256", to_hex(state.parent_sha256)},
+                    {"largest_examples", state.largest_examples},
                     {"parameters", arrays.add(state.model.parameters)},
                     {"residual", arrays.add(state.model.residual)},
                     {"momentum", arrays.add(state.optimizer.momentum)},
@@ -182,6 +183,7 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, Shared
       CoordinatorState& state = record.state;
       state.round = round;
       state.parent_sha256 = digest_from(json.at("parent_sha256"));
+      state.largest_examples = json.at("largest_examples");
       state.model.version = json.at("version");
       state.model.parameters = take<float>(reader, json.at("parameters"));
       state.model.residual = take<float>(reader, json.at("residual"));
@@ -226,16 +228,21 @@ Status unreadable(const JournalRecord& row, const std::exception& problem) {
 
 }  // namespace
 
-Status append_records(Journal& journal, const std::vector<RunRecord>& records) {
+Result<std::vector<std::optional<Digest>>> append_records(Journal& journal,
+                                                          const std::vector<RunRecord>& records) {
   std::vector<Bytes> bodies;
   std::vector<JournalRecord> rows;
+  std::vector<std::optional<Digest>> blobs;
   bodies.reserve(records.size());
+  rows.reserve(records.size());
+  blobs.reserve(records.size());
   for (const RunRecord& record : records) {
     Packed packed = std::visit([](const auto& r) { return pack(r); }, record);
     const bool blob = packed.bytes != nullptr && packed.bytes->size() > kInlineBytes;
+    blobs.emplace_back();
     if (blob) {
-      TERN_TRY(const Digest digest, journal.blobs().put(*packed.bytes));
-      packed.json["blob"] = to_hex(digest);
+      TERN_TRY(blobs.back(), journal.blobs().put(*packed.bytes));
+      packed.json["blob"] = to_hex(*blobs.back());
     }
     const std::string text = packed.json.dump();
     Bytes& body = bodies.emplace_back(kLengthBytes + text.size());
@@ -247,7 +254,7 @@ Status append_records(Journal& journal, const std::vector<RunRecord>& records) {
         {.kind = static_cast<uint32_t>(record.index() + 1), .round = packed.round, .body = body});
   }
   TERN_TRY([[maybe_unused]] const uint64_t last, journal.append(rows));
-  return {};
+  return blobs;
 }
 
 Result<RunRecord> parse_record(const JournalRecord& row, const BlobStore& blobs) {

@@ -96,10 +96,12 @@ using RunRecord = std::variant<RunOrigin, RoundRecord, UpdateRecord, RefusedReco
 /// By their place in RunRecord, from 1.
 inline constexpr uint32_t kStateKind = 8;
 
-/// Writes records, in one append. Longer bytes than kInlineBytes go to blobs first. Errors: those
-/// of the journal; then nothing was appended, though blobs may have been written.
+/// Writes records, in one append. Longer bytes than kInlineBytes go to blobs first; returns the
+/// blob of each record, if it has one. Errors: those of the journal; then nothing was appended,
+/// though blobs may have been written.
 inline constexpr size_t kInlineBytes = 64 * 1024;
-Status append_records(Journal& journal, const std::vector<RunRecord>& records);
+Result<std::vector<std::optional<Digest>>> append_records(Journal& journal,
+                                                          const std::vector<RunRecord>& records);
 /// The record of a row. Errors: kCorrupt, those of BlobStore::get.
 Result<RunRecord> parse_record(const JournalRecord& row, const BlobStore& blobs);
 /// The blob that a row needs, if any. Errors: kCorrupt.

@@ -94,7 +94,7 @@ class Replay {
       return error(Code::kCorrupt, "round {} closes with {} updates, {} are kept", record.round,
                    record.counted, open->counted.size());
     open->closed = record;
-    if (record.is_void) return state_.drop_round();
+    if (record.is_void) return state_.drop_round(state_.scratch(0));
     TERN_TRY(const std::vector<float> step, state_.aggregate(0));
     TERN_TRY([[maybe_unused]] const SharedFrame frame, state_.publish(0, record.round, step));
     ++run_.versions;

@@ -78,9 +78,9 @@ Status RunState::add(size_t worker, const CheckedUpdate& update) {
   return decode_accumulate(update.frame, update.weight, 1.0, own.scratch, own.sum);
 }
 
-Status RunState::drop_round() {
+Status RunState::drop_round(CodecScratch& scratch) {
   for (Worker& worker : workers_) worker.sum.clear();
-  return rates_.end_round({}, scratch(0));
+  return rates_.end_round({}, scratch);
 }
 
 Result<std::vector<float>> RunState::aggregate(size_t worker) {
@@ -106,7 +106,7 @@ Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::span<c
 }
 
 CoordinatorState RunState::state(uint32_t round) const {
-  return {round, model_.state(), optimizer_, rates_.state(), parent_sha256_};
+  return {round, model_.state(), optimizer_, rates_.state(), parent_sha256_, largest_examples_};
 }
 
 Status RunState::restore(CoordinatorState state) {
@@ -114,7 +114,7 @@ Status RunState::restore(CoordinatorState state) {
   optimizer_ = std::move(state.optimizer);
   rates_.restore(std::move(state.rate));
   parent_sha256_ = state.parent_sha256;
-  return {};
+  return state.largest_examples == 0 ? Status() : settle_weights(state.largest_examples);
 }
 
 }  // namespace tern

@@ -31,7 +31,8 @@ struct CoordinatorState {
   VersionsState model;
   ServerOptimizerState optimizer;
   RateState rate;
-  Digest parent_sha256{};  ///< of the version before
+  Digest parent_sha256{};         ///< of the version before
+  uint32_t largest_examples = 0;  ///< of a client; 0: not settled yet
 };
 
 class RunState {
@@ -72,7 +73,7 @@ class RunState {
   Status add(size_t worker, const CheckedUpdate& update);
 
   /// The round has too few updates: its sums are dropped.
-  Status drop_round();
+  Status drop_round(CodecScratch& scratch);
   /// The server's step from the sums of all workers.
   Result<std::vector<float>> aggregate(size_t worker);
   /// Errors: those of VersionedModel::publish and of warm_up.h.
