@@ -45,7 +45,7 @@ int run(int argc, char** argv) {
   program
       .add_option("--replay", replay,
                   "Compute all versions of the run in DIR (its server.state_dir) anew from its "
-                  "journal and compare them with what was published; reads only")
+                  "journal and compare them with what was published")
       ->type_name("DIR")
       ->excludes(scenario);
   program.add_option("--set", set, "Override a key, e.g. --set rounds=20")
