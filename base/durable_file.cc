@@ -32,24 +32,6 @@ class Descriptor {
   int fd_;
 };
 
-/// Removes a file that did not come to be renamed.
-class TemporaryFile {
- public:
-  explicit TemporaryFile(std::string path) : path_(std::move(path)) {}
-  TemporaryFile(TemporaryFile&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  TemporaryFile& operator=(TemporaryFile&&) = delete;
-  ~TemporaryFile() { remove(); }
-  const char* path() const { return path_.c_str(); }
-  void keep() { path_.clear(); }
-  void remove() {
-    if (!path_.empty()) ::unlink(path_.c_str());
-    path_.clear();
-  }
-
- private:
-  std::string path_;
-};
-
 int open_retrying(const char* path, int flags, mode_t mode = 0) {
   int fd;
   do fd = ::open(path, flags | O_CLOEXEC, mode);
@@ -68,39 +50,6 @@ std::string folder_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   if (slash == std::string::npos) return ".";
   return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-/// A file beside `path` that holds `content`, fsynced and closed.
-Result<TemporaryFile> write_temporary(const std::string& path, std::span<const std::byte> content,
-                                      Access access) {
-  // Not mkstemp: its files are for the owner alone, whatever the umask says.
-  static std::atomic<unsigned> count{0};
-  const mode_t mode = access == Access::kOwnerAlone ? 0600 : 0666;
-  std::string temporary_path;
-  int fd;
-  do {
-    temporary_path = fmt::format("{}.tmp-{}-{}", path, ::getpid(), count++);
-    fd = open_retrying(temporary_path.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
-  } while (fd < 0 && errno == EEXIST);
-  if (fd < 0) return io_error(errno, "cannot write", path);
-  Descriptor file(fd);
-  TemporaryFile temporary(std::move(temporary_path));
-  // A umask can take rights from the owner, too.
-  if (access == Access::kOwnerAlone && ::fchmod(fd, mode) != 0)
-    return io_error(errno, "cannot write", path);
-
-  for (size_t done = 0; done < content.size();) {
-    const ssize_t count_written = ::write(fd, content.data() + done, content.size() - done);
-    if (count_written < 0) {
-      if (errno == EINTR) continue;
-      return io_error(errno, "cannot write", path);
-    }
-    done += static_cast<size_t>(count_written);
-  }
-  if (fsync_retrying(fd) != 0) return io_error(errno, "cannot write", path);
-  // Network file systems may report a full disk only here.
-  if (::close(file.release()) != 0 && errno != EINTR) return io_error(errno, "cannot write", path);
-  return temporary;
 }
 
 /// A new name is durable only once its folder is.
@@ -147,11 +96,65 @@ Status io_error(int error_number, std::string_view action, std::string_view path
   return error(code, "{} {}: {}", action, path, std::generic_category().message(error_number));
 }
 
-Status write_durably(const std::string& path, std::span<const std::byte> content, Access access) {
-  TERN_TRY(TemporaryFile temporary, write_temporary(path, content, access));
-  if (::rename(temporary.path(), path.c_str()) != 0) return io_error(errno, "cannot write", path);
-  temporary.keep();
+Result<FileWriter> FileWriter::open(const std::string& path, Access access) {
+  // Not mkstemp: its files are for the owner alone, whatever the umask says.
+  static std::atomic<unsigned> count{0};
+  const mode_t mode = access == Access::kOwnerAlone ? 0600 : 0666;
+  std::string temporary;
+  int fd;
+  do {
+    temporary = fmt::format("{}.tmp-{}-{}", path, ::getpid(), count++);
+    fd = open_retrying(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL, mode);
+  } while (fd < 0 && errno == EEXIST);
+  if (fd < 0) return io_error(errno, "cannot write", path);
+  FileWriter writer(fd, path, std::move(temporary));
+  // A umask can take rights from the owner, too.
+  if (access == Access::kOwnerAlone && ::fchmod(fd, mode) != 0)
+    return io_error(errno, "cannot write", path);
+  return writer;
+}
+
+FileWriter::FileWriter(FileWriter&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)),
+      path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})) {}
+
+FileWriter::~FileWriter() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Status FileWriter::append(std::span<const std::byte> content) {
+  while (!content.empty()) {
+    const ssize_t written = ::write(fd_, content.data(), content.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return io_error(errno, "cannot write", path_);
+    }
+    content = content.subspan(static_cast<size_t>(written));
+  }
+  return {};
+}
+
+Status FileWriter::sync() {
+  if (fsync_retrying(fd_) != 0) return io_error(errno, "cannot write", path_);
+  // Network file systems may report a full disk only here.
+  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR)
+    return io_error(errno, "cannot write", path_);
+  return {};
+}
+
+Status FileWriter::finish(const std::string& path) {
+  TERN_CHECK_OK(sync());
+  if (::rename(temporary_.c_str(), path.c_str()) != 0) return io_error(errno, "cannot write", path);
+  temporary_.clear();
   return sync_folder_of(path);
+}
+
+Status write_durably(const std::string& path, std::span<const std::byte> content, Access access) {
+  TERN_TRY(FileWriter file, FileWriter::open(path, access));
+  TERN_CHECK_OK(file.append(content));
+  return file.finish(path);
 }
 
 Status write_durably(const std::string& path, std::string_view content) {
@@ -159,15 +162,17 @@ Status write_durably(const std::string& path, std::string_view content) {
 }
 
 Status write_new_secret(const std::string& path, std::string_view content) {
-  const auto bytes = std::as_bytes(std::span(content.data(), content.size()));
-  TERN_TRY(TemporaryFile temporary, write_temporary(path, bytes, Access::kOwnerAlone));
-  if (::link(temporary.path(), path.c_str()) != 0) {
+  TERN_TRY(FileWriter file, FileWriter::open(path, Access::kOwnerAlone));
+  TERN_CHECK_OK(file.append(std::as_bytes(std::span(content.data(), content.size()))));
+  TERN_CHECK_OK(file.sync());
+  if (::link(file.temporary_.c_str(), path.c_str()) != 0) {
     if (errno == EEXIST)
       return error(Code::kInUse,
                    "{} already exists; a secret is never overwritten: choose another name", path);
     return io_error(errno, "cannot write", path);
   }
-  temporary.remove();
+  ::unlink(file.temporary_.c_str());
+  file.temporary_.clear();
   Status status = sync_folder_of(path);
   if (!status.ok()) ::unlink(path.c_str());
   return status;

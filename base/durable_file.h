@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -28,6 +29,36 @@ enum class Access {
 Status write_durably(const std::string& path, std::span<const std::byte> content,
                      Access access = Access::kByUmask);
 Status write_durably(const std::string& path, std::string_view content);
+
+/// A file that is written piece by piece and gets its name at the end: write_durably for what isn't
+/// in memory at once. Destroyed before that, it leaves nothing; a crash leaves PATH.tmp-PID-N.
+class FileWriter {
+ public:
+  /// A temporary file beside `path`, which says where and what messages are about. Errors:
+  /// kNoSpace, kIo.
+  static Result<FileWriter> open(const std::string& path, Access access = Access::kByUmask);
+  FileWriter(FileWriter&& other) noexcept;
+  FileWriter& operator=(FileWriter&&) = delete;
+  ~FileWriter();
+
+  /// Errors: kNoSpace, kIo.
+  Status append(std::span<const std::byte> content);
+  /// Of the file, until finish().
+  const std::string& temporary_path() const { return temporary_; }
+  /// As write_durably, under the name `path` in the same folder. Nothing follows it. Errors:
+  /// kNoSpace, kIo.
+  Status finish(const std::string& path);
+
+ private:
+  friend Status write_new_secret(const std::string& path, std::string_view content);
+  FileWriter(int fd, std::string path, std::string temporary)
+      : fd_(fd), path_(std::move(path)), temporary_(std::move(temporary)) {}
+  /// On the disk, and closed.
+  Status sync();
+
+  int fd_ = -1;
+  std::string path_, temporary_;
+};
 
 /// Makes a folder and those above it that aren't there, each known to its parent when this returns.
 /// Errors: kNoSpace, kIo.

@@ -1,7 +1,6 @@
 #include "base/program.h"
 
 #include <fmt/format.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -46,14 +45,6 @@ int fail(const Status& status, bool json) {
     default:
       return fail(status, json, kBadInput);
   }
-}
-
-void keep_freed_memory() {
-#ifdef __GLIBC__
-  // Where glibc's own adjustment would end, which stops as soon as one of them is set.
-  mallopt(M_MMAP_THRESHOLD, 32 << 20);
-  mallopt(M_TRIM_THRESHOLD, 64 << 20);
-#endif
 }
 
 int finish_output(int exit_status) {

@@ -19,11 +19,6 @@ inline constexpr int kInterrupted = 130;
 int fail(const Status& status, bool json, int exit_status);
 int fail(const Status& status, bool json);
 
-/// Keeps up to 64 MiB of what was freed for what comes next, instead of giving it back at once and
-/// getting it again page by page, which costs a server under load a sixth of its CPU time. For the
-/// beginning of `main`; nothing happens with another C library than glibc.
-void keep_freed_memory();
-
 /// Writes out what is left for stdout. Gives exit_status, or 1 after an error if that fails.
 int finish_output(int exit_status);
 

@@ -24,6 +24,34 @@ Digest sha256(std::string_view text) {
 
 Digest sha256(std::span<const float> parameters) { return sha256(std::as_bytes(parameters)); }
 
+struct Sha256::Context {
+  Context() : evp(EVP_MD_CTX_new()) {
+    if (evp == nullptr || EVP_DigestInit_ex(evp, EVP_sha256(), nullptr) != 1)
+      throw std::bad_alloc();
+  }
+  Context(const Context&) = delete;
+  ~Context() { EVP_MD_CTX_free(evp); }
+  EVP_MD_CTX* evp;
+};
+
+Sha256::Sha256() : context_(std::make_unique<Context>()) {}
+Sha256::Sha256(Sha256&&) noexcept = default;
+Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+Sha256::~Sha256() = default;
+
+Sha256& Sha256::add(std::span<const std::byte> bytes) {
+  if (EVP_DigestUpdate(context_->evp, bytes.data(), bytes.size()) != 1) throw std::bad_alloc();
+  return *this;
+}
+
+Digest Sha256::digest() {
+  Digest digest;
+  if (EVP_DigestFinal_ex(context_->evp, reinterpret_cast<unsigned char*>(digest.data()), nullptr) !=
+      1)
+    throw std::bad_alloc();
+  return digest;
+}
+
 std::string to_hex(const Digest& digest) {
   constexpr std::string_view kDigits = "0123456789abcdef";
   std::string text;

@@ -299,13 +299,13 @@ class Driver : public ClientSession {
       incoming_.reset();
       return refuse(task, std::move(status));
     }
+    if (const std::optional<Credit> credit = incoming_->transfer.credit_due()) send(*credit);
     if (incoming_->transfer.complete()) {
       Order order = std::move(incoming_->order);
       order.transfer = incoming_->transfer.take();
       incoming_.reset();
       return accept(std::move(order));
     }
-    if (const std::optional<Credit> credit = incoming_->transfer.credit_due()) send(*credit);
   }
 
   void receive(const Credit& credit) {

@@ -1,6 +1,7 @@
 #include "coordinator/coordinator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <deque>
 #include <iterator>
@@ -8,11 +9,13 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/freed_memory.h"
 #include "base/planted_bug.h"
 #include "base/rng.h"
 #include "compression/updates/frame.h"
 #include "config/load.h"
 #include "config/model_card.h"
+#include "coordinator/credit_pool.h"
 #include "coordinator/round_machine.h"
 #include "coordinator/update_check.h"
 #include "proto/messages.h"
@@ -31,13 +34,23 @@ constexpr Duration kVoidPause = std::chrono::seconds(1),
 constexpr uint64_t kMostTimesMedian = 64;
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
+/// Of all long transfers together, up and down. One part at a time, or more.
+constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
+                                       .window = kCreditWindow,
+                                       .least = kPartHeaderBytes + kPartBytes,
+                                       .patience = std::chrono::milliseconds(100)};
+constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
+/// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
+/// ones it isn't worth a call.
+constexpr uint64_t kLargeModelBytes = uint64_t{32} << 20;
 /// A client may say that it trained on any number of samples; this many are believed.
 constexpr uint64_t kMostSamples = uint64_t{1} << 40;
 /// Why a peer is turned away that isn't told.
 constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
 
 /// An update on its way from its first part to the sum. A job and the coordinator hand it to each
-/// other.
+/// other. With a journal one of several parts goes to the disk as it comes, where it has to be
+/// anyway: what is in memory of it are the parts that came since.
 struct Upload {
   UpdateMessage message;
   IncomingTransfer transfer;
@@ -45,7 +58,13 @@ struct Upload {
   uint64_t received = 0;             // bytes, part headers included
   TimePoint first_at{};              // when its first part came,
   uint64_t first_bytes = 0;          // and how long that was
-  SharedFrame bytes;                 // once complete
+  std::unique_ptr<CreditPool::Share> credit;
+  std::vector<Bytes> unwritten;      // payloads for the file
+  bool writing = false;              // some are on their way there
+  std::shared_ptr<BlobWriter> file;  // once complete, it is here,
+  std::optional<MappedFile> mapped;
+  SharedFrame bytes;  // or here
+  std::span<const std::byte> content() const { return mapped ? mapped->bytes() : *bytes; }
   Status check;
   std::optional<CheckedUpdate> update;
 };
@@ -62,6 +81,11 @@ struct Session {
   bool ready = false;
   std::optional<OutgoingTransfer> download;
   uint32_t download_round = 0;
+  bool announced = false;  // the message before its parts is sent
+  // Of the download until all of it has come, which is later than it is sent.
+  std::unique_ptr<CreditPool::Share> downlink;
+  TaskId downlink_task = 0;
+  uint64_t downlink_bytes = 0;
   bool retrying = false;
   SharedUpload upload;
 };
@@ -119,6 +143,7 @@ class Driver : public Coordinator {
         transport_(transport),
         key_(key),
         sink_(sink),
+        transfers_(CreditPool::make(kOnTheWay, loop)),
         checks_(
             loop, std::max<size_t>(setup_.workers, 1),
             [this](size_t worker, Upload& upload) { check(worker, upload); },
@@ -127,6 +152,7 @@ class Driver : public Coordinator {
             loop, std::max<size_t>(setup_.workers, 1),
             [this](size_t worker, Upload& upload) { accumulate(worker, upload); },
             [this](const SharedUpload& upload) { summed(upload); }) {}
+  ~Driver() override { transfers_->close(); }
 
   Status open() {
     state_ = std::move(setup_.state);
@@ -225,7 +251,10 @@ class Driver : public Coordinator {
       // Whoever was turned away for the message isn't heard further.
       if (phase_ == Phase::kFinished || session_of(from, *member) == nullptr) return;
     }
-    if (!content.part.empty()) on_part(from, *member, content.part);
+    if (!content.part.empty()) return on_part(from, *member, content.part);
+    // It has announced a long update and waits for credit.
+    if (Session* session = session_of(from, *member); session && session->upload)
+      give_credit(*session);
   }
 
  private:
@@ -391,14 +420,79 @@ class Driver : public Coordinator {
       upload->first_at = loop_.now();
       upload->first_bytes = part.size();
     }
-    if (!upload->check.ok() || upload->transfer.complete()) {
+    const bool complete = upload->transfer.complete();
+    if (!upload->check.ok() || complete) {
       session->upload.reset();
       deciding_.insert(upload->message.task);
       if (!upload->check.ok()) return arrived(upload);
       measure_uplink(*upload);
-      return checks_.add(upload);
+    } else if (upload->transfer.total_bytes() > kCreditWindow) {
+      give_credit(*session);
     }
-    if (const std::optional<Credit> credit = upload->transfer.credit_due()) send(from, *credit);
+    if (upload->credit) upload->credit->received(upload->received);
+    const bool to_disk = setup_.log != nullptr && upload->transfer.parts() > 1;
+    if (to_disk) {
+      std::ranges::move(upload->transfer.take_parts(), std::back_inserter(upload->unwritten));
+      store(upload);
+    } else if (complete) {
+      checks_.add(upload);
+    } else if (upload->credit) {
+      upload->credit->stored(upload->received);
+    }
+  }
+
+  /// The upload at hand is a long one: it goes on when the pool says so.
+  void give_credit(Session& session) {
+    Upload& upload = *session.upload;
+    if (!upload.credit) {
+      upload.credit = transfers_->join(
+          [this, to = session.connection, task = upload.message.task](uint64_t credit) {
+            send(to, Credit{task, credit});
+          });
+      watch_credit();
+    }
+    if (upload.transfer.parts() > 0) upload.credit->set_length(upload.transfer.total_bytes());
+  }
+
+  void watch_credit() {
+    if (watching_credit_ || !transfers_->somebody_waits()) return;
+    watching_credit_ = true;
+    loop_.call_at(loop_.now() + kLookAtCredit, [this] {
+      watching_credit_ = false;
+      if (phase_ == Phase::kFinished) return;
+      transfers_->look();
+      watch_credit();
+    });
+  }
+
+  /// Brings what has come of an upload to the disk; then more may come, or it is complete.
+  void store(const SharedUpload& upload) {
+    if (upload->unwritten.empty() || std::exchange(upload->writing, true)) return;
+    auto parts = std::make_shared<std::vector<Bytes>>(std::exchange(upload->unwritten, {}));
+    auto done = std::make_shared<Status>();
+    loop_.run(
+        [this, upload, parts, done](size_t) { *done = append(*upload, *parts); },
+        [this, upload, done, stored = upload->received, complete = upload->transfer.complete()] {
+          if (phase_ == Phase::kFinished) return;
+          if (!done->ok()) return fail(*done);
+          upload->writing = false;
+          if (complete) {
+            upload->credit.reset();
+            return checks_.add(upload);
+          }
+          if (upload->credit) upload->credit->stored(stored);
+          store(upload);
+        });
+  }
+
+  /// On a worker.
+  Status append(Upload& upload, const std::vector<Bytes>& parts) {
+    if (upload.file == nullptr) {
+      TERN_TRY(BlobWriter file, setup_.log->blobs().begin());
+      upload.file = std::make_shared<BlobWriter>(std::move(file));
+    }
+    for (const Bytes& part : parts) TERN_CHECK_OK(upload.file->append(part));
+    return {};
   }
 
   /// What follows the first part took this long; in one part, or in virtual time, nothing shows.
@@ -436,9 +530,16 @@ class Driver : public Coordinator {
   void receive(const Connection& from, const Member& member, const Credit& credit) {
     Session* session = session_of(from, member);
     if (session == nullptr) return no_session(from);
-    if (!session->download || session->download->task() != credit.task) return;
-    session->download->add_credit(credit.bytes);
-    pump(*session);
+    if (session->download && session->download->task() == credit.task) {
+      session->download->add_credit(credit.bytes);
+      pump(*session);
+    }
+    if (!session->downlink || session->downlink_task != credit.task) return;
+    const uint64_t arrived = credit.bytes - std::min(credit.bytes, kCreditWindow);
+    if (arrived < session->downlink_bytes)
+      session->downlink->stored(arrived);
+    else
+      session->downlink.reset();
   }
 
   void receive(const Connection& from, const Member& member, const EvaluationReport& report) {
@@ -537,8 +638,35 @@ class Driver : public Coordinator {
         download->kind == DownloadKind::kSnapshot ? TransferKind::kSnapshot : TransferKind::kDeltas,
         task, std::move(download->frames));
     session.download_round = plan.content.round;
-    if (!send(session.connection, message, &*session.download)) return session.download.reset();
+    take_turn(session);
+    if (!send(session.connection, message, &*session.download)) {
+      session.downlink.reset();
+      return session.download.reset();
+    }
+    session.announced = true;
     pump(session);
+  }
+
+  /// A download whose end is told waits for its turn.
+  void take_turn(Session& session) {
+    session.announced = false;
+    session.downlink.reset();
+    session.downlink_task = session.download->task();
+    session.downlink_bytes = session.download->total_bytes();
+    if (session.downlink_bytes < kAcknowledgedBytes) return;
+    session.download->allow(0);
+    session.downlink = transfers_->join(
+        [this, number = session.number, to = session.connection,
+         task = session.downlink_task](uint64_t allowed) {
+          const auto found = sessions_.find(number);
+          if (found == sessions_.end() || found->second.connection != to) return;
+          Session& its = found->second;
+          if (!its.download || its.download->task() != task) return;
+          its.download->allow(allowed);
+          if (its.announced) pump(its);
+        },
+        session.downlink_bytes);
+    watch_credit();
   }
 
   void pump(Session& session) {
@@ -766,14 +894,21 @@ class Driver : public Coordinator {
 
   /// On a worker: the dry decode.
   void check(size_t index, Upload& upload) {
-    upload.bytes = std::make_shared<const Bytes>(upload.transfer.take());
-    Result<CheckedUpdate> checked =
-        check_update(*upload.rules, upload.message, *upload.bytes, state_->scratch(index));
-    if (checked)
-      upload.update = *std::move(checked);
-    else
-      upload.check = std::move(checked).error();
+    upload.check = check_content(index, upload);
+    if (upload.mapped) upload.mapped->release();
     book(index, WorkStage::kDecode);
+  }
+  Status check_content(size_t index, Upload& upload) {
+    if (upload.file) {
+      TERN_TRY(MappedFile mapped, upload.file->map());
+      upload.mapped.emplace(std::move(mapped));
+    } else {
+      upload.bytes = std::make_shared<const Bytes>(upload.transfer.take());
+    }
+    TERN_TRY(CheckedUpdate checked,
+             check_update(*upload.rules, upload.message, upload.content(), state_->scratch(index)));
+    upload.update = std::move(checked);
+    return {};
   }
 
   void arrived(const SharedUpload& upload) {
@@ -820,13 +955,14 @@ class Driver : public Coordinator {
     const UpdateMessage& message = upload->message;
     open_.erase(message.client);
     ++summing_;
-    state_->count(message.client, *upload->update, upload->bytes->size());
-    frames_since_state_ += upload->bytes->size();
+    state_->count(message.client, *upload->update, upload->content().size());
+    frames_since_state_ += upload->content().size();
     write(UpdateRecord{.round = upload->rules->round,
                        .version = upload->rules->base_version,
                        .weight = upload->update->weight,
                        .message = message,
-                       .transfer = upload->bytes},
+                       .transfer = upload->bytes,
+                       .blob = upload->file},
           [this, upload] {
             fates_[upload->message.client] = {upload->message.task, Fate::kCounted};
             sums_.add(upload);
@@ -879,8 +1015,20 @@ class Driver : public Coordinator {
 
   /// On a worker.
   void accumulate(size_t index, Upload& upload) {
+    give_back_now_and_then(upload.content().size());
     upload.check = state_->add(index, *upload.update);
+    if (upload.mapped) upload.mapped->release();
     book(index, WorkStage::kAggregate);
+  }
+
+  /// On a worker. A large model's round fills memory slowly; what its downloads and uploads were in
+  /// must not lie beside that.
+  void give_back_now_and_then(size_t bytes) {
+    const uint64_t model_bytes = schema_bytes();
+    if (model_bytes < kLargeModelBytes) return;
+    const uint64_t before = summed_bytes_.fetch_add(bytes);
+    if (before == 0 || (before + bytes) / (model_bytes / 16) != before / (model_bytes / 16))
+      give_back_freed_memory();
   }
 
   /// Goes on with the end of a round once all that was counted is in the sums.
@@ -916,9 +1064,10 @@ class Driver : public Coordinator {
 
   /// On a worker, while nothing else touches the model or the sums.
   Result<SharedFrame> publish(size_t index, uint32_t round) {
-    TERN_TRY(const std::vector<float> step, state_->aggregate(index));
+    summed_bytes_ = 0;
+    TERN_TRY(std::vector<float> step, state_->aggregate(index));
     book(index, WorkStage::kAggregate);
-    Result<SharedFrame> frame = state_->publish(index, round, step);
+    Result<SharedFrame> frame = state_->publish(index, round, std::move(step));
     book(index, WorkStage::kEncode);
     return frame;
   }
@@ -956,7 +1105,8 @@ class Driver : public Coordinator {
                       .notes = notes},
           [this] { next_round(); });
   }
-  uint64_t state_bytes() const { return 2 * setup_.schema.elements() * sizeof(float); }
+  uint64_t state_bytes() const { return 2 * schema_bytes(); }
+  uint64_t schema_bytes() const { return setup_.schema.elements() * sizeof(float); }
 
   void next_round() {
     if (stopping_) return finish_now();
@@ -1065,6 +1215,7 @@ class Driver : public Coordinator {
 
   void close_all(const Goodbye& goodbye) {
     phase_ = Phase::kFinished;
+    transfers_->close();
     if (timer_ != 0) loop_.cancel(timer_);
     timer_ = 0;
     for (auto& [number, session] : sessions_) {
@@ -1083,14 +1234,17 @@ class Driver : public Coordinator {
   const CoordinatorHooks hooks_;
   // The loop's thread's; while `publish` runs, that job's.
   std::unique_ptr<RunState> state_;
-  Digest start_sha256_{};            // of the model that the run begins with
-  CodecScratch scratch_;             // the loop's thread's
-  uint32_t version_ = 0;             // the loop's thread's copy
+  Digest start_sha256_{};                   // of the model that the run begins with
+  CodecScratch scratch_;                    // the loop's thread's
+  uint32_t version_ = 0;                    // the loop's thread's copy
+  std::atomic<uint64_t> summed_bytes_ = 0;  // in this round
   uint64_t frames_since_state_ = 0;  // bytes of frames in the journal that a new start would read
   Loop& loop_;
   ServerTransport& transport_;
   const SecretKey& key_;
   EventSink& sink_;
+  const std::shared_ptr<CreditPool> transfers_;
+  bool watching_credit_ = false;
   UpdateQueue checks_;
   UpdateQueue sums_;
 

@@ -25,6 +25,8 @@ class RunLog {
 
   /// For recovery, before the first write().
   Journal& journal() { return journal_; }
+  /// For records to come; on any thread.
+  const BlobStore& blobs() { return journal_.blobs(); }
 
   /// `then` comes on the loop's thread once the record is on the disk, or couldn't be written.
   /// After a failure nothing more is written.

@@ -22,37 +22,53 @@ Digest digest_from(const std::string& hex) {
   return digest;
 }
 
-/// Collects arrays behind the JSON, and says in it how long they are.
-class Arrays {
- public:
-  template <typename T>
-  size_t add(const std::vector<T>& values) {
-    const auto bytes = std::as_bytes(std::span(values));
-    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-    return values.size();
-  }
-  Bytes take() && { return std::move(bytes_); }
+template <typename T>
+std::span<const std::byte> bytes_of(const std::vector<T>& values) {
+  return std::as_bytes(std::span(values));
+}
 
- private:
-  Bytes bytes_;
+/// The bytes behind a record's JSON.
+struct Behind {
+  std::span<const std::byte> bytes;
+  const MappedFile* file = nullptr;  // that they are in, if any
 };
 
-template <typename T>
-std::vector<T> take(ByteReader& reader, const ordered_json& length) {
-  const auto count = length.get<size_t>();
-  if (count > reader.left() / sizeof(T)) throw std::length_error("an array ends early");
-  std::vector<T> values(count);
-  const auto bytes = reader.take_bytes(count * sizeof(T));
-  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
-  return values;
-}
+/// Takes arrays off the front of bytes; a file's don't stay in memory.
+class ArrayReader {
+ public:
+  explicit ArrayReader(const Behind& behind) : reader_(behind.bytes), file_(behind.file) {}
+  template <typename T>
+  std::vector<T> take(const ordered_json& length) {
+    const auto count = length.get<size_t>();
+    if (count > reader_.left() / sizeof(T)) throw std::length_error("an array ends early");
+    std::vector<T> values(count);
+    const auto bytes = reader_.take_bytes(count * sizeof(T));
+    if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    if (file_ != nullptr) file_->release();
+    return values;
+  }
+  SharedFloats take_floats(const ordered_json& length) {
+    return std::make_shared<const std::vector<float>>(take<float>(length));
+  }
+  size_t left() const { return reader_.left(); }
+
+ private:
+  ByteReader reader_;
+  const MappedFile* file_;
+};
 
 // ---- Each record as JSON and the bytes behind it
 
 struct Packed {
   uint32_t round = 0;
   ordered_json json;
-  SharedFrame bytes;  // may be null
+  std::vector<std::span<const std::byte>> bytes{};  // the record's
+
+  size_t length() const {
+    size_t sum = 0;
+    for (const auto& piece : bytes) sum += piece.size();
+    return sum;
+  }
 };
 
 ordered_json to_json(const RunOrigin& origin) {
@@ -71,7 +87,7 @@ RunOrigin origin_from(const ordered_json& json) {
           .start_sha256 = digest_from(json.at("start_sha256"))};
 }
 
-Packed pack(const RunOrigin& origin) { return {0, to_json(origin), nullptr}; }
+Packed pack(const RunOrigin& origin) { return {0, to_json(origin)}; }
 
 Packed pack(const RoundRecord& record) {
   ordered_json json{{"version", record.version},
@@ -80,7 +96,7 @@ Packed pack(const RoundRecord& record) {
                     {"asked", ordered_json::array()}};
   for (const RoundRecord::Asked& asked : record.asked)
     json["asked"].push_back({asked.client, asked.chain, asked.nmse});
-  return {record.round, std::move(json), nullptr};
+  return {record.round, std::move(json)};
 }
 
 Packed pack(const UpdateRecord& record) {
@@ -94,53 +110,56 @@ Packed pack(const UpdateRecord& record) {
            {"samples_trained", report.samples_trained},
            {"steps", report.steps},
            {"mean_loss", report.mean_loss}},
-          record.transfer};
+          record.transfer ? std::vector{bytes_of(*record.transfer)}
+                          : std::vector<std::span<const std::byte>>()};
 }
 
 Packed pack(const RefusedRecord& record) {
   return {record.round,
           {{"client", record.client}, {"task", record.task}, {"reason", record.reason}},
-          nullptr};
+          {}};
 }
 
 Packed pack(const ClosedRecord& record) {
-  return {record.round, {{"counted", record.counted}, {"void", record.is_void}}, nullptr};
+  return {record.round, {{"counted", record.counted}, {"void", record.is_void}}};
 }
 
 Packed pack(const VersionRecord& record) {
-  return {record.round, {{"version", record.version}, {"sha256", to_hex(record.sha256)}}, nullptr};
+  return {record.round, {{"version", record.version}, {"sha256", to_hex(record.sha256)}}};
 }
 
-Packed pack(const EndedRecord& record) {
-  return {record.round, {{"notes", record.notes}}, nullptr};
-}
+Packed pack(const EndedRecord& record) { return {record.round, {{"notes", record.notes}}}; }
 
 Packed pack(const StateRecord& record) {
   const CoordinatorState& state = record.state;
-  Arrays arrays;
-  ordered_json json{{"origin", to_json(record.origin)},
-                    {"notes", record.notes},
-                    {"version", state.model.version},
-                    {"parent_sha256", to_hex(state.parent_sha256)},
-                    {"largest_examples", state.largest_examples},
-                    {"parameters", arrays.add(state.model.parameters)},
-                    {"residual", arrays.add(state.model.residual)},
-                    {"momentum", arrays.add(state.optimizer.momentum)},
-                    {"estimate", arrays.add(state.optimizer.estimate)},
-                    {"estimate_weights", state.optimizer.estimate_weights}};
+  Packed packed{.round = state.round, .json = {}, .bytes = {}};
+  const auto add = [&](const auto& values) {
+    packed.bytes.push_back(bytes_of(values));
+    return values.size();
+  };
+  packed.json = {{"origin", to_json(record.origin)},
+                 {"notes", record.notes},
+                 {"version", state.model.version},
+                 {"parent_sha256", to_hex(state.parent_sha256)},
+                 {"largest_examples", state.largest_examples}};
+  packed.json["parameters"] = add(*state.model.parameters);
+  packed.json["residual"] = add(*state.model.residual);
+  packed.json["momentum"] = add(state.optimizer.momentum);
+  packed.json["estimate"] = add(state.optimizer.estimate);
+  packed.json["estimate_weights"] = state.optimizer.estimate_weights;
   // JSON brings a double back to the last bit.
-  json["rate"] = {{"bytes", state.rate.bytes},
-                  {"nmse", state.rate.nmse},
-                  {"square_norms", state.rate.square_norms}};
-  json["deltas"] = ordered_json::array();
-  for (const SharedFrame& delta : state.model.deltas) json["deltas"].push_back(arrays.add(*delta));
-  json["fates"] = ordered_json::array();
+  packed.json["rate"] = {{"bytes", state.rate.bytes},
+                         {"nmse", state.rate.nmse},
+                         {"square_norms", state.rate.square_norms}};
+  packed.json["deltas"] = ordered_json::array();
+  for (const SharedFrame& delta : state.model.deltas) packed.json["deltas"].push_back(add(*delta));
+  packed.json["fates"] = ordered_json::array();
   for (const auto& [client, last] : record.fates)
-    json["fates"].push_back({client, last.task, static_cast<int>(last.fate)});
-  return {state.round, std::move(json), std::make_shared<const Bytes>(std::move(arrays).take())};
+    packed.json["fates"].push_back({client, last.task, static_cast<int>(last.fate)});
+  return packed;
 }
 
-RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, SharedFrame bytes) {
+RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const Behind& behind) {
   switch (kind) {
     case 1:
       return origin_from(json);
@@ -154,16 +173,18 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, Shared
       return record;
     }
     case 3:
-      return UpdateRecord{.round = round,
-                          .version = json.at("version"),
-                          .weight = json.at("weight"),
-                          .message = {.task = json.at("task"),
-                                      .client = json.at("client"),
-                                      .report = {.examples = json.at("examples"),
-                                                 .samples_trained = json.at("samples_trained"),
-                                                 .steps = json.at("steps"),
-                                                 .mean_loss = json.at("mean_loss")}},
-                          .transfer = std::move(bytes)};
+      return UpdateRecord{
+          .round = round,
+          .version = json.at("version"),
+          .weight = json.at("weight"),
+          .message = {.task = json.at("task"),
+                      .client = json.at("client"),
+                      .report = {.examples = json.at("examples"),
+                                 .samples_trained = json.at("samples_trained"),
+                                 .steps = json.at("steps"),
+                                 .mean_loss = json.at("mean_loss")}},
+          .transfer = std::make_shared<const Bytes>(behind.bytes.begin(), behind.bytes.end()),
+          .blob = nullptr};
     case 4:
       return RefusedRecord{.round = round,
                            .client = json.at("client"),
@@ -179,27 +200,26 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, Shared
       return EndedRecord{.round = round, .notes = json.at("notes")};
     case kStateKind: {
       StateRecord record{.origin = origin_from(json.at("origin")), .notes = json.at("notes")};
-      ByteReader reader(*bytes);
+      ArrayReader arrays(behind);
       CoordinatorState& state = record.state;
       state.round = round;
       state.parent_sha256 = digest_from(json.at("parent_sha256"));
       state.largest_examples = json.at("largest_examples");
       state.model.version = json.at("version");
-      state.model.parameters = take<float>(reader, json.at("parameters"));
-      state.model.residual = take<float>(reader, json.at("residual"));
-      state.optimizer.momentum = take<float>(reader, json.at("momentum"));
-      state.optimizer.estimate = take<double>(reader, json.at("estimate"));
+      state.model.parameters = arrays.take_floats(json.at("parameters"));
+      state.model.residual = arrays.take_floats(json.at("residual"));
+      state.optimizer.momentum = arrays.take<float>(json.at("momentum"));
+      state.optimizer.estimate = arrays.take<double>(json.at("estimate"));
       state.optimizer.estimate_weights = json.at("estimate_weights");
       const auto& rate = json.at("rate");
       state.rate = {.bytes = rate.at("bytes"),
                     .nmse = rate.at("nmse"),
                     .square_norms = rate.at("square_norms")};
       for (const auto& length : json.at("deltas"))
-        state.model.deltas.push_back(
-            std::make_shared<const Bytes>(take<std::byte>(reader, length)));
+        state.model.deltas.push_back(std::make_shared<const Bytes>(arrays.take<std::byte>(length)));
       for (const auto& last : json.at("fates"))
         record.fates[last.at(0)] = {last.at(1), static_cast<Fate>(last.at(2).get<uint8_t>())};
-      if (reader.left() != 0) throw std::length_error("bytes are left over");
+      if (arrays.left() != 0) throw std::length_error("bytes are left over");
       return record;
     }
     default:
@@ -226,6 +246,24 @@ Status unreadable(const JournalRecord& row, const std::exception& problem) {
                row.round, problem.what());
 }
 
+/// The blob of a record's bytes, if they are in one.
+Result<std::optional<Digest>> keep_blob(Journal& journal, const RunRecord& record,
+                                        const Packed& packed) {
+  if (const auto* update = std::get_if<UpdateRecord>(&record); update && update->blob) {
+    TERN_TRY(const Digest digest, update->blob->keep());
+    return digest;
+  }
+  if (packed.length() <= kInlineBytes) return std::nullopt;
+  if (packed.bytes.size() == 1) {
+    TERN_TRY(const Digest digest, journal.blobs().put(packed.bytes.front()));
+    return digest;
+  }
+  TERN_TRY(BlobWriter blob, journal.blobs().begin());
+  for (const auto& piece : packed.bytes) TERN_CHECK_OK(blob.append(piece));
+  TERN_TRY(const Digest digest, blob.keep());
+  return digest;
+}
+
 }  // namespace
 
 Result<std::vector<std::optional<Digest>>> append_records(Journal& journal,
@@ -238,18 +276,15 @@ Result<std::vector<std::optional<Digest>>> append_records(Journal& journal,
   blobs.reserve(records.size());
   for (const RunRecord& record : records) {
     Packed packed = std::visit([](const auto& r) { return pack(r); }, record);
-    const bool blob = packed.bytes != nullptr && packed.bytes->size() > kInlineBytes;
-    blobs.emplace_back();
-    if (blob) {
-      TERN_TRY(blobs.back(), journal.blobs().put(*packed.bytes));
-      packed.json["blob"] = to_hex(*blobs.back());
-    }
+    TERN_TRY(const std::optional<Digest> blob, keep_blob(journal, record, packed));
+    blobs.push_back(blob);
+    if (blob) packed.json["blob"] = to_hex(*blob);
     const std::string text = packed.json.dump();
     Bytes& body = bodies.emplace_back(kLengthBytes + text.size());
     store(body.data(), static_cast<uint32_t>(text.size()));
     std::memcpy(body.data() + kLengthBytes, text.data(), text.size());
-    if (packed.bytes != nullptr && !blob)
-      body.insert(body.end(), packed.bytes->begin(), packed.bytes->end());
+    if (!blob)
+      for (const auto& piece : packed.bytes) body.insert(body.end(), piece.begin(), piece.end());
     rows.push_back(
         {.kind = static_cast<uint32_t>(record.index() + 1), .round = packed.round, .body = body});
   }
@@ -260,11 +295,10 @@ Result<std::vector<std::optional<Digest>>> append_records(Journal& journal,
 Result<RunRecord> parse_record(const JournalRecord& row, const BlobStore& blobs) {
   try {
     const Opened opened = open_body(row.body);
-    auto bytes = std::make_shared<Bytes>(opened.bytes.begin(), opened.bytes.end());
-    if (opened.json.contains("blob")) {
-      TERN_TRY(*bytes, blobs.get(digest_from(opened.json.at("blob"))));
-    }
-    return unpack(row.kind, row.round, opened.json, std::move(bytes));
+    if (!opened.json.contains("blob"))
+      return unpack(row.kind, row.round, opened.json, {.bytes = opened.bytes});
+    TERN_TRY(const MappedFile blob, blobs.get(digest_from(opened.json.at("blob"))));
+    return unpack(row.kind, row.round, opened.json, {.bytes = blob.bytes(), .file = &blob});
   } catch (const std::exception& problem) {
     return unreadable(row, problem);
   }

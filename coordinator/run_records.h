@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -56,7 +57,9 @@ struct UpdateRecord {
   uint32_t version = 0;  ///< that the client trained from
   uint32_t weight = 0;
   UpdateMessage message;
-  SharedFrame transfer;
+  SharedFrame transfer;  ///< null when it is in `blob`
+  /// Where the transfer was written as it came; kept under its name before the record.
+  std::shared_ptr<BlobWriter> blob;
 };
 /// A task of the round ended without being counted: refused, or failed. Before its client hears of
 /// it.

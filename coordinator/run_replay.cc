@@ -95,8 +95,9 @@ class Replay {
                    record.counted, open->counted.size());
     open->closed = record;
     if (record.is_void) return state_.drop_round(state_.scratch(0));
-    TERN_TRY(const std::vector<float> step, state_.aggregate(0));
-    TERN_TRY([[maybe_unused]] const SharedFrame frame, state_.publish(0, record.round, step));
+    TERN_TRY(std::vector<float> step, state_.aggregate(0));
+    TERN_TRY([[maybe_unused]] const SharedFrame frame,
+             state_.publish(0, record.round, std::move(step)));
     ++run_.versions;
     return {};
   }

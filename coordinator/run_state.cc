@@ -10,25 +10,22 @@
 
 namespace tern {
 
-RunState::RunState(const Setup& setup, Codec up, Codec down, RateController rates,
-                   std::vector<float> version_zero)
+RunState::RunState(const Setup& setup, Codec up, Codec down, RateController rates)
     : scenario_(setup.scenario),
       schema_(setup.schema),
       up_(std::move(up)),
       down_(std::move(down)),
       rates_(std::move(rates)),
-      model_(schema_, std::move(version_zero), scenario_.seed),
-      workers_(std::max<size_t>(setup.workers, 1)) {}
+      model_(schema_, scenario_.seed),
+      scratch_(std::max<size_t>(setup.workers, 1)) {}
 
 Result<std::unique_ptr<RunState>> RunState::make(const Setup& setup) {
   TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
   TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
   TERN_TRY(RateController rates,
            RateController::make(setup.scenario, setup.schema, setup.clients, setup.uplinks));
-  std::vector<float> version_zero(setup.schema.elements());
-  initialize_parameters(setup.schema, setup.scenario.seed, kGridBits, version_zero);
-  std::unique_ptr<RunState> state(new RunState(setup, std::move(up), std::move(down),
-                                               std::move(rates), std::move(version_zero)));
+  std::unique_ptr<RunState> state(
+      new RunState(setup, std::move(up), std::move(down), std::move(rates)));
   if (!setup.initial.empty()) TERN_CHECK_OK(state->publish_initial(setup.initial));
   return state;
 }
@@ -41,7 +38,8 @@ Status RunState::publish_initial(std::span<const float> initial) {
   for (size_t i = 0; i < step.size(); ++i) step[i] = initial[i] - model_.parameters()[i];
   TERN_TRY(const Codec lossless, Codec::parse("float32"));
   parent_sha256_ = model_.sha256();
-  TERN_TRY([[maybe_unused]] const SharedFrame frame, model_.publish(step, lossless, 0, scratch(0)));
+  TERN_TRY([[maybe_unused]] const SharedFrame frame,
+           model_.publish(std::move(step), lossless, 0, scratch(0)));
   return {};
 }
 
@@ -50,9 +48,7 @@ Status RunState::settle_weights(uint32_t largest_examples) {
   const AccumulatorBounds bounds{
       .norm_bound = scenario_.strategy.norm_bound,
       .largest_weights = uint64_t{scenario_.fleet.cohort} * fedavg_weight(largest_examples, shift)};
-  for (Worker& worker : workers_) {
-    TERN_TRY(worker.sum, FixedPointAccumulator::make(schema_.elements(), bounds));
-  }
+  TERN_TRY(sum_, FixedPointAccumulator::make(schema_.elements(), bounds));
   largest_examples_ = largest_examples;
   return {};
 }
@@ -74,35 +70,28 @@ void RunState::count(uint32_t client, const CheckedUpdate& update, size_t bytes)
 }
 
 Status RunState::add(size_t worker, const CheckedUpdate& update) {
-  Worker& own = workers_[worker];
-  return decode_accumulate(update.frame, update.weight, 1.0, own.scratch, own.sum);
+  return decode_accumulate(update.frame, update.weight, 1.0, scratch(worker), sum_);
 }
 
 Status RunState::drop_round(CodecScratch& scratch) {
-  for (Worker& worker : workers_) worker.sum.clear();
+  sum_.clear();
   return rates_.end_round({}, scratch);
 }
 
 Result<std::vector<float>> RunState::aggregate(size_t worker) {
-  FixedPointAccumulator& sum = workers_.front().sum;
-  for (size_t w = 1; w < workers_.size(); ++w) {
-    TERN_CHECK_OK(sum.merge(workers_[w].sum));
-    workers_[w].sum.clear();
-  }
-  std::vector<float> step(schema_.elements());
-  sum.mean(step);
-  if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, sum.total_weight(), step);
-  sum.clear();
+  const uint64_t weight = sum_.total_weight();
+  std::vector<float> step = sum_.take_mean();
+  if (up_.feedback() == Feedback::kEf21) ef21_step(optimizer_, weight, step);
   TERN_CHECK_OK(rates_.end_round(step, scratch(worker)));
   fedavg_step(scenario_.strategy, optimizer_, step);
   return step;
 }
 
-Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::span<const float> step) {
+Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::vector<float> step) {
   TERN_TRY(const Codec down,
            codec_of_round(down_, scenario_.compression.error_feedback.warmup_down, round));
   parent_sha256_ = model_.sha256();
-  return model_.publish(step, down, round, scratch(worker));
+  return model_.publish(std::move(step), down, round, scratch(worker));
 }
 
 CoordinatorState RunState::state(uint32_t round) const {

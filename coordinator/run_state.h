@@ -2,6 +2,10 @@
 /// publishing a version. The coordinator does so as updates come in, recovery and --replay as the
 /// journal tells; since this code is the same and sums are integers, so are the bits.
 ///
+/// Memory: the model, its residual and momentum; while updates are added an accumulator of twice
+/// the model, whatever the number of workers, and while a version is made the step and the next
+/// model.
+///
 /// Threads: one at a time, but add() runs on workers side by side, each with its own index, and
 /// while aggregate() or publish() run on a worker nothing else is called.
 #pragma once
@@ -56,10 +60,9 @@ class RunState {
   const VersionedModel& model() const { return model_; }
   const Digest& parent_sha256() const { return parent_sha256_; }
   RateController& rates() { return rates_; }
-  size_t workers() const { return workers_.size(); }
-  CodecScratch& scratch(size_t worker) { return workers_[worker].scratch; }
+  CodecScratch& scratch(size_t worker) { return scratch_[worker]; }
 
-  /// Before the first round: what an update can weigh, and room for the sums. Errors: those of
+  /// Before the first round: what an update can weigh, and room for the sum. Errors: those of
   /// FixedPointAccumulator::make.
   Status settle_weights(uint32_t largest_examples);
   bool settled() const { return largest_examples_ != 0; }
@@ -69,30 +72,23 @@ class RunState {
   UpdateRules rules(uint32_t round) const;
   /// Notes that an update is counted; add() follows.
   void count(uint32_t client, const CheckedUpdate& update, size_t bytes);
-  /// Adds a counted update to the worker's sum. Cost: that of decode_accumulate.
+  /// Adds a counted update to the sum. Cost: that of decode_accumulate.
   Status add(size_t worker, const CheckedUpdate& update);
 
-  /// The round has too few updates: its sums are dropped.
+  /// The round has too few updates: its sum is dropped.
   Status drop_round(CodecScratch& scratch);
-  /// The server's step from the sums of all workers.
+  /// The server's step from the sum.
   Result<std::vector<float>> aggregate(size_t worker);
   /// Errors: those of VersionedModel::publish and of warm_up.h.
-  Result<SharedFrame> publish(size_t worker, uint32_t round, std::span<const float> step);
+  Result<SharedFrame> publish(size_t worker, uint32_t round, std::vector<float> step);
 
-  /// `round` is the last one that ended. Cost: a copy of the model and what else is kept of it.
+  /// `round` is the last one that ended. Cost: a copy of the momentum.
   CoordinatorState state(uint32_t round) const;
   /// Errors: kCorrupt when the lengths don't fit the schema.
   Status restore(CoordinatorState state);
 
  private:
-  // What belongs to one worker thread alone.
-  struct Worker {
-    CodecScratch scratch;
-    FixedPointAccumulator sum;
-  };
-
-  RunState(const Setup& setup, Codec up, Codec down, RateController rates,
-           std::vector<float> version_zero);
+  RunState(const Setup& setup, Codec up, Codec down, RateController rates);
   Status publish_initial(std::span<const float> initial);
 
   const Scenario& scenario_;
@@ -103,7 +99,8 @@ class RunState {
   VersionedModel model_;
   ServerOptimizerState optimizer_;
   Digest parent_sha256_{};
-  std::vector<Worker> workers_;
+  FixedPointAccumulator sum_;
+  std::vector<CodecScratch> scratch_;  // each worker's
   uint32_t largest_examples_ = 0;
 };
 

@@ -33,25 +33,28 @@ Status round_to_grid(std::span<float> parameters) {
   return {};
 }
 
-VersionedModel::VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero,
-                               uint64_t seed)
-    : schema_(&schema),
-      seed_(seed),
-      version_zero_(std::move(version_zero)),
-      parameters_(version_zero_),
-      sha256_(tern::sha256(std::span<const float>(parameters_))) {}
-
-double VersionedModel::residual_norm() const {
-  return std::sqrt(kernels().sum_squares(residual_.data(), residual_.size()));
+VersionedModel::VersionedModel(const ParameterSchema& schema, uint64_t seed)
+    : schema_(&schema), seed_(seed), residual_(std::make_shared<const std::vector<float>>()) {
+  std::vector<float> zero(schema.elements());
+  initialize_parameters(schema, seed, kGridBits, zero);
+  largest_zero_ = kernels().max_abs(zero.data(), zero.size());
+  parameters_ = std::make_shared<const std::vector<float>>(std::move(zero));
+  sha256_ = tern::sha256(parameters());
 }
 
-Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const Codec& codec,
+double VersionedModel::residual_norm() const {
+  return std::sqrt(kernels().sum_squares(residual_->data(), residual_->size()));
+}
+
+Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec& codec,
                                             uint32_t round, CodecScratch& scratch) {
-  const size_t n = parameters_.size();
+  const std::vector<float>& now = *parameters_;
+  const size_t n = now.size();
   const bool keeps_remainder = codec.error_feedback() || !codec.lossy();
-  std::vector<float> owed(step.begin(), step.end());
+  std::vector<float> owed = std::move(step);
   if (keeps_remainder)
-    for (size_t i = 0; i < residual_.size(); ++i) owed[i] += residual_[i];
+    for (size_t i = 0; i < residual_->size(); ++i) owed[i] += (*residual_)[i];
+  residual_ = std::make_shared<const std::vector<float>>();
   const float largest = kernels().max_abs(owed.data(), n);
   if (!(largest <= std::ldexp(1.0f, 25 - kGridBits)))
     return error(Code::kOutOfRange,
@@ -66,11 +69,12 @@ Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const C
   frame->resize(bytes);
   frame->shrink_to_fit();
   TERN_TRY(const CheckedFrame checked, inspect(*frame, *schema_, {}, scratch));
-  std::vector<float> next = parameters_;
+  std::vector<float> next = now;
   TERN_CHECK_OK(apply_delta(checked, kGridBits, scratch, next));
-  const float limit = std::ldexp(1.0f, 24 - kGridBits);
+  // The difference from version 0 travels, too, and has to be as short.
+  const float limit = std::ldexp(1.0f, 24 - kGridBits) - largest_zero_;
   for (size_t i = 0; i < n; ++i)
-    if (!(std::fabs(next[i]) < limit) || !(std::fabs(next[i] - version_zero_[i]) < limit))
+    if (!(std::fabs(next[i]) < limit))
       return error(Code::kOutOfRange,
                    "parameter {} of version {} would be {}, published models stay within +-{}: "
                    "training diverges; lower "
@@ -78,26 +82,30 @@ Result<SharedFrame> VersionedModel::publish(std::span<const float> step, const C
                    i, version_ + 1, next[i], limit);
   // On the grid the difference of two versions is exact: it is what every client has received.
   if (keeps_remainder)
-    for (size_t i = 0; i < n; ++i) owed[i] -= next[i] - parameters_[i];
-  residual_ = keeps_remainder ? std::move(owed) : std::vector<float>();
-  parameters_ = std::move(next);
-  sha256_ = tern::sha256(std::span<const float>(parameters_));
+    for (size_t i = 0; i < n; ++i) owed[i] -= next[i] - now[i];
+  if (!keeps_remainder) owed = {};
+  residual_ = std::make_shared<const std::vector<float>>(std::move(owed));
+  parameters_ = std::make_shared<const std::vector<float>>(std::move(next));
+  sha256_ = tern::sha256(parameters());
   ++version_;
   snapshot_.reset();
   SharedFrame shared = std::move(frame);
   deltas_.push_back(shared);
   // A chain longer than a snapshot is never sent, so older deltas need not be kept.
-  size_t chain = 0, keep = 0;
-  while (keep < deltas_.size() && chain <= lossless().max_encoded_bytes(*schema_))
-    chain += (*(deltas_.end() - 1 - static_cast<ptrdiff_t>(keep++)))->size();
-  deltas_.erase(deltas_.begin(), deltas_.end() - static_cast<ptrdiff_t>(keep));
+  const size_t longest = lossless().max_encoded_bytes(*schema_);
+  size_t chain = 0;
+  auto oldest = deltas_.end();
+  while (oldest != deltas_.begin() && chain + (*(oldest - 1))->size() <= longest)
+    chain += (*--oldest)->size();
+  deltas_.erase(deltas_.begin(), oldest);
   return shared;
 }
 
 Status VersionedModel::encode_snapshot(CodecScratch& scratch) {
-  const size_t n = parameters_.size();
-  std::vector<float> difference(n);
-  for (size_t i = 0; i < n; ++i) difference[i] = parameters_[i] - version_zero_[i];
+  const std::vector<float>& now = *parameters_;
+  std::vector<float> difference(now.size());
+  initialize_parameters(*schema_, seed_, kGridBits, difference);
+  for (size_t i = 0; i < now.size(); ++i) difference[i] = now[i] - difference[i];
   auto frame = std::make_shared<Bytes>(lossless().max_encoded_bytes(*schema_));
   const FrameMeta meta{.base_version = 0, .round = version_, .seed = seed_};
   TERN_TRY(const size_t bytes, lossless().encode(meta, *schema_, difference, scratch, *frame));
@@ -112,14 +120,12 @@ Result<Download> VersionedModel::download(uint32_t held, CodecScratch& scratch) 
                  version_);
   if (held == version_) return Download{};
   const size_t missing = version_ - held;
-  Download chain{.kind = DownloadKind::kDeltas};
-  size_t chain_bytes = 0;
-  if (missing <= deltas_.size()) {
+  if (missing <= deltas_.size()) {  // all that are kept are no longer than a snapshot
+    Download chain{.kind = DownloadKind::kDeltas};
     chain.frames.assign(deltas_.end() - static_cast<ptrdiff_t>(missing), deltas_.end());
-    for (const SharedFrame& frame : chain.frames) chain_bytes += frame->size();
+    return chain;
   }
   if (snapshot_ == nullptr) TERN_CHECK_OK(encode_snapshot(scratch));
-  if (!chain.frames.empty() && chain_bytes <= snapshot_->size()) return chain;
   return Download{.kind = DownloadKind::kSnapshot, .frames = {snapshot_}};
 }
 
@@ -128,17 +134,17 @@ VersionsState VersionedModel::state() const {
 }
 
 Status VersionedModel::restore(VersionsState state) {
-  const size_t n = version_zero_.size();
-  if (state.parameters.size() != n || (!state.residual.empty() && state.residual.size() != n) ||
+  const size_t n = schema_->elements();
+  if (state.parameters->size() != n || (!state.residual->empty() && state.residual->size() != n) ||
       state.deltas.size() > state.version)
     return error(Code::kCorrupt, "a saved model of {} parameters, expected {}",
-                 state.parameters.size(), n);
+                 state.parameters->size(), n);
   version_ = state.version;
   parameters_ = std::move(state.parameters);
   residual_ = std::move(state.residual);
   deltas_.assign(state.deltas.begin(), state.deltas.end());
   snapshot_.reset();
-  sha256_ = tern::sha256(std::span<const float>(parameters_));
+  sha256_ = tern::sha256(parameters());
   return {};
 }
 

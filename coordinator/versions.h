@@ -32,35 +32,38 @@ struct Download {
   std::vector<SharedFrame> frames;
 };
 
-/// Everything needed to go on from a version after a restart.
+/// Of a version; never changed once made, so that nothing has to be copied to be kept.
+using SharedFloats = std::shared_ptr<const std::vector<float>>;
+
+/// Everything needed to go on from a version after a restart. Nothing in it is null.
 struct VersionsState {
   uint32_t version = 0;
-  std::vector<float> parameters;
-  std::vector<float>
-      residual;  ///< what chains with memory still owe the clients; empty for the others
+  SharedFloats parameters;
+  SharedFloats residual;  ///< what chains with memory still owe the clients; empty for the others
   std::vector<SharedFrame> deltas;  ///< the newest ones, in order; the last one leads to `version`
 };
 
 class VersionedModel {
  public:
-  /// Version 0: parameters on the grid. `seed` is that of the run. `schema` outlives it.
-  VersionedModel(const ParameterSchema& schema, std::vector<float> version_zero, uint64_t seed);
+  /// Version 0 follows from the run's seed, for everybody. `schema` outlives it.
+  VersionedModel(const ParameterSchema& schema, uint64_t seed);
 
   uint32_t version() const { return version_; }
-  std::span<const float> parameters() const { return parameters_; }
-  std::span<const float> version_zero() const { return version_zero_; }
+  std::span<const float> parameters() const { return *parameters_; }
   const Digest& sha256() const { return sha256_; }
   double residual_norm() const;
 
   /// Publishes the next version: encodes step (+ residual, for chains with ef or without loss),
   /// applies what clients will decode, keeps what is still owed. Returns the delta frame. Errors:
   /// kOutOfRange when a parameter leaves the grid's range (the model has diverged); nothing is
-  /// published then.
-  Result<SharedFrame> publish(std::span<const float> step, const Codec& codec, uint32_t round,
+  /// published then, and what was owed is gone. Memory: the next version's beside this one's and
+  /// the step's.
+  Result<SharedFrame> publish(std::vector<float> step, const Codec& codec, uint32_t round,
                               CodecScratch& scratch);
 
-  /// The deltas since `held` or the snapshot, whichever is fewer bytes. Cost: O(1), or O(n) once a
-  /// version for a snapshot. Errors: kInvalidArgument for a version that was never published.
+  /// The deltas since `held`, or the snapshot when they would be more bytes than one can have.
+  /// Cost: O(1), or O(n) once a version for a snapshot. Errors: kInvalidArgument for a version that
+  /// was never published.
   Result<Download> download(uint32_t held, CodecScratch& scratch);
 
   VersionsState state() const;
@@ -72,9 +75,9 @@ class VersionedModel {
 
   const ParameterSchema* schema_;
   uint64_t seed_;
-  std::vector<float> version_zero_;
-  std::vector<float> parameters_;
-  std::vector<float> residual_;
+  float largest_zero_ = 0;  // of version 0's parameters, by magnitude
+  SharedFloats parameters_;
+  SharedFloats residual_;
   uint32_t version_ = 0;
   Digest sha256_;
   std::deque<SharedFrame> deltas_;  // the last one leads to version_

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -87,6 +88,12 @@ class PartAssembler {
   bool complete() const { return count_ > 0 && next_ == count_; }
   /// Received so far, headers included.
   uint64_t received() const { return held_ + uint64_t{next_} * kPartHeaderBytes; }
+  /// Of the whole transfer; 0 before its first part.
+  uint32_t parts() const { return count_; }
+  /// Of the whole transfer, headers included; 0 before its first part.
+  uint64_t total_bytes() const { return transfer_bytes_ + uint64_t{count_} * kPartHeaderBytes; }
+  /// The payloads that have come since the last call, in order: for who doesn't keep them here.
+  std::vector<Bytes> take_parts() { return std::exchange(parts_, {}); }
   /// The transfer's bytes; call once, when complete. Cost: a copy of them where they came in
   /// several parts.
   Bytes take() &&;

@@ -48,8 +48,11 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
                         .wall_seconds = json.at("wall_seconds")};
   checkpoint.fleet.round = json.at("round");
   checkpoint.fleet.model.version = json.at("version");
-  TERN_TRY(checkpoint.fleet.model.parameters, take(reader, json.at("parameters")));
-  TERN_TRY(checkpoint.fleet.model.residual, take(reader, json.at("residual")));
+  TERN_TRY(std::vector<float> parameters, take(reader, json.at("parameters")));
+  TERN_TRY(std::vector<float> residual, take(reader, json.at("residual")));
+  checkpoint.fleet.model.parameters =
+      std::make_shared<const std::vector<float>>(std::move(parameters));
+  checkpoint.fleet.model.residual = std::make_shared<const std::vector<float>>(std::move(residual));
   TERN_TRY(checkpoint.fleet.optimizer.momentum, take(reader, json.at("momentum")));
   TERN_TRY(checkpoint.fleet.optimizer.estimate, take<double>(reader, json.at("estimate")));
   for (const auto& [client, weight] :
@@ -100,8 +103,8 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
                     {"wall_seconds", checkpoint.wall_seconds},
                     {"round", fleet.round},
                     {"version", fleet.model.version}};
-  json["parameters"] = add_array(fleet.model.parameters);
-  json["residual"] = add_array(fleet.model.residual);
+  json["parameters"] = add_array(*fleet.model.parameters);
+  json["residual"] = add_array(*fleet.model.residual);
   json["momentum"] = add_array(fleet.optimizer.momentum);
   json["estimate"] = add_array(fleet.optimizer.estimate);
   json["estimate_weights"] = fleet.optimizer.estimate_weights;

@@ -89,7 +89,7 @@ class OneProcessFleet : public Fleet {
   }
 
   Status restore(FleetState state) override {
-    TERN_CHECK_OK(work_->restore(state.model.version, state.model.parameters));
+    TERN_CHECK_OK(work_->restore(state.model.version, *state.model.parameters));
     for (auto& [client, client_state] : state.clients) {
       client_state.run_id = kRunId;
       TERN_CHECK_OK(store_.save(client, std::move(client_state)));

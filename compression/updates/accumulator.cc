@@ -1,11 +1,62 @@
 #include "compression/updates/accumulator.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 
 #include "compression/updates/kernels/kernels.h"
 
 namespace tern {
+
+namespace {
+
+/// Elements that one lock is for.
+constexpr size_t kBlock = 65536;
+/// Longer sums give their pages back, so many elements at a time; short ones would only fault them
+/// in again.
+constexpr size_t kReleasedElements = size_t{1} << 17;
+
+/// Pages that were given back are zeros when they are touched again.
+void clear_and_release(std::span<int64_t> sums) {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  auto* const begin = reinterpret_cast<std::byte*>(sums.data());
+  void* at = begin;
+  size_t left = sums.size_bytes();
+  if (std::align(page, page, at, left) != nullptr) {
+    const size_t whole = left / page * page;
+    auto* const first = static_cast<std::byte*>(at);
+    if (::madvise(first, whole, MADV_DONTNEED) == 0) {
+      std::fill(begin, first, std::byte{0});
+      std::fill(first + whole, begin + sums.size_bytes(), std::byte{0});
+      return;
+    }
+  }
+  std::ranges::fill(sums, 0);
+}
+
+}  // namespace
+
+/// Holds the locks of the blocks that some elements lie in.
+class FixedPointAccumulator::Hold {
+ public:
+  Hold(Locks& locks, size_t offset, size_t elements)
+      : locks_(locks),
+        first_(1 + offset / kBlock),
+        end_(1 + (offset + elements + kBlock - 1) / kBlock) {
+    for (size_t i = first_; i < end_; ++i) locks_[i].lock();
+  }
+  Hold(const Hold&) = delete;
+  Hold& operator=(const Hold&) = delete;
+  ~Hold() {
+    for (size_t i = first_; i < end_; ++i) locks_[i].unlock();
+  }
+
+ private:
+  Locks& locks_;
+  size_t first_, end_;
+};
 
 Result<FixedPointAccumulator> FixedPointAccumulator::make(size_t elements,
                                                           const AccumulatorBounds& bounds) {
@@ -17,7 +68,9 @@ Result<FixedPointAccumulator> FixedPointAccumulator::make(size_t elements,
         "2^52, so that 64-bit sums can't overflow and keep 10 bits below one",
         bounds.norm_bound, bounds.largest_weights);
   FixedPointAccumulator made;
-  made.sum_.assign(elements, 0);
+  made.sum_.resize(elements);
+  made.locks_ = Locks(1 + (elements + kBlock - 1) / kBlock);
+  made.clear();
   made.bounds_ = bounds;
   made.shift_ = 62 - static_cast<int>(std::ceil(std::log2(range)));
   return made;
@@ -30,6 +83,7 @@ Status FixedPointAccumulator::admit(double norm, uint32_t weight) {
                  bounds_.norm_bound);
   if (weight == 0 || weight > 65535)
     return error(Code::kOutOfRange, "an update's weight must be in 1..65535, not {}", weight);
+  const std::lock_guard hold(locks_[0]);
   if (total_weight_ + weight > bounds_.largest_weights)
     return error(Code::kOutOfRange, "the weights add up to {}, the plan allows {}",
                  total_weight_ + weight, bounds_.largest_weights);
@@ -39,6 +93,7 @@ Status FixedPointAccumulator::admit(double norm, uint32_t weight) {
 
 void FixedPointAccumulator::add_dense(size_t offset, std::span<const float> values, uint32_t weight,
                                       double factor) {
+  const Hold hold(locks_, offset, values.size());
   kernels().accumulate(sum_.data() + offset, values.data(), values.size(),
                        std::ldexp(factor, shift_), weight);
 }
@@ -46,6 +101,7 @@ void FixedPointAccumulator::add_dense(size_t offset, std::span<const float> valu
 void FixedPointAccumulator::add_sparse(size_t offset, std::span<const uint16_t> index,
                                        std::span<const float> values, uint32_t weight,
                                        double factor) {
+  const Hold hold(locks_, offset, std::min(kBlock, sum_.size() - offset));
   kernels().accumulate_sparse(sum_.data() + offset, index.data(), values.data(), values.size(),
                               std::ldexp(factor, shift_), weight);
 }
@@ -62,15 +118,39 @@ Status FixedPointAccumulator::merge(const FixedPointAccumulator& other) {
   return {};
 }
 
+double FixedPointAccumulator::divisor() const {
+  return total_weight_ > 0 ? std::ldexp(static_cast<double>(total_weight_), shift_) : 1;
+}
+
 void FixedPointAccumulator::mean(std::span<float> out) const {
-  const double divisor =
-      total_weight_ > 0 ? std::ldexp(static_cast<double>(total_weight_), shift_) : 1;
+  const double by = divisor();
   for (size_t i = 0; i < sum_.size(); ++i)
-    out[i] = static_cast<float>(static_cast<double>(sum_[i]) / divisor);
+    out[i] = static_cast<float>(static_cast<double>(sum_[i]) / by);
+}
+
+std::vector<float> FixedPointAccumulator::take_mean() {
+  const double by = divisor();
+  std::vector<float> mean;
+  mean.reserve(sum_.size());
+  for (size_t at = 0; at < sum_.size(); at += kReleasedElements) {
+    const auto sums = std::span(sum_).subspan(at, std::min(kReleasedElements, sum_.size() - at));
+    mean.resize(at + sums.size());
+    for (size_t i = 0; i < sums.size(); ++i)
+      mean[at + i] = static_cast<float>(static_cast<double>(sums[i]) / by);
+    if (sum_.size() > kReleasedElements)
+      clear_and_release(sums);
+    else
+      std::ranges::fill(sums, 0);
+  }
+  total_weight_ = 0;
+  return mean;
 }
 
 void FixedPointAccumulator::clear() {
-  std::fill(sum_.begin(), sum_.end(), 0);
+  if (sum_.size() > kReleasedElements)
+    clear_and_release(sum_);
+  else
+    std::ranges::fill(sum_, 0);
   total_weight_ = 0;
 }
 

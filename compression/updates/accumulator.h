@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <span>
 #include <vector>
 
@@ -23,7 +25,10 @@ struct AccumulatorBounds {
 /// rounding of a double and of the float32 that it gives. A mergeable value (accumulate, merge,
 /// report).
 ///
-/// Threads: one at a time; merge the accumulators of several threads.
+/// Memory: 8 bytes an element while there is a sum; an empty one's is given back.
+///
+/// Threads: admit() and the add calls are safe beside each other: there is a lock for each 65536
+/// elements. Everything else is for one thread alone.
 class FixedPointAccumulator {
  public:
   FixedPointAccumulator() = default;
@@ -47,13 +52,34 @@ class FixedPointAccumulator {
   Status merge(const FixedPointAccumulator& other);
   /// out[i] = acc[i] * 2^-s / total_weight in double, then float32; zeros when nothing was added.
   void mean(std::span<float> out) const;
+  /// mean() and clear(); the mean takes up memory as the sum gives it back.
+  std::vector<float> take_mean();
   /// Back to an empty sum with the same bounds.
   void clear();
 
   std::span<const int64_t> sums() const { return sum_; }
 
  private:
+  /// Copies have locks of their own.
+  class Locks {
+   public:
+    explicit Locks(size_t count = 0) : count_(count), locks_(new std::mutex[count]) {}
+    Locks(const Locks& other) : Locks(other.count_) {}
+    Locks& operator=(const Locks& other) { return *this = Locks(other); }
+    Locks(Locks&&) = default;
+    Locks& operator=(Locks&&) = default;
+    std::mutex& operator[](size_t i) { return locks_[i]; }
+
+   private:
+    size_t count_;
+    std::unique_ptr<std::mutex[]> locks_;
+  };
+  class Hold;
+
+  double divisor() const;
+
   std::vector<int64_t> sum_;
+  Locks locks_;  // of the weight, and of each block
   AccumulatorBounds bounds_;
   int shift_ = 0;
   uint64_t total_weight_ = 0;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/freed_memory.h"
 #include "base/program.h"
 #include "base/version.h"
 #include "config/deployment.h"
@@ -103,7 +104,7 @@ int run(int argc, char** argv) {
 }  // namespace tern::cli
 
 int main(int argc, char** argv) {
-  tern::cli::keep_freed_memory();
+  tern::keep_freed_memory();
   try {
     return tern::cli::run(argc, argv);
   } catch (const std::exception& problem) {

@@ -23,37 +23,26 @@ constexpr SqliteDatabase::Format kFormat{.kind = 0x54524E4A, .version = 1, .sche
 constexpr int kBefore = 0;
 constexpr int kLast = 1;
 
-/// A hash of numbers and bytes.
-class Hashed {
- public:
-  explicit Hashed(const Digest& start) { append(start); }
-  Hashed& add(uint64_t number) {
-    std::array<std::byte, 8> bytes;
-    store(bytes.data(), number);
-    return append(bytes);
-  }
-  Hashed& append(std::span<const std::byte> bytes) {
-    bytes_.insert(bytes_.end(), bytes.begin(), bytes.end());
-    return *this;
-  }
-  Digest digest() const { return sha256(std::span<const std::byte>(bytes_)); }
-
- private:
-  std::vector<std::byte> bytes_;
-};
+Sha256& add_number(Sha256& hash, uint64_t number) {
+  std::array<std::byte, 8> bytes;
+  store(bytes.data(), number);
+  return hash.add(bytes);
+}
 
 Digest chain_of(const Digest& before, uint64_t row, const JournalRecord& record) {
-  return Hashed(before)
-      .add(row)
-      .add(record.kind)
-      .add(record.round)
-      .add(record.body.size())
-      .append(record.body)
-      .digest();
+  Sha256 hash;
+  hash.add(before);
+  for (const uint64_t number :
+       {row, uint64_t{record.kind}, uint64_t{record.round}, uint64_t{record.body.size()}})
+    add_number(hash, number);
+  return hash.add(record.body).digest();
 }
 
 Digest proof_of(int which, uint64_t row, const Digest& chain) {
-  return Hashed(chain).add(static_cast<uint64_t>(which)).add(row).digest();
+  Sha256 hash;
+  hash.add(chain);
+  add_number(hash, static_cast<uint64_t>(which));
+  return add_number(hash, row).digest();
 }
 
 bool same(std::span<const std::byte> bytes, const Digest& digest) {

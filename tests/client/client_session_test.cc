@@ -39,7 +39,7 @@ class Script : public ServerTransport::Handler {
         loop(pool_),
         machine(loop),
         network(loop, [](const PeerKey&) { return true; }),
-        model(schema, version_zero(), 5) {
+        model(schema, 5) {
     network.server().start(*this);
   }
   ~Script() override { pool_.wait_until_idle(); }
@@ -179,12 +179,6 @@ class Script : public ServerTransport::Handler {
   const SecretKey key = test_key(1);
 
  private:
-  std::vector<float> version_zero() const {
-    std::vector<float> parameters(schema.elements());
-    initialize_parameters(schema, 5, kGridBits, parameters);
-    return parameters;
-  }
-
   void on_packet(const Connection& from, std::span<const std::byte> packet) override {
     const PacketContent content = open_packet(packet);
     if (!content.message.empty()) on_message(from, content.message);
@@ -497,7 +491,10 @@ TEST(ClientSession, ALargeDownloadIsTakenInUnderCredit) {
     EXPECT_GE(credit.bytes + kPartHeaderBytes + kPartBytes, kCreditWindow);
     EXPECT_LE(credit.bytes, sent + kCreditWindow);
   }
-  // The other way round: without a word it sends one window of its update.
+  // The other way round: an update longer than a window waits for its turn.
+  script.pass(minutes(1));
+  EXPECT_EQ(client.transport.part_bytes_out, 0u);
+  script.say(Credit{.task = message.task.task, .bytes = kCreditWindow});
   script.pass(minutes(1));
   EXPECT_EQ(client.transport.part_bytes_out, kCreditWindow);
   script.say(Credit{.task = message.task.task, .bytes = sent});

@@ -4,10 +4,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
+#include "base/rng.h"
 #include "coordinator/run_log.h"
 #include "coordinator/run_replay.h"
 #include "tests/coordinator/federation.h"
@@ -23,7 +26,10 @@ struct Recovered {
       : schema(test_schema(options.elements)),
         scenario(Federation(options).scenario()),
         journal(Journal::open(folder).value()),
-        state(RunState::make({.scenario = scenario, .schema = schema, .clients = options.clients})
+        state(RunState::make({.scenario = scenario,
+                              .schema = schema,
+                              .clients = options.clients,
+                              .workers = options.workers})
                   .value()),
         run(replay(journal, *state, {.from_start = from_start})) {}
 
@@ -67,6 +73,21 @@ class RecoveryTest : public testing::Test {
     rounds_ = federation.coordinator->round();
     federation.coordinator.reset();
     return hash;
+  }
+
+  /// Whether the journal is taken, from its last state and from its first row alike.
+  bool recovers(const std::string& name, const FederationOptions& options) {
+    for (const bool from_start : {false, true}) {
+      Result<Journal> journal = Journal::open(folder(name));
+      if (!journal) return false;
+      const ParameterSchema schema = test_schema(options.elements);
+      const Scenario scenario = Federation(options).scenario();
+      const auto state =
+          RunState::make({.scenario = scenario, .schema = schema, .clients = options.clients})
+              .value();
+      if (!replay(*journal, *state, {.from_start = from_start})) return false;
+    }
+    return true;
   }
 
   struct Row {
@@ -185,6 +206,81 @@ TEST_F(RecoveryTest, LargeFramesLieInBlobs) {
   const std::vector<Row> rows = rows_of("whole");
   write_rows("cut", "whole", std::span(rows).first(rows.size() / 2));
   EXPECT_EQ(run(options, "cut"), expected);
+}
+
+TEST_F(RecoveryTest, LongUpdatesGoToTheDiskAsTheyCome) {
+  FederationOptions options = small_run();
+  options.elements = 400'000;  // an update is longer than what may be on the way of it
+  options.workers = 2;
+  Federation undisturbed(options);
+  undisturbed.add_clients();
+  undisturbed.run();
+  const std::string expected = to_hex(undisturbed.coordinator->model().sha256());
+  EXPECT_EQ(run(options, "whole"), expected);
+  for (const auto& entry : std::filesystem::directory_iterator(folder("whole") + "/blobs"))
+    EXPECT_EQ(entry.path().filename().native().size(), 64u) << entry.path();
+  const std::vector<Row> rows = rows_of("whole");
+  for (const size_t kept : {size_t{4}, rows.size() / 2, rows.size() - 3}) {
+    write_rows("cut", "whole", std::span(rows).first(kept));
+    EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
+  }
+  const Recovered again(options, folder("whole"), true);
+  ASSERT_TRUE(again.run) << again.run.error().describe();
+  EXPECT_EQ(to_hex(again.state->model().sha256()), expected);
+}
+
+/// Reads a run's journal as a coordinator that starts does. TERN_JOURNAL_FLIPS: how many bits.
+TEST_F(RecoveryTest, OneChangedBitNeverLeadsToAnotherModel) {
+  FederationOptions options = small_run();
+  options.elements = 20'000;  // frames and states lie in blobs
+  std::string expected;
+  {
+    Recovered recovered(options, folder("run"));
+    Federation federation(options);
+    federation.add_clients();
+    RunLog log(std::move(recovered.journal), 0);
+    federation.open({}, [&](CoordinatorSetup& setup) { setup.log = &log; });
+    federation.run();
+    expected = to_hex(federation.coordinator->model().sha256());
+    federation.coordinator.reset();
+    // As a kill leaves it, with its log.
+    std::filesystem::copy(folder("run"), folder("whole"), std::filesystem::copy_options::recursive);
+  }
+  std::vector<std::string> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder("whole")))
+    if (entry.is_regular_file() && entry.file_size() > 0)
+      files.push_back(std::filesystem::relative(entry.path(), folder("whole")).string());
+  std::ranges::sort(files);
+  ASSERT_GE(files.size(), 2u + 4u + 1u) << "database, its log, a frame of each client, a state";
+  const char* const wanted = std::getenv("TERN_JOURNAL_FLIPS");
+  const size_t flips = wanted != nullptr ? std::strtoul(wanted, nullptr, 10) : 60;
+  Rng rng(4, Purpose::kTest);
+  size_t refused = 0, same = 0;
+  for (size_t i = 0; i < flips; ++i) {
+    const std::string& file = files[i % files.size()];
+    std::filesystem::remove_all(folder("flipped"));
+    std::filesystem::copy(folder("whole"), folder("flipped"),
+                          std::filesystem::copy_options::recursive);
+    const std::string at = folder("flipped") + "/" + file;
+    const uint32_t bit = rng.below(static_cast<uint32_t>(8 * std::filesystem::file_size(at)));
+    SCOPED_TRACE(testing::Message() << "bit " << bit << " of " << file);
+    {
+      std::fstream stream(at, std::ios::in | std::ios::out | std::ios::binary);
+      stream.seekg(bit / 8);
+      const char changed = static_cast<char>(stream.get() ^ (1 << bit % 8));
+      stream.seekp(bit / 8);
+      stream.put(changed);
+    }
+    if (!recovers("flipped", options)) {
+      ++refused;
+      continue;
+    }
+    // An unfinished end is made anew.
+    ASSERT_EQ(run(options, "flipped"), expected);
+    ++same;
+  }
+  fmt::print("{} flips: {} refused, {} led to the same model\n", flips, refused, same);
+  EXPECT_GT(refused, flips / 2);
 }
 
 TEST_F(RecoveryTest, OldRoundsAreForgottenWithTheirBlobsAndTheRunGoesOn) {

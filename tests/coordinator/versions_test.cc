@@ -16,16 +16,14 @@ namespace {
 class Versions : public testing::TestWithParam<const char*> {
  protected:
   static constexpr size_t kElements = 70'000;  // two chunks
+  static constexpr uint64_t kSeed = 5;
 
-  ParameterSchema schema_ = *ParameterSchema::make({{"w", {kElements}, TensorKind::kWeight}});
+  ParameterSchema schema_ = *ParameterSchema::make({{"w", {700, 100}, TensorKind::kWeight}});
   CodecScratch scratch_;
 
   std::vector<float> zero() const {
     std::vector<float> values(kElements);
-    Rng rng(1, Purpose::kTest);
-    for (float& value : values)
-      value = static_cast<float>(std::nearbyint(std::ldexp(rng.uniform() - 0.5, kGridBits)) *
-                                 std::ldexp(1.0, -kGridBits));
+    initialize_parameters(schema_, kSeed, kGridBits, values);
     return values;
   }
   static std::vector<float> step(uint32_t round) {
@@ -49,7 +47,7 @@ class Versions : public testing::TestWithParam<const char*> {
 
 TEST_P(Versions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
   const Codec codec = *Codec::parse(GetParam());
-  VersionedModel model(schema_, zero(), 5);
+  VersionedModel model(schema_, kSeed);
   std::vector<float> every = zero(), third = zero();
   uint32_t every_held = 0, third_held = 0;
   for (uint32_t round = 1; round <= 12; ++round) {
@@ -66,7 +64,7 @@ TEST_P(Versions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
 }
 
 TEST_P(Versions, PublishedParametersLieOnTheGrid) {
-  VersionedModel model(schema_, zero(), 5);
+  VersionedModel model(schema_, kSeed);
   for (uint32_t round = 1; round <= 3; ++round)
     ASSERT_TRUE(model.publish(step(round), *Codec::parse(GetParam()), round, scratch_));
   for (const float value : model.parameters()) {
@@ -77,10 +75,10 @@ TEST_P(Versions, PublishedParametersLieOnTheGrid) {
 
 TEST_P(Versions, ARestoredModelGoesOnWithTheSameBits) {
   const Codec codec = *Codec::parse(GetParam());
-  VersionedModel through(schema_, zero(), 5);
+  VersionedModel through(schema_, kSeed);
   for (uint32_t round = 1; round <= 4; ++round)
     ASSERT_TRUE(through.publish(step(round), codec, round, scratch_));
-  VersionedModel restored(schema_, zero(), 5);
+  VersionedModel restored(schema_, kSeed);
   ASSERT_TRUE(restored.restore(through.state()).ok());
   EXPECT_EQ(restored.sha256(), through.sha256());
   ASSERT_TRUE(through.publish(step(5), codec, 5, scratch_));
@@ -97,14 +95,14 @@ INSTANTIATE_TEST_SUITE_P(Codecs, Versions,
 
 TEST_F(Versions, ErrorFeedbackOwesExactlyWhatWasNotSent) {
   const Codec codec = *Codec::parse("ef | topk:0.05 | ternary | rice");
-  VersionedModel model(schema_, zero(), 5);
+  VersionedModel model(schema_, kSeed);
   std::vector<double> wanted(kElements);
   for (uint32_t round = 1; round <= 10; ++round) {
     const std::vector<float> s = step(round);
     for (size_t i = 0; i < kElements; ++i) wanted[i] += s[i];
     ASSERT_TRUE(model.publish(s, codec, round, scratch_));
   }
-  const std::vector<float> start = zero(), residual = model.state().residual;
+  const std::vector<float> start = zero(), residual = *model.state().residual;
   ASSERT_EQ(residual.size(), kElements);
   for (size_t i = 0; i < kElements; ++i)
     ASSERT_NEAR(double{model.parameters()[i]} - start[i] + residual[i], wanted[i], 1e-6);
@@ -113,7 +111,7 @@ TEST_F(Versions, ErrorFeedbackOwesExactlyWhatWasNotSent) {
 TEST_F(Versions, SendsTheShorterOfChainAndSnapshot) {
   const Codec dense = *Codec::parse("float32"),
               sparse = *Codec::parse("ef | topk:0.01 | ternary | rice");
-  VersionedModel model(schema_, zero(), 5);
+  VersionedModel model(schema_, kSeed);
   ASSERT_TRUE(model.publish(step(1), dense, 1, scratch_));
   ASSERT_TRUE(model.publish(step(2), dense, 2, scratch_));
   EXPECT_EQ(model.download(2, scratch_)->kind, DownloadKind::kNothing);
@@ -145,7 +143,7 @@ TEST(RoundToGrid, GivesMultiplesWithoutMinusZeroAndRefusesTheRest) {
 }
 
 TEST_F(Versions, ADivergingModelIsNotPublished) {
-  VersionedModel model(schema_, zero(), 5);
+  VersionedModel model(schema_, kSeed);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const float value : {17.0f, 40.0f, 1e30f, nan}) {
     std::vector<float> step(kElements, 0.0f);

@@ -183,12 +183,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                     static_cast<int64_t>(arrived.size() + kPartBytes) + kSmallChange);
     TERN_FUZZ_CHECK(memory.live <= static_cast<int64_t>(arrived.size()) + kSmallChange);
     if (due_credit) {
-      TERN_FUZZ_CHECK(!receiver->complete());
+      // The end of a long transfer is told, too, and once.
+      TERN_FUZZ_CHECK(!was_complete);
+      TERN_FUZZ_CHECK(!receiver->complete() || receiver->received() >= kAcknowledgedBytes);
       TERN_FUZZ_CHECK(due_credit->task == kTask);
       TERN_FUZZ_CHECK(due_credit->bytes > credit);
       TERN_FUZZ_CHECK(due_credit->bytes == receiver->received() + kCreditWindow);
       credit = due_credit->bytes;
-    } else if (!receiver->complete()) {
+    } else if (receiver->complete()) {
+      TERN_FUZZ_CHECK(was_complete || receiver->received() < kAcknowledgedBytes);
+    } else {
       // The sender can always go on with at least one part.
       TERN_FUZZ_CHECK(credit >= receiver->received() + kPartHeaderBytes + kPartBytes);
     }

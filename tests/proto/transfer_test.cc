@@ -113,7 +113,53 @@ TEST(Transfer, SendsNoMoreThanAWindowAheadOfTheReceiver) {
   }
   EXPECT_TRUE(wire.receiver.complete());
   EXPECT_EQ(wire.most_on_the_way, kCreditWindow);
-  EXPECT_LE(credits, 11) << "not one for each part";
+  EXPECT_LE(credits, 12) << "not one for each part";
+}
+
+TEST(Transfer, ALongUpdateWaitsForCredit) {
+  const Bytes message = to_packet(Credit{.task = kTask, .bytes = 7});
+  const uint64_t window = kCreditWindow - 4 * kPartHeaderBytes;
+  OutgoingTransfer at_once(TransferKind::kUpdate, kTask, {frame_of(window, 1)});
+  EXPECT_GT(at_once.begin_with(message).size(), message.size());
+  OutgoingTransfer waits(TransferKind::kUpdate, kTask, {frame_of(window + 1, 1)});
+  EXPECT_EQ(waits.begin_with(message), message);
+  uint64_t sent = 0;
+  const auto send = [&](const Bytes& part) -> Status {
+    sent += part.size();
+    return {};
+  };
+  ASSERT_TRUE(waits.pump(send).ok());
+  EXPECT_EQ(sent, 0u);
+  waits.add_credit(kWholePart);
+  ASSERT_TRUE(waits.pump(send).ok());
+  EXPECT_EQ(sent, kWholePart);
+}
+
+TEST(Transfer, TheEndOfALongOneIsToldOnce) {
+  for (const size_t bytes : {size_t{1000}, size_t{kAcknowledgedBytes}, 9 * kPartBytes + 1}) {
+    Wire wire({frame_of(bytes, 1)});
+    std::optional<Credit> last;
+    while (!wire.receiver.complete()) {
+      ASSERT_TRUE(wire.pump().ok());
+      wire.deliver_part();
+      while (!wire.credits.empty()) {
+        last = wire.credits.front();
+        wire.deliver_credit();
+      }
+    }
+    const bool told = last && last->bytes == wire.receiver.total_bytes() + kCreditWindow;
+    EXPECT_EQ(told, bytes >= kAcknowledgedBytes) << bytes;
+    EXPECT_FALSE(wire.receiver.credit_due());
+  }
+}
+
+TEST(Transfer, SendsNoMoreThanItIsAllowed) {
+  Wire wire({frame_of(9 * kPartBytes, 1)});
+  for (const uint64_t allowed : {uint64_t{0}, kWholePart, 3 * kWholePart}) {
+    wire.sender.allow(allowed);
+    ASSERT_TRUE(wire.pump().ok());
+    EXPECT_EQ(wire.sender.sent_bytes(), allowed);
+  }
 }
 
 TEST(Transfer, ASmallOneNeedsNoCredit) {

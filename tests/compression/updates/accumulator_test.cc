@@ -3,9 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "tests/compression/updates/chains.h"
 
@@ -209,6 +211,53 @@ TEST(Accumulator, MergingPartsGivesTheSumOfAll) {
   EXPECT_TRUE(std::ranges::equal(parts[2].sums(), all.sums()));
   EXPECT_EQ(parts[2].total_weight(), all.total_weight());
   EXPECT_TRUE(same_bits(mean_of(parts[2]), mean_of(all)));
+}
+
+TEST(Accumulator, TakesUpdatesFromSeveralThreadsAtOnce) {
+  // Pieces that begin anywhere lie in two blocks of locks; a race would lose some of the sums.
+  constexpr size_t kLong = 300'000, kPiece = 65'536;
+  constexpr uint32_t kUpdates = 24;
+  const std::vector<float> values(kPiece, 0.5f);
+  std::vector<uint16_t> index(kPiece);
+  std::iota(index.begin(), index.end(), uint16_t{0});
+  const auto add_all = [&](FixedPointAccumulator& sum, uint32_t first, uint32_t step) {
+    for (uint32_t update = first; update < kUpdates; update += step) {
+      ASSERT_TRUE(sum.admit(1, 1 + update).ok());
+      for (size_t at = 0; at + kPiece <= kLong; at += 40'000 + update) {
+        sum.add_dense(at, values, 1 + update, 1);
+        sum.add_sparse(at, index, values, 1 + update, 0.5);
+      }
+    }
+  };
+  FixedPointAccumulator alone = make(kLong, 1, 1000), together = make(kLong, 1, 1000);
+  add_all(alone, 0, 1);
+  {
+    std::vector<std::jthread> threads;
+    for (uint32_t t = 0; t < 4; ++t) threads.emplace_back([&, t] { add_all(together, t, 4); });
+  }
+  EXPECT_TRUE(std::ranges::equal(together.sums(), alone.sums()));
+  EXPECT_EQ(together.total_weight(), alone.total_weight());
+}
+
+TEST(Accumulator, TakingTheMeanLeavesNothing) {
+  // On both sides of the length from which memory is given back, and off its pages.
+  for (const size_t length : {size_t{10}, size_t{131'072}, size_t{131'073}, size_t{1'000'003}}) {
+    FixedPointAccumulator sum = make(length, 100, 1000);
+    std::vector<float> values(length);
+    for (size_t i = 0; i < length; ++i) values[i] = static_cast<float>(i % 97) - 48;
+    for (int round = 0; round < 2; ++round) {
+      ASSERT_TRUE(sum.admit(1, 3).ok());
+      for (size_t at = 0; at < length; at += 50'000)
+        sum.add_dense(at, std::span(values).subspan(at, std::min<size_t>(50'000, length - at)), 3,
+                      1);
+      const std::vector<float> mean = mean_of(sum);
+      const std::vector<float> taken = sum.take_mean();
+      EXPECT_TRUE(same_bits(taken, mean));
+      EXPECT_TRUE(same_bits(taken, values));
+      EXPECT_TRUE(std::ranges::all_of(sum.sums(), [](int64_t value) { return value == 0; }));
+      EXPECT_EQ(sum.total_weight(), 0u);
+    }
+  }
 }
 
 TEST(Accumulator, RefusesToMergeWhatDoesNotFit) {

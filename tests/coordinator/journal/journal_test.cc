@@ -100,6 +100,11 @@ class JournalTest : public testing::Test {
   fs::path root_;
 };
 
+Result<std::vector<std::byte>> content_of(const BlobStore& blobs, const Digest& digest) {
+  TERN_TRY(const MappedFile file, blobs.get(digest));
+  return std::vector<std::byte>(file.bytes().begin(), file.bytes().end());
+}
+
 TEST_F(JournalTest, WhatWasAppendedComesBackInOrder) {
   {
     Journal journal = must_open(path("run"));
@@ -293,7 +298,7 @@ TEST_F(JournalTest, OneChangedBitIsFoundOrDoesNotMatter) {
       ++shortened;
       continue;
     }
-    const Result<std::vector<std::byte>> back = journal->blobs().get(blob);
+    const Result<std::vector<std::byte>> back = content_of(journal->blobs(), blob);
     if (file == blob_name) {
       ASSERT_FALSE(back);
       EXPECT_EQ(back.error().code(), Code::kCorrupt);
@@ -345,12 +350,11 @@ TEST_F(JournalTest, BlobsAreKeptOnceAndSweptWhenNobodyWantsThem) {
   const std::vector<std::byte> one = body(1, 1000), two = body(2, 0);
   const Digest a = blobs.put(one).value(), b = blobs.put(two).value();
   EXPECT_EQ(blobs.put(one).value(), a);
-  EXPECT_EQ(blobs.get(a).value(), one);
-  EXPECT_EQ(blobs.get(b).value(), two);
-  std::ofstream(path("run/blobs/") + to_hex(a) + ".tmp-1-2") << "left by a crash";
+  EXPECT_EQ(content_of(blobs, a).value(), one);
+  EXPECT_EQ(content_of(blobs, b).value(), two);
   std::ofstream(path("run/blobs/notes.txt")) << "somebody's";
   ASSERT_TRUE(blobs.sweep([&](const Digest& digest) { return digest == b; }).ok());
-  const Result<std::vector<std::byte>> gone = blobs.get(a);
+  const Result<MappedFile> gone = blobs.get(a);
   ASSERT_FALSE(gone);
   EXPECT_EQ(gone.error().code(), Code::kNotFound);
   EXPECT_TRUE(blobs.get(b));
@@ -361,6 +365,33 @@ TEST_F(JournalTest, BlobsAreKeptOnceAndSweptWhenNobodyWantsThem) {
   EXPECT_EQ(blobs.get(b).error().code(), Code::kCorrupt);
   EXPECT_EQ(blobs.put(two).value(), b);
   EXPECT_TRUE(blobs.get(b));
+}
+
+TEST_F(JournalTest, ABlobThatComesInPiecesIsThereOnceItIsKept) {
+  const BlobStore blobs = BlobStore::open(path("blobs")).value();
+  const std::vector<std::byte> whole = body(3, 5000);
+  const auto pieces = std::span(whole);
+  const auto files = [&] { return std::distance(fs::directory_iterator(path("blobs")), {}); };
+  std::optional<MappedFile> seen;
+  {
+    BlobWriter writer = blobs.begin().value();
+    BlobWriter given_up = blobs.begin().value();
+    for (BlobWriter* to : {&writer, &given_up})
+      for (const auto& piece : {pieces.first(1000), pieces.subspan(1000)})
+        ASSERT_TRUE(to->append(piece).ok());
+    seen.emplace(writer.map().value());
+    EXPECT_TRUE(std::ranges::equal(seen->bytes(), whole)) << "before it has a name";
+    EXPECT_EQ(writer.keep().value(), sha256(pieces));
+  }
+  EXPECT_EQ(files(), 1) << "what wasn't kept is gone";
+  EXPECT_EQ(content_of(blobs, sha256(pieces)).value(), whole);
+  seen->release();
+  EXPECT_TRUE(std::ranges::equal(seen->bytes(), whole)) << "read again when it is touched";
+  EXPECT_TRUE(blobs.begin().value().map().value().bytes().empty());
+
+  std::ofstream(path("blobs/blob.tmp-1-2")) << "left by a crash";
+  ASSERT_TRUE(BlobStore::open(path("blobs")));
+  EXPECT_EQ(files(), 1);
 }
 
 }  // namespace
