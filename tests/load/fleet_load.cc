@@ -14,8 +14,13 @@
 // update.
 //
 //   fleet_load [CLIENTS [ROUNDS [ELEMENTS [CODEC [FOLDER]]]]]
+//   fleet_load memory [ROUNDS [ELEMENTS [FOLDER]]]
 //
 // Default: 500 10 6500 float32 /var/tmp, 26 KB an update. An update has to fit into one part.
+//
+// `memory` asks what a coordinator with a journal and 200 clients needs at most when 20 and when
+// all of them are asked for updates of a large model (25 million parameters, rotate:1024 | eden:4,
+// server momentum) and send them at once: its peak resident memory to the model's size in float32.
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -33,6 +38,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/bytes.h"
+#include "base/freed_memory.h"
 #include "base/program.h"
 #include "base/thread_pool.h"
 #include "compression/updates/error_feedback.h"
@@ -62,10 +68,13 @@ constexpr int kRepeats = 3;
 
 struct Load {
   uint32_t clients = 500;
+  uint32_t cohort = 0;  // 0: all
   uint32_t rounds = 10;
   size_t elements = 6500;
   std::string codec = "float32";
   std::string folder = "/var/tmp";
+  double server_momentum = 0;
+  uint32_t keep_rounds = 0;
 };
 
 [[noreturn]] void give_up(const Status& status) {
@@ -116,20 +125,28 @@ class LightClient : public ClientTransport::Handler {
   void on_lost(const Status& reason) override { give_up(reason); }
   void on_packet(std::span<const std::byte> packet) override {
     const PacketContent content = open_packet(packet);
-    if (content.message.empty()) return;  // downloads aren't looked at
+    if (content.message.empty()) return take_in(content.part);
     const Message message = need(parse_message(content.message));
     if (const auto* welcome = std::get_if<Welcome>(&message)) {
       number_ = welcome->client;
       send(Ready{.examples = 10});
     } else if (const auto* plan = std::get_if<PlanMessage>(&message)) {
+      if (plan->task.download != DownloadKind::kNothing)
+        incoming_.emplace(plan->task.download == DownloadKind::kSnapshot ? TransferKind::kSnapshot
+                                                                         : TransferKind::kDeltas,
+                          plan->task.task, plan->task.download_bytes);
+      if (!content.part.empty()) take_in(content.part);
       const SharedFrame frame = frame_of(need(parse_plan(plan->plan.payload)));
       sent_ = shared_.loop.now();
-      OutgoingTransfer transfer(TransferKind::kUpdate, plan->task.task, {frame});
-      need(transport_->send(transfer.begin_with(to_packet(
+      outgoing_.emplace(TransferKind::kUpdate, plan->task.task, std::vector{frame});
+      need(transport_->send(outgoing_->begin_with(to_packet(
           UpdateMessage{.task = plan->task.task,
                         .client = number_,
                         .report = {.examples = 10, .samples_trained = 10, .steps = 1}}))));
-      need(transfer.pump([this](Bytes part) { return transport_->send(std::move(part)); }));
+      pump();
+    } else if (const auto* credit = std::get_if<Credit>(&message)) {
+      outgoing_->add_credit(credit->bytes);
+      pump();
     } else if (const auto* verdict = std::get_if<Verdict>(&message)) {
       if (!verdict->counted) give_up(verdict->reason);
       shared_.acks.push_back(seconds(shared_.loop.now() - sent_));
@@ -140,6 +157,15 @@ class LightClient : public ClientTransport::Handler {
 
  private:
   void send(const Message& message) { need(transport_->send(to_packet(message))); }
+  /// Says what has come, and doesn't look at it.
+  void take_in(std::span<const std::byte> part) {
+    need(incoming_->add(part));
+    incoming_->take_parts();
+    if (const std::optional<Credit> credit = incoming_->credit_due()) send(*credit);
+  }
+  void pump() {
+    need(outgoing_->pump([this](Bytes part) { return transport_->send(std::move(part)); }));
+  }
   SharedFrame frame_of(const RoundPlan& plan) {
     if (shared_.round != plan.round) {
       const Codec codec = need(Codec::parse(plan.codec));
@@ -156,6 +182,8 @@ class LightClient : public ClientTransport::Handler {
 
   Shared& shared_;
   std::unique_ptr<ClientTransport> transport_;
+  std::optional<IncomingTransfer> incoming_;
+  std::optional<OutgoingTransfer> outgoing_;
   uint32_t number_ = 0;
   TimePoint sent_{};
 };
@@ -236,10 +264,11 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys, const std::s
   RoundCounter counter(loop);
   CoordinatorSetup setup{.schema = schema_of(load.elements)};
   setup.scenario.rounds = load.rounds;
-  setup.scenario.fleet = {
-      .clients = load.clients, .cohort = load.clients, .min_updates = load.clients};
+  const uint32_t cohort = load.cohort == 0 ? load.clients : load.cohort;
+  setup.scenario.fleet = {.clients = load.clients, .cohort = cohort, .min_updates = cohort};
   setup.scenario.compression.up = load.codec;
   setup.scenario.compression.down = "ef | topk:0.01 | ternary | rice";
+  setup.scenario.strategy.server_momentum = load.server_momentum;
   setup.scenario.evaluation.every = 1u << 30;
   setup.clients = load.clients;
   setup.membership = [&](const PeerKey& key) {
@@ -252,7 +281,7 @@ nlohmann::ordered_json run_tern(const Load& load, const Keys& keys, const std::s
   setup.everyone_is_there = false;
   setup.evaluate_by = EvaluateBy::kNobody;
   std::optional<RunLog> log;
-  if (!journal.empty()) setup.log = &log.emplace(need(Journal::open(journal)), 0);
+  if (!journal.empty()) setup.log = &log.emplace(need(Journal::open(journal)), load.keep_rounds);
   double took = 0, cpu = 0;
   CoordinatorHooks hooks;
   hooks.finished = [&](const Result<bool>& stopped) {
@@ -406,14 +435,50 @@ nlohmann::ordered_json alone(const std::function<nlohmann::ordered_json()>& job)
   return nlohmann::ordered_json::parse(text.substr(0, static_cast<size_t>(std::max(got, 0l))));
 }
 
-int run(const Load& load) {
+Keys make_keys(const Load& load) {
   Keys keys{need(SecretKey::generate()), {}};
   keys.clients.reserve(load.clients);
   for (uint32_t i = 0; i < load.clients; ++i) keys.clients.push_back(need(SecretKey::generate()));
+  return keys;
+}
+
+std::string journal_folder(const Load& load) {
+  return fmt::format("{}/tern-fleet-load-{}", load.folder, ::getpid());
+}
+
+int run_memory(Load load) {
+  load.codec = "rotate:1024 | eden:4";
+  load.server_momentum = 0.9;
+  load.keep_rounds = 1;
+  const auto model_bytes = static_cast<double>(4 * load.elements);
+  nlohmann::ordered_json runs = nlohmann::ordered_json::array();
+  load.clients = 200;
+  const Keys keys = make_keys(load);
+  for (const uint32_t cohort : {20u, 200u}) {
+    load.cohort = cohort;
+    nlohmann::ordered_json figures =
+        alone([&] { return run_tern(load, keys, journal_folder(load)); });
+    std::filesystem::remove_all(journal_folder(load));
+    figures["models"] = figures["peak_rss_bytes"].get<double>() / model_bytes;
+    figures["updates_a_round"] = cohort;
+    runs.push_back(std::move(figures));
+  }
+  std::printf("%s\n", nlohmann::ordered_json{{"elements", load.elements},
+                                             {"rounds", load.rounds},
+                                             {"codec", load.codec},
+                                             {"model_bytes", model_bytes},
+                                             {"runs", runs}}
+                          .dump(2)
+                          .c_str());
+  return 0;
+}
+
+int run(const Load& load) {
+  const Keys keys = make_keys(load);
   nlohmann::ordered_json runs = nlohmann::ordered_json::array();
   double raw_best = 0, rate_best = 0;
   std::vector<double> ratios, kept;
-  const std::string journal = fmt::format("{}/tern-fleet-load-{}", load.folder, ::getpid());
+  const std::string journal = journal_folder(load);
   for (int repeat = 0; repeat < kRepeats; ++repeat) {
     nlohmann::ordered_json figures = alone([&] { return run_tern(load, keys, ""); });
     figures["journal"] = alone([&] { return run_tern(load, keys, journal); });
@@ -451,15 +516,32 @@ int run(const Load& load) {
 }  // namespace tern
 
 int main(int argc, char** argv) {
-  tern::cli::keep_freed_memory();
+  tern::keep_freed_memory();
   tern::Load load;
-  if (argc > 1) load.clients = static_cast<uint32_t>(std::strtoul(argv[1], nullptr, 10));
-  if (argc > 2) load.rounds = static_cast<uint32_t>(std::strtoul(argv[2], nullptr, 10));
-  if (argc > 3) load.elements = std::strtoul(argv[3], nullptr, 10);
-  if (argc > 4) load.codec = argv[4];
-  if (argc > 5) load.folder = argv[5];
+  const bool memory = argc > 1 && std::strcmp(argv[1], "memory") == 0;
+  const auto number = [&](int at, auto& value) {
+    if (argc > at)
+      value = static_cast<std::remove_reference_t<decltype(value)>>(
+          std::strtoul(argv[at], nullptr, 10));
+  };
+  const auto text = [&](int at, std::string& value) {
+    if (argc > at) value = argv[at];
+  };
+  if (memory) {
+    load.rounds = 3;
+    load.elements = 25'000'000;
+    number(2, load.rounds);
+    number(3, load.elements);
+    text(4, load.folder);
+  } else {
+    number(1, load.clients);
+    number(2, load.rounds);
+    number(3, load.elements);
+    text(4, load.codec);
+    text(5, load.folder);
+  }
   try {
-    return tern::run(load);
+    return memory ? tern::run_memory(load) : tern::run(load);
   } catch (const std::exception& problem) {
     std::fprintf(stderr, "fleet_load: %s\n", problem.what());
     return 1;
