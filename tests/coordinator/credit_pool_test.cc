@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -95,8 +96,8 @@ TEST(CreditPool, WhoeverIsSlowHoldsNobodyUp) {
   using std::chrono::milliseconds;
   TestClock clock;
   const auto pool = CreditPool::make(limits(2 * kWindow), clock);
-  std::vector<std::unique_ptr<CreditPool::Share>> first;
-  for (int i = 0; i < 2; ++i) first.push_back(pool->join([](uint64_t) {}));
+  std::array<std::unique_ptr<CreditPool::Share>, 2> first;
+  for (auto& share : first) share = pool->join([](uint64_t) {});
   int told = 0;
   const auto waiting = pool->join([&](uint64_t) { ++told; });
   EXPECT_TRUE(pool->somebody_waits());
@@ -118,7 +119,7 @@ TEST(CreditPool, WhoeverIsSlowHoldsNobodyUp) {
   EXPECT_EQ(pool->on_the_way(), 3 * kWindow);
   first[1]->stored(20);
   EXPECT_EQ(pool->on_the_way(), 3 * kWindow - 20);
-  first.clear();
+  for (auto& share : first) share.reset();
   EXPECT_EQ(pool->on_the_way(), kWindow);
 }
 

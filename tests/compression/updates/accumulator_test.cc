@@ -233,6 +233,7 @@ TEST(Accumulator, TakesUpdatesFromSeveralThreadsAtOnce) {
   add_all(alone, 0, 1);
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (uint32_t t = 0; t < 4; ++t) threads.emplace_back([&, t] { add_all(together, t, 4); });
   }
   EXPECT_TRUE(std::ranges::equal(together.sums(), alone.sums()));
