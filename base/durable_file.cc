@@ -124,7 +124,20 @@ FileWriter::~FileWriter() {
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
+Status FileWriter::park() {
+  // Network file systems may report a full disk only here.
+  if (fd_ >= 0 && ::close(std::exchange(fd_, -1)) != 0 && errno != EINTR)
+    return io_error(errno, "cannot write", path_);
+  return {};
+}
+
+Status FileWriter::open_again() {
+  if (fd_ < 0) fd_ = open_retrying(temporary_.c_str(), O_WRONLY | O_APPEND);
+  return fd_ < 0 ? io_error(errno, "cannot write", path_) : Status();
+}
+
 Status FileWriter::append(std::span<const std::byte> content) {
+  TERN_CHECK_OK(open_again());
   while (!content.empty()) {
     const ssize_t written = ::write(fd_, content.data(), content.size());
     if (written < 0) {
@@ -137,11 +150,9 @@ Status FileWriter::append(std::span<const std::byte> content) {
 }
 
 Status FileWriter::sync() {
+  TERN_CHECK_OK(open_again());
   if (fsync_retrying(fd_) != 0) return io_error(errno, "cannot write", path_);
-  // Network file systems may report a full disk only here.
-  if (::close(std::exchange(fd_, -1)) != 0 && errno != EINTR)
-    return io_error(errno, "cannot write", path_);
-  return {};
+  return park();
 }
 
 Status FileWriter::finish(const std::string& path) {

@@ -43,6 +43,8 @@ class FileWriter {
 
   /// Errors: kNoSpace, kIo.
   Status append(std::span<const std::byte> content);
+  /// Holds no descriptor until the next call. Errors: kIo, kNoSpace.
+  Status park();
   /// Of the file, until finish().
   const std::string& temporary_path() const { return temporary_; }
   /// As write_durably, under the name `path` in the same folder. Nothing follows it. Errors:
@@ -53,6 +55,7 @@ class FileWriter {
   friend Status write_new_secret(const std::string& path, std::string_view content);
   FileWriter(int fd, std::string path, std::string temporary)
       : fd_(fd), path_(std::move(path)), temporary_(std::move(temporary)) {}
+  Status open_again();
   /// On the disk, and closed.
   Status sync();
 

@@ -34,10 +34,11 @@ constexpr Duration kVoidPause = std::chrono::seconds(1),
 constexpr uint64_t kMostTimesMedian = 64;
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
-/// Of all long transfers together, up and down. One part at a time, or more.
+/// Of all long transfers together, up and down. A client says what it has taken in at each half of
+/// a window, so less than that would never be told.
 constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
                                        .window = kCreditWindow,
-                                       .least = kPartHeaderBytes + kPartBytes,
+                                       .least = kCreditWindow / 2,
                                        .patience = std::chrono::milliseconds(100)};
 constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
@@ -58,7 +59,6 @@ struct Upload {
   uint64_t received = 0;             // bytes, part headers included
   TimePoint first_at{};              // when its first part came,
   uint64_t first_bytes = 0;          // and how long that was
-  std::unique_ptr<CreditPool::Share> credit;
   std::vector<Bytes> unwritten;      // payloads for the file
   bool writing = false;              // some are on their way there
   std::shared_ptr<BlobWriter> file;  // once complete, it is here,
@@ -88,6 +88,9 @@ struct Session {
   uint64_t downlink_bytes = 0;
   bool retrying = false;
   SharedUpload upload;
+  // Of a long upload until it is stored. Not in the upload, whose last owner may be a worker.
+  std::unique_ptr<CreditPool::Share> uplink;
+  const Upload* uplink_of = nullptr;
 };
 
 /// Updates that wait for workers. Each worker takes its share of what waits, so that under load a
@@ -384,6 +387,7 @@ class Driver : public Coordinator {
       session->held_version = std::max(session->held_version, rules_->base_version);
       UpdateRules rules = *rules_;
       rules.codec = chain_of(member.number);
+      session->uplink.reset();
       session->upload = std::make_shared<Upload>(
           Upload{.message = message,
                  .transfer = {TransferKind::kUpdate, message.task, max_update_bytes(rules)},
@@ -424,45 +428,51 @@ class Driver : public Coordinator {
     if (!upload->check.ok() || complete) {
       session->upload.reset();
       deciding_.insert(upload->message.task);
-      if (!upload->check.ok()) return arrived(upload);
+      if (!upload->check.ok()) {
+        session->uplink.reset();
+        return arrived(upload);
+      }
       measure_uplink(*upload);
     } else if (upload->transfer.total_bytes() > kCreditWindow) {
       give_credit(*session);
     }
-    if (upload->credit) upload->credit->received(upload->received);
-    const bool to_disk = setup_.log != nullptr && upload->transfer.parts() > 1;
-    if (to_disk) {
+    if (auto* uplink = uplink_of(*upload)) (*uplink)->received(upload->received);
+    if (setup_.log != nullptr && upload->transfer.parts() > 1) {
       std::ranges::move(upload->transfer.take_parts(), std::back_inserter(upload->unwritten));
-      store(upload);
-    } else if (complete) {
-      checks_.add(upload);
-    } else if (upload->credit) {
-      upload->credit->stored(upload->received);
+      return store(upload);
     }
+    stored(*upload, upload->received, complete);
+    if (complete) checks_.add(upload);
   }
 
   /// The upload at hand is a long one: it goes on when the pool says so.
   void give_credit(Session& session) {
-    Upload& upload = *session.upload;
-    if (!upload.credit) {
-      upload.credit = transfers_->join(
+    const Upload& upload = *session.upload;
+    if (!session.uplink) {
+      session.uplink_of = &upload;
+      session.uplink = transfers_->join(
           [this, to = session.connection, task = upload.message.task](uint64_t credit) {
             send(to, Credit{task, credit});
           });
       watch_credit();
     }
-    if (upload.transfer.parts() > 0) upload.credit->set_length(upload.transfer.total_bytes());
+    if (upload.transfer.parts() > 0) session.uplink->set_length(upload.transfer.total_bytes());
   }
-
-  void watch_credit() {
-    if (watching_credit_ || !transfers_->somebody_waits()) return;
-    watching_credit_ = true;
-    loop_.call_at(loop_.now() + kLookAtCredit, [this] {
-      watching_credit_ = false;
-      if (phase_ == Phase::kFinished) return;
-      transfers_->look();
-      watch_credit();
-    });
+  /// The upload's share of the pool; null for one that has none, or whose session is over.
+  std::unique_ptr<CreditPool::Share>* uplink_of(const Upload& upload) {
+    const auto found = sessions_.find(upload.message.client);
+    if (found == sessions_.end() || found->second.uplink_of != &upload) return nullptr;
+    return found->second.uplink ? &found->second.uplink : nullptr;
+  }
+  /// So much of it doesn't wait in memory any more, or isn't on the way.
+  void stored(const Upload& upload, uint64_t bytes, bool complete) {
+    auto* uplink = uplink_of(upload);
+    if (uplink == nullptr) return;
+    if (complete)
+      uplink->reset();
+    else
+      (*uplink)->stored(bytes);
+    watch_credit();
   }
 
   /// Brings what has come of an upload to the disk; then more may come, or it is complete.
@@ -472,15 +482,12 @@ class Driver : public Coordinator {
     auto done = std::make_shared<Status>();
     loop_.run(
         [this, upload, parts, done](size_t) { *done = append(*upload, *parts); },
-        [this, upload, done, stored = upload->received, complete = upload->transfer.complete()] {
+        [this, upload, done, bytes = upload->received, complete = upload->transfer.complete()] {
           if (phase_ == Phase::kFinished) return;
           if (!done->ok()) return fail(*done);
           upload->writing = false;
-          if (complete) {
-            upload->credit.reset();
-            return checks_.add(upload);
-          }
-          if (upload->credit) upload->credit->stored(stored);
+          stored(*upload, bytes, complete);
+          if (complete) return checks_.add(upload);
           store(upload);
         });
   }
@@ -493,6 +500,18 @@ class Driver : public Coordinator {
     }
     for (const Bytes& part : parts) TERN_CHECK_OK(upload.file->append(part));
     return {};
+  }
+
+  /// After whatever may leave somebody waiting.
+  void watch_credit() {
+    if (watching_credit_ || !transfers_->somebody_waits()) return;
+    watching_credit_ = true;
+    loop_.call_at(loop_.now() + kLookAtCredit, [this] {
+      watching_credit_ = false;
+      if (phase_ == Phase::kFinished) return;
+      transfers_->look();
+      watch_credit();
+    });
   }
 
   /// What follows the first part took this long; in one part, or in virtual time, nothing shows.
@@ -540,6 +559,7 @@ class Driver : public Coordinator {
       session->downlink->stored(arrived);
     else
       session->downlink.reset();
+    watch_credit();
   }
 
   void receive(const Connection& from, const Member& member, const EvaluationReport& report) {

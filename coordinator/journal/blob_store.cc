@@ -51,7 +51,7 @@ Status remove_files(const std::string& folder,
 Status BlobWriter::append(std::span<const std::byte> bytes) {
   TERN_CHECK_OK(file_.append(bytes));
   hash_.add(bytes);
-  return {};
+  return file_.park();
 }
 
 Result<Digest> BlobWriter::keep() {

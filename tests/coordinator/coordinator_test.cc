@@ -285,6 +285,44 @@ TEST(Coordinator, AClientThatReconnectsInTheMiddleOfAnUploadSendsTheSameBytesAga
   }
 }
 
+TEST(Coordinator, WhoeverAsksForCreditAndSendsNothingHoldsNobodyUp) {
+  // More silent clients than there is credit for, and all of them first.
+  constexpr uint32_t kSilent = 12, kHonest = 2;
+  Federation run({.clients = kSilent + kHonest,
+                  .min_updates = kHonest,
+                  .rounds = 2,
+                  .deadline_seconds = 30,
+                  .elements = kLarge});
+  std::vector<std::unique_ptr<RawPeer>> silent;
+  silent.reserve(kSilent);
+  uint32_t credited = 0;
+  for (uint32_t i = 0; i < kSilent; ++i) {
+    RawPeer& peer = *silent.emplace_back(std::make_unique<RawPeer>(run.network, peer_key(i)));
+    peer.when_connected = [&run, &peer] {
+      (void)peer.say(
+          Hello{.schema_hash = run.schema.hash(), .unix_seconds = run.machine.unix_seconds()});
+    };
+    peer.when_told = [&peer, &credited, i](const Message& message) {
+      if (std::holds_alternative<Welcome>(message)) (void)peer.say(Ready{.examples = 8});
+      credited += std::holds_alternative<Credit>(message);
+      if (const auto* plan = std::get_if<PlanMessage>(&message))
+        (void)peer.say(UpdateMessage{
+            .task = plan->task.task,
+            .client = i,
+            .report = {.examples = 8, .samples_trained = 8, .steps = 1, .mean_loss = 0.5}});
+    };
+    peer.connect();
+  }
+  for (uint32_t i = kSilent; i < kSilent + kHonest; ++i) {
+    run.add_client(i);
+    run.clients.back()->loop.work_takes = seconds(2);  // when all the others have asked
+  }
+  run.run();
+  EXPECT_GE(credited, kSilent) << "they had all the credit that there was";
+  EXPECT_EQ(run.events.count("update_counted"), 2 * kHonest);
+  EXPECT_EQ(run.parameters(), run.expected({kSilent, kSilent + 1}, 2));
+}
+
 TEST(Coordinator, ALostVerdictIsToldByTheNextWelcomeAndCommitsOnce) {
   const Outcome expected = undisturbed();
   // The verdict on the first, a middle and the last update.
