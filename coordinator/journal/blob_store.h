@@ -14,8 +14,8 @@
 
 namespace tern {
 
-/// A blob that comes piece by piece, of which there may be many at a time: between calls it holds no
-/// descriptor. Destroyed before keep(), it leaves nothing.
+/// A blob that comes piece by piece, of which there may be many at a time: between calls it holds
+/// no descriptor. Destroyed before keep(), it leaves nothing.
 class BlobWriter {
  public:
   /// Errors: kNoSpace, kIo.
