@@ -300,6 +300,7 @@ class Driver : public ClientSession {
       return refuse(task, std::move(status));
     }
     if (const std::optional<Credit> credit = incoming_->transfer.credit_due()) send(*credit);
+    if (!incoming_) return;  // that ended the connection
     if (incoming_->transfer.complete()) {
       Order order = std::move(incoming_->order);
       order.transfer = incoming_->transfer.take();

@@ -39,6 +39,7 @@ constexpr Duration kEvaluationTime = std::chrono::minutes(2);
 constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
                                        .window = kCreditWindow,
                                        .least = kCreditWindow / 2,
+                                       .step = kPartBytes,
                                        .patience = std::chrono::milliseconds(100)};
 constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
@@ -554,7 +555,9 @@ class Driver : public Coordinator {
       pump(*session);
     }
     if (!session->downlink || session->downlink_task != credit.task) return;
-    const uint64_t arrived = credit.bytes - std::min(credit.bytes, kCreditWindow);
+    uint64_t arrived = credit.bytes - std::min(credit.bytes, kCreditWindow);
+    // It can't have what wasn't sent, whatever it says.
+    if (session->download) arrived = std::min(arrived, session->download->sent_bytes());
     if (arrived < session->downlink_bytes)
       session->downlink->stored(arrived);
     else

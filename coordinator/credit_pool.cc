@@ -35,9 +35,11 @@ void CreditPool::Share::received(uint64_t bytes) {
   if (bytes <= received_) return;
   const TimePoint now = pool_->clock_.now();
   update([&] {
-    slow_ = slow_ && now - since_ >= pool_->limits_.patience;
     received_ = bytes;
+    if (bytes < length_ && bytes - step_from_ < pool_->limits_.step) return;
+    slow_ = slow_ && now - since_ >= pool_->limits_.patience;
     since_ = now;
+    step_from_ = bytes;
   });
 }
 

@@ -4,7 +4,7 @@
 /// bounded, however many clients are busy at once.
 ///
 /// That is meant for clients that are faster together than the coordinator. Whoever lets `patience`
-/// pass without a byte, with a slow link or on purpose, holds up nobody: what it was promised isn't
+/// pass without a step, with a slow link or on purpose, holds up nobody: what it was promised isn't
 /// counted until two of its parts come closer together than that. What has come of it always is.
 /// The bound is then `most` and, for each of those, a window.
 /// Threads: one at a time.
@@ -55,7 +55,8 @@ class CreditPool : public std::enable_shared_from_this<CreditPool> {
     const Grant grant_;
     uint64_t granted_ = 0, received_ = 0, stored_ = 0;  // stored_ <= received_
     uint64_t length_ = std::numeric_limits<uint64_t>::max();
-    TimePoint since_{};  // it was given credit, or sent something
+    TimePoint since_{};       // it was given credit, or made a step,
+    uint64_t step_from_ = 0;  // up to here
     bool in_line_ = false, slow_ = false;
   };
 
@@ -63,7 +64,8 @@ class CreditPool : public std::enable_shared_from_this<CreditPool> {
     uint64_t most = 0;    ///< on the way, of all
     uint64_t window = 0;  ///< on the way, of one; at most `most`
     uint64_t least = 0;   ///< that is given at a time, and no more while others wait
-    Duration patience{};  ///< between what comes of a transfer
+    uint64_t step = 1;    ///< less than that is no progress
+    Duration patience{};  ///< between two steps of a transfer
   };
   /// `clock` outlives the pool's use.
   static std::shared_ptr<CreditPool> make(const Limits& limits, const Clock& clock);

@@ -33,6 +33,11 @@ void RunLog::flush(Loop& loop) {
 }
 
 Status RunLog::commit(const std::vector<RunRecord>& records) {
+  if (failed_.ok()) failed_ = append(records);
+  return failed_;
+}
+
+Status RunLog::append(const std::vector<RunRecord>& records) {
   if (keep_rounds_ > 0 && !indexed_) TERN_CHECK_OK(index());
   TERN_TRY(const std::vector<std::optional<Digest>> blobs, append_records(journal_, records));
   if (keep_rounds_ == 0) return {};

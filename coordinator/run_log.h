@@ -42,6 +42,7 @@ class RunLog {
   };
   void flush(Loop& loop);
   Status commit(const std::vector<RunRecord>& records);
+  Status append(const std::vector<RunRecord>& records);
   Status forget(uint32_t round);
   Status index();
 
@@ -51,6 +52,8 @@ class RunLog {
   bool indexed_ = false;
   std::map<uint64_t, uint32_t> states_;  // rounds of saved states, by row
   std::map<uint64_t, Digest> blobs_;     // by row
+  // A later record can rest on one that failed, and then tells a story that nobody can replay.
+  Status failed_;  // a worker's, too
   std::vector<Entry> waiting_;
   bool writing_ = false;
   uint64_t records_ = 0, commits_ = 0;

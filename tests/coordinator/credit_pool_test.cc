@@ -123,6 +123,24 @@ TEST(CreditPool, WhoeverIsSlowHoldsNobodyUp) {
   EXPECT_EQ(pool->on_the_way(), kWindow);
 }
 
+TEST(CreditPool, DrippingIsNoProgress) {
+  using std::chrono::milliseconds;
+  TestClock clock;
+  CreditPool::Limits with_steps = limits(2 * kWindow);
+  with_steps.step = 20;
+  const auto pool = CreditPool::make(with_steps, clock);
+  const auto first = pool->join([](uint64_t) {}), second = pool->join([](uint64_t) {});
+  int told = 0;
+  const auto waiting = pool->join([&](uint64_t) { ++told; });
+  for (uint64_t bytes = 1; bytes <= 5; ++bytes) {
+    clock.time += milliseconds(30);
+    first->stored(bytes);
+    second->stored(20 * bytes);
+    pool->look();
+  }
+  EXPECT_EQ(told, 1) << "150 ms for 5 bytes: it isn't waited for";
+}
+
 TEST(CreditPool, ShareIsSmallWhileOthersWait) {
   const TestClock clock;
   const auto pool = CreditPool::make(limits(2 * kWindow), clock);

@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "coordinator/run_log.h"
 #include "coordinator/run_replay.h"
 #include "tests/coordinator/federation.h"
+#include "tests/coordinator/journal/flip_bit.h"
 
 namespace tern {
 namespace {
@@ -208,6 +208,32 @@ TEST_F(RecoveryTest, LargeFramesLieInBlobs) {
   EXPECT_EQ(run(options, "cut"), expected);
 }
 
+TEST_F(RecoveryTest, AfterABlobThatCouldNotBeWrittenNothingFollows) {
+  const std::string name = folder("log"), blobs = name + "/blobs";
+  ThreadPool pool(1);
+  VirtualLoop loop(pool);
+  std::vector<Status> told;
+  const auto note = [&](const Status& status) { told.push_back(status); };
+  {
+    RunLog log(Journal::open(name).value(), 0);
+    log.write(loop, RunOrigin{.config_sha256 = "of a run"}, note);
+    ASSERT_TRUE(loop.run_until([&] { return told.size() == 1; }).ok());
+    ASSERT_TRUE(told[0].ok());
+    std::filesystem::rename(blobs, blobs + "-away");
+    UpdateRecord update{.round = 1, .transfer = std::make_shared<const Bytes>(kInlineBytes + 1)};
+    log.write(loop, update, note);
+    // Waits while the update is written, and rests on it.
+    log.write(loop, ClosedRecord{.round = 1, .counted = 1}, note);
+    ASSERT_TRUE(loop.run_until([&] { return told.size() == 2; }).ok());
+    std::filesystem::rename(blobs + "-away", blobs);
+    log.write(loop, ClosedRecord{.round = 1, .counted = 1}, note);
+    ASSERT_TRUE(loop.run_until([&] { return told.size() == 4; }).ok());
+    for (size_t i = 1; i < told.size(); ++i) EXPECT_EQ(told[i].code(), told[1].code()) << i;
+    EXPECT_FALSE(told[1].ok());
+  }
+  EXPECT_EQ(rows_of("log").size(), 1u);
+}
+
 TEST_F(RecoveryTest, LongUpdatesGoToTheDiskAsTheyCome) {
   FederationOptions options = small_run();
   options.elements = 400'000;  // an update is longer than what may be on the way of it
@@ -264,13 +290,7 @@ TEST_F(RecoveryTest, OneChangedBitNeverLeadsToAnotherModel) {
     const std::string at = folder("flipped") + "/" + file;
     const uint32_t bit = rng.below(static_cast<uint32_t>(8 * std::filesystem::file_size(at)));
     SCOPED_TRACE(testing::Message() << "bit " << bit << " of " << file);
-    {
-      std::fstream stream(at, std::ios::in | std::ios::out | std::ios::binary);
-      stream.seekg(bit / 8);
-      const char changed = static_cast<char>(stream.get() ^ (1 << bit % 8));
-      stream.seekp(bit / 8);
-      stream.put(changed);
-    }
+    flip_bit(at, bit);
     if (!recovers("flipped", options)) {
       ++refused;
       continue;

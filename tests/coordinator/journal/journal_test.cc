@@ -16,6 +16,7 @@
 #include <iterator>
 
 #include "base/rng.h"
+#include "tests/coordinator/journal/flip_bit.h"
 
 namespace tern {
 namespace {
@@ -276,13 +277,7 @@ TEST_F(JournalTest, OneChangedBitIsFoundOrDoesNotMatter) {
     const std::string at = path("flipped/") + file;
     const uint32_t bit = rng.below(static_cast<uint32_t>(8 * fs::file_size(at)));
     SCOPED_TRACE(testing::Message() << "bit " << bit << " of " << file);
-    {
-      std::fstream stream(at, std::ios::in | std::ios::out | std::ios::binary);
-      stream.seekg(bit / 8);
-      const char changed = static_cast<char>(stream.get() ^ (1 << bit % 8));
-      stream.seekp(bit / 8);
-      stream.put(changed);
-    }
+    flip_bit(at, bit);
     Result<Journal> journal = Journal::open(path("flipped"));
     if (!journal) {
       EXPECT_FALSE(journal.error().message().empty());
