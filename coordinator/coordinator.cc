@@ -58,15 +58,18 @@ struct Upload {
   IncomingTransfer transfer;
   std::optional<UpdateRules> rules;  // of its round
   uint64_t received = 0;             // bytes, part headers included
-  TimePoint first_at{};              // when its first part came,
-  uint64_t first_bytes = 0;          // and how long that was
+  TimePoint last_at{};               // when its last part came
+  bool asked_for_more = false;       // the next part was on its way by then
+  uint64_t moved_bytes = 0;          // of parts that were,
+  Duration moved_for{};              // and what they took
   std::vector<Bytes> unwritten;      // payloads for the file
   bool writing = false;              // some are on their way there
   std::shared_ptr<BlobWriter> file;  // once complete, it is here,
   std::optional<MappedFile> mapped;
   SharedFrame bytes;  // or here
   std::span<const std::byte> content() const { return mapped ? mapped->bytes() : *bytes; }
-  Status check;
+  Status check;  // of what the client has sent
+  Status fault;  // of the coordinator's own disk
   std::optional<CheckedUpdate> update;
 };
 using SharedUpload = std::shared_ptr<Upload>;
@@ -385,6 +388,8 @@ class Driver : public Coordinator {
     if (deciding_.contains(message.task) && kPlantedBug != PlantedBug::kWire) return;
     const auto open = open_.find(member.number);
     if (open != open_.end() && open->second == message.task) {
+      // What came of an earlier try is in memory until it is written: one at a time.
+      if (storing_.contains(member.number)) return disconnect(*session);
       session->held_version = std::max(session->held_version, rules_->base_version);
       UpdateRules rules = *rules_;
       rules.codec = chain_of(member.number);
@@ -420,11 +425,15 @@ class Driver : public Coordinator {
       return;
     }
     upload->check = upload->transfer.add(part);
+    measure(*upload, part.size());
     upload->received += part.size();
-    if (upload->received == part.size()) {
-      upload->first_at = loop_.now();
-      upload->first_bytes = part.size();
-    }
+    auto* uplink = uplink_of(*upload);
+    // A long update was announced alone and goes as far as it was told to.
+    if (upload->check.ok() && upload->transfer.total_bytes() > kCreditWindow &&
+        upload->received > (uplink != nullptr ? (*uplink)->granted() : 0))
+      return turn_away(from,
+                       error(Code::kInvalidArgument, "{} bytes of an update, {} were asked for",
+                             upload->received, uplink != nullptr ? (*uplink)->granted() : 0));
     const bool complete = upload->transfer.complete();
     if (!upload->check.ok() || complete) {
       session->upload.reset();
@@ -433,11 +442,15 @@ class Driver : public Coordinator {
         session->uplink.reset();
         return arrived(upload);
       }
-      measure_uplink(*upload);
-    } else if (upload->transfer.total_bytes() > kCreditWindow) {
-      give_credit(*session);
+      say_uplink(*upload);
     }
-    if (auto* uplink = uplink_of(*upload)) (*uplink)->received(upload->received);
+    if (uplink != nullptr) {
+      (*uplink)->set_length(upload->transfer.total_bytes());
+      (*uplink)->received(upload->received);
+      upload->asked_for_more = (*uplink)->promised() > 0;
+    } else {
+      upload->asked_for_more = true;
+    }
     if (setup_.log != nullptr && upload->transfer.parts() > 1) {
       std::ranges::move(upload->transfer.take_parts(), std::back_inserter(upload->unwritten));
       return store(upload);
@@ -448,16 +461,13 @@ class Driver : public Coordinator {
 
   /// The upload at hand is a long one: it goes on when the pool says so.
   void give_credit(Session& session) {
-    const Upload& upload = *session.upload;
-    if (!session.uplink) {
-      session.uplink_of = &upload;
-      session.uplink = transfers_->join(
-          [this, to = session.connection, task = upload.message.task](uint64_t credit) {
-            send(to, Credit{task, credit});
-          });
-      watch_credit();
-    }
-    if (upload.transfer.parts() > 0) session.uplink->set_length(upload.transfer.total_bytes());
+    if (session.uplink) return;
+    session.uplink_of = session.upload.get();
+    session.uplink = transfers_->join(
+        [this, to = session.connection, task = session.upload->message.task](uint64_t credit) {
+          send(to, Credit{task, credit});
+        });
+    watch_credit();
   }
   /// The upload's share of the pool; null for one that has none, or whose session is over.
   std::unique_ptr<CreditPool::Share>* uplink_of(const Upload& upload) {
@@ -479,6 +489,7 @@ class Driver : public Coordinator {
   /// Brings what has come of an upload to the disk; then more may come, or it is complete.
   void store(const SharedUpload& upload) {
     if (upload->unwritten.empty() || std::exchange(upload->writing, true)) return;
+    storing_.insert(upload->message.client);
     auto parts = std::make_shared<std::vector<Bytes>>(std::exchange(upload->unwritten, {}));
     auto done = std::make_shared<Status>();
     loop_.run(
@@ -487,9 +498,11 @@ class Driver : public Coordinator {
           if (phase_ == Phase::kFinished) return;
           if (!done->ok()) return fail(*done);
           upload->writing = false;
+          storing_.erase(upload->message.client);
           stored(*upload, bytes, complete);
           if (complete) return checks_.add(upload);
-          store(upload);
+          // One that was broken off meanwhile ends here.
+          if (upload->transfer.complete() || is_at_hand(upload)) store(upload);
         });
   }
 
@@ -515,12 +528,27 @@ class Driver : public Coordinator {
     });
   }
 
-  /// What follows the first part took this long; in one part, or in virtual time, nothing shows.
-  void measure_uplink(const Upload& upload) {
-    const double took = seconds(loop_.now() - upload.first_at);
-    const uint64_t bytes = upload.received - upload.first_bytes;
-    if (bytes > 0 && took > 0)
-      state_->rates().measured_uplink(upload.message.client, static_cast<double>(bytes) / took);
+  bool is_at_hand(const SharedUpload& upload) const {
+    const auto session = sessions_.find(upload->message.client);
+    return session != sessions_.end() && session->second.upload == upload;
+  }
+
+  /// A part that was on its way when the one before it came took the time between them; one that
+  /// had to wait for its turn says nothing of the link.
+  void measure(Upload& upload, size_t bytes) {
+    const TimePoint now = loop_.now();
+    if (upload.asked_for_more) {
+      upload.moved_bytes += bytes;
+      upload.moved_for += now - upload.last_at;
+    }
+    upload.last_at = now;
+  }
+  /// Of an update in one part, or in virtual time, nothing shows.
+  void say_uplink(const Upload& upload) {
+    const double took = seconds(upload.moved_for);
+    if (took > 0)
+      state_->rates().measured_uplink(upload.message.client,
+                                      static_cast<double>(upload.moved_bytes) / took);
   }
 
   void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
@@ -607,18 +635,26 @@ class Driver : public Coordinator {
     const size_t bytes = packet.size();
     if (transfer != nullptr) packet = transfer->begin_with(packet);
     if (!transport_.send(to, std::move(packet)).ok()) {
-      // It reads too slowly or is gone: it will come back with a Hello, or it won't. Until then
-      // nobody asks it.
+      // It reads too slowly or is gone.
       transport_.drop(to);
       if (const std::optional<Member> member = setup_.membership(to.key))
-        if (Session* session = session_of(to, *member)) {
-          session->ready = false;
-          session->examples = session->test_examples = 0;
-        }
+        if (Session* session = session_of(to, *member)) nobody_asks(*session);
       return false;
     }
     control_down_ += bytes;
     return true;
+  }
+
+  /// It will come back with a Hello, or it won't.
+  void disconnect(Session& session) {
+    transport_.drop(session.connection);
+    session.upload.reset();
+    session.uplink.reset();
+    nobody_asks(session);
+  }
+  static void nobody_asks(Session& session) {
+    session.ready = false;
+    session.examples = session.test_examples = 0;
   }
 
   /// A plan with its signatures, renewed when half of its life is over.
@@ -917,17 +953,20 @@ class Driver : public Coordinator {
 
   /// On a worker: the dry decode.
   void check(size_t index, Upload& upload) {
-    upload.check = check_content(index, upload);
+    if (upload.file) {
+      Result<MappedFile> mapped = upload.file->map();
+      if (mapped)
+        upload.mapped.emplace(*std::move(mapped));
+      else
+        upload.fault = std::move(mapped).error();
+    } else {
+      upload.bytes = std::make_shared<const Bytes>(upload.transfer.take());
+    }
+    if (upload.fault.ok()) upload.check = check_content(index, upload);
     if (upload.mapped) upload.mapped->release();
     book(index, WorkStage::kDecode);
   }
   Status check_content(size_t index, Upload& upload) {
-    if (upload.file) {
-      TERN_TRY(MappedFile mapped, upload.file->map());
-      upload.mapped.emplace(std::move(mapped));
-    } else {
-      upload.bytes = std::make_shared<const Bytes>(upload.transfer.take());
-    }
     TERN_TRY(CheckedUpdate checked,
              check_update(*upload.rules, upload.message, upload.content(), state_->scratch(index)));
     upload.update = std::move(checked);
@@ -936,6 +975,7 @@ class Driver : public Coordinator {
 
   void arrived(const SharedUpload& upload) {
     if (phase_ == Phase::kFinished) return;
+    if (!upload->fault.ok()) return fail(upload->fault);
     const UpdateMessage& message = upload->message;
     Event sent{"update_sent",
                {{"round", int64_t{upload->rules->round}},
@@ -1034,6 +1074,21 @@ class Driver : public Coordinator {
     open_.clear();
     phase_ = Phase::kEnding;
     summed_ = false;
+    break_off_uploads();
+  }
+
+  /// What is still on its way comes too late: whoever sends it is told now, and the next round's
+  /// downloads needn't wait behind it.
+  void break_off_uploads() {
+    for (auto& [number, session] : sessions_) {
+      if (!session.upload) continue;
+      const SharedUpload upload = std::exchange(session.upload, nullptr);
+      session.uplink.reset();
+      sink_.on({"update_ignored",
+                {{"client", int64_t{number}}, {"bytes", static_cast<int64_t>(upload->received)}}});
+      answer(upload->message, Fate::kRefused,
+             error(Code::kCancelled, "round {} is over", upload->rules->round));
+    }
   }
 
   /// On a worker.
@@ -1286,6 +1341,7 @@ class Driver : public Coordinator {
   std::vector<Plan> train_plans_;              // one for each of chains_.chains
   std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
   std::unordered_set<TaskId> deciding_;        // tasks whose updates have come, without an answer
+  std::unordered_set<uint32_t> storing_;       // clients whose updates are being written
   std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums

@@ -39,12 +39,14 @@ class CreditPool : public std::enable_shared_from_this<CreditPool> {
     void stored(uint64_t bytes);
     /// Once it is known: no credit is given beyond it.
     void set_length(uint64_t bytes) { length_ = bytes; }
+    uint64_t granted() const { return granted_; }
+    /// Granted, and not here yet.
+    uint64_t promised() const { return granted_ > received_ ? granted_ - received_ : 0; }
 
    private:
     friend class CreditPool;
     Share(std::shared_ptr<CreditPool> pool, Grant grant)
         : pool_(std::move(pool)), grant_(std::move(grant)) {}
-    uint64_t promised() const { return granted_ > received_ ? granted_ - received_ : 0; }
     uint64_t on_the_way() const { return promised() + received_ - stored_; }
     uint64_t counted() const { return slow_ ? received_ - stored_ : on_the_way(); }
     /// Changes the share by `change`, and what the pool counts of it.

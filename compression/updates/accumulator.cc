@@ -18,8 +18,10 @@ constexpr size_t kBlock = 65536;
 /// in again.
 constexpr size_t kReleasedElements = size_t{1} << 17;
 
-/// Pages that were given back are zeros when they are touched again.
+/// Pages that were given back are zeros when they are touched again; elsewhere than on Linux they
+/// may not be.
 void clear_and_release(std::span<int64_t> sums) {
+#ifdef __linux__
   static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
   auto* const begin = reinterpret_cast<std::byte*>(sums.data());
   void* at = begin;
@@ -33,6 +35,7 @@ void clear_and_release(std::span<int64_t> sums) {
       return;
     }
   }
+#endif
   std::ranges::fill(sums, 0);
 }
 

@@ -124,6 +124,9 @@ void MetricsView::on(const Event& event) {
       transfers_ = transfers_.value_or(0) + last_transfer_;
       totals_.transfer_clients = totals_.transfer_clients.value_or(0) + last_transfer_;
     }
+  } else if (event.name == "update_ignored") {
+    round_up_ += whole("bytes");
+    totals_.bytes_up += whole("bytes");
   } else if (event.name == "control_bytes") {
     round_control_up_ += whole("up");
     round_control_down_ += whole("down");

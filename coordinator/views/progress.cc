@@ -49,7 +49,8 @@ ProgressView::~ProgressView() { draw(true); }
 
 void ProgressView::on(const Event& event) {
   if (event.name == "download_sent") bytes_down_ += event.number("bytes");
-  if (event.name == "update_sent") bytes_up_ += event.number("bytes");
+  if (event.name == "update_sent" || event.name == "update_ignored")
+    bytes_up_ += event.number("bytes");
   if (event.name == "model_evaluated") accuracy_ = event.number("accuracy");
   if (event.name == "round_closed" || event.name == "round_void") {
     done_ = static_cast<uint32_t>(event.number("round"));

@@ -991,6 +991,51 @@ TEST_F(Hostile, GarbageInTheMiddleOfItsUpdateCostsItTheConnectionAndTheTask) {
   EXPECT_EQ(run->events.count("task_failed"), 1);
 }
 
+TEST_F(Hostile, SendsMoreOfItsUpdateThanItWasToldTo) {
+  // Nobody could bound what a coordinator holds of updates otherwise.
+  answer = [&] {
+    Bytes packet = parts_of(frame())[0];
+    const Bytes message = to_packet(update());
+    packet.insert(packet.end(), message.begin(), message.end());
+    (void)peer->send(std::move(packet));
+  };
+  prepare({.elements = kLarge});
+  run->run();
+  EXPECT_EQ(run->parameters(), run->expected({0, 1}, 3));
+  EXPECT_THAT(run->events.texts("peer_refused"), HasSubstr("0 were asked for"));
+  EXPECT_EQ(run->events.count("update_sent"), 2 * 3) << "those of the others";
+}
+
+TEST_F(Hostile, InTheMiddleOfItsUpdateWhenTheRoundEnds) {
+  // It is told then, and not when the rest has come, which the next round would wait behind.
+  uint64_t sent = 0;
+  uint32_t begun = 0;  // the round
+  answer = [&] { (void)peer->say(update()); };
+  prepare({.deadline_seconds = 30, .elements = kLarge});
+  peer->when_told = [this, &sent, &begun, told = peer->when_told](const Message& message) {
+    told(message);
+    const auto* credit = std::get_if<Credit>(&message);
+    if (credit == nullptr || credit->task != task || credit->bytes > kCreditWindow) return;
+    if (std::exchange(begun, round) == round) return;
+    const Bytes part = parts_of(frame())[0];
+    (void)peer->send(part);
+    sent += part.size();
+  };
+  run->run();
+  EXPECT_EQ(run->parameters(), run->expected({0, 1}, 3));
+  EXPECT_EQ(run->events.count("peer_refused"), 0);
+  const std::vector<Verdict> verdicts = peer->heard<Verdict>();
+  ASSERT_EQ(verdicts.size(), 3u);
+  for (const Verdict& verdict : verdicts) {
+    EXPECT_FALSE(verdict.counted);
+    EXPECT_THAT(verdict.reason.describe(), HasSubstr("is over"));
+  }
+  int64_t ignored = 0;
+  for (const int64_t bytes : run->events.numbers("update_ignored", "bytes")) ignored += bytes;
+  EXPECT_EQ(ignored, static_cast<int64_t>(sent)) << "what came is accounted for";
+  EXPECT_GT(sent, 0u);
+}
+
 TEST_F(Hostile, TurnedAwayForAMessageIsNotHeardOnThePartBesideIt) {
   // Of another client, of a coordinator, and no message at all.
   UpdateMessage foreign;
