@@ -32,7 +32,9 @@ enum class Purpose : uint32_t {
   kBackoff = 15,     ///< pauses before dialling again
   kLowRank = 16,     ///< where the power iteration begins; index = tensor
   kSketch = 17,      ///< cells and signs of a count sketch; index = row
-  kUplink = 18,      ///< what a simulated client's link carries
+  kUplink = 18,      ///< what a simulated client's link carries upwards
+  kDownlink = 19,    ///< and downwards
+  kSpeed = 20,       ///< how fast it trains
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

@@ -17,9 +17,9 @@ void VirtualLoop::cancel(TimerId timer) {
   timers_.erase(found);
 }
 
-void VirtualLoop::run(Work work, Callback done) {
+void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   const uint64_t id = ++asked_;
-  due_.emplace(Place{now(), id}, Due{std::move(done), true});
+  due_.emplace(Place{now() + std::max(takes, Duration{}), id}, Due{std::move(done), true});
   {
     const std::lock_guard lock(mutex_);
     unfinished_.insert(id);

@@ -23,6 +23,8 @@ namespace tern {
 class VirtualLoop : public Loop {
  public:
   explicit VirtualLoop(ThreadPool& pool) : pool_(pool) {}
+  /// Where a run goes on; before anything is asked for.
+  void start_at(TimePoint now) { clock_.advance_to(now); }
   ~VirtualLoop() override { wait_for_work(); }
 
   TimePoint now() const override { return clock_.now(); }
@@ -32,7 +34,8 @@ class VirtualLoop : public Loop {
   void post(Callback callback) override { call_at(now(), std::move(callback)); }
   TimerId call_at(TimePoint when, Callback callback) override;
   void cancel(TimerId timer) override;
-  void run(Work work, Callback done) override;
+  void run(Work work, Callback done) override { run_taking({}, std::move(work), std::move(done)); }
+  void run_taking(Duration takes, Work work, Callback done) override;
 
   /// Until `over` is true. Errors: kInternal when nothing is due any more.
   Status run_until(const std::function<bool()>& over);

@@ -379,7 +379,8 @@ class Driver : public ClientSession {
     auto shared_order = std::make_shared<Order>(std::move(order));
     auto shared_state = std::make_shared<ClientState>(*std::move(state));
     auto outcome = std::make_shared<Outcome>();
-    loop_.run(
+    loop_.run_taking(
+        training ? work_.training_takes(shared_order->plan, number_) : Duration{},
         [this, shared_order, shared_state, outcome, first = std::move(actions)](size_t worker) {
           work(worker, *machine_, *shared_order, *shared_state, first, *outcome);
         },

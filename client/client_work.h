@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <span>
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "client/client_store.h"
 #include "compression/updates/codec.h"
@@ -30,6 +31,11 @@ class ClientWork {
   /// Errors: those of Replica::apply.
   virtual Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                                 uint32_t held_version, std::span<const std::byte> transfer) = 0;
+  /// How long a client's training takes on a virtual clock; in real time nobody asks.
+  virtual Duration training_takes(const RoundPlan&, uint32_t client) const {
+    static_cast<void>(client);
+    return {};
+  }
   /// Errors: those of Trainer::train.
   virtual Result<TrainReport> train(size_t worker, const TrainTask& task) = 0;
   /// Errors: those of encode_update.

@@ -31,7 +31,10 @@ struct FleetConfig {
   uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
   uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
-  std::string uplink;         ///< bytes a second that clients send; see uplink.h; empty: unknown
+  std::string uplink;         ///< bytes a second that clients send; see rate_rule.h; empty: unknown
+  std::string downlink;       ///< and receive, in a simulation
+  std::string speed;          ///< samples a second that they train on, in a simulation
+  std::optional<double> round_trip_seconds = {};  ///< in a simulation
 };
 
 /// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for

@@ -11,7 +11,7 @@
 #include "compression/updates/codec.h"
 #include "compression/updates/ladder.h"
 #include "config/model_card.h"
-#include "config/uplink.h"
+#include "config/rate_rule.h"
 
 namespace tern {
 namespace {
@@ -95,8 +95,15 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.max_examples", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::max_examples>,
      .meaning = "an update that claims more examples is refused; default: what the largest client holds",
      .range = at_least(1), .zero_is_none = true},
-    {.name = "fleet.uplink_bytes_per_s", .type = KeyType::kUplink, .field = &at<&Scenario::fleet, &FleetConfig::uplink>,
+    {.name = "fleet.uplink_bytes_per_s", .type = KeyType::kRate, .field = &at<&Scenario::fleet, &FleetConfig::uplink>,
      .meaning = "what the clients' links carry upwards; drawn for each client from the seed; default: not known"},
+    {.name = "fleet.downlink_bytes_per_s", .type = KeyType::kRate, .field = &at<&Scenario::fleet, &FleetConfig::downlink>,
+     .meaning = "in a simulation, what they carry downwards; default: downloads take no time"},
+    {.name = "fleet.samples_per_s", .type = KeyType::kRate, .field = &at<&Scenario::fleet, &FleetConfig::speed>,
+     .meaning = "in a simulation, how fast clients train; default: training takes no time"},
+    {.name = "fleet.round_trip", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::round_trip_seconds>,
+     .meaning = "in a simulation, how long a word and its answer are on the way; default: no time",
+     .range = kPositiveTime},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
@@ -461,10 +468,9 @@ std::string expectation(const Key& key) {
     case KeyType::kSchedule:
       return "a list of rate:rounds such as \"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds "
              "at least 1)";
-    case KeyType::kUplink:
-      return "bytes a second for all clients such as \"125000\", or \"loguniform:LOW..HIGH\" such "
-             "as "
-             "\"loguniform:1e4..1e6\" (1 to 1e15)";
+    case KeyType::kRate:
+      return "a rate for all clients such as \"125000\", or \"loguniform:LOW..HIGH\" such as "
+             "\"loguniform:1e4..1e6\" (1 to 1e15 a second)";
     case KeyType::kLadder:
       return "chains with ';' between them such as \"rotate:1024 | randk:0.1 | eden:1; float32\"";
   }
@@ -574,10 +580,10 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
     TERN_TRY(const Codec codec, Codec::parse(*text));
     return assign_as<std::string>(key, codec.spec(), scenario);
   }
-  if (key.type == KeyType::kUplink) {
-    const std::optional<UplinkRule> rule = parse_uplink(*text);
+  if (key.type == KeyType::kRate) {
+    const std::optional<RateRule> rule = parse_rate_rule(*text);
     if (!rule) return refused(key, value);
-    return assign_as<std::string>(key, uplink_text(*rule), scenario);
+    return assign_as<std::string>(key, rate_text(*rule), scenario);
   }
   if (key.type == KeyType::kLadder) {
     TERN_TRY(const std::vector<Codec> chains, parse_ladder(*text));

@@ -43,7 +43,7 @@ RateController::RateController(const Scenario& scenario, const ParameterSchema& 
       up_(std::move(up)),
       ladder_(std::move(ladder)),
       uplinks_(std::move(uplinks)),
-      rule_(parse_uplink(scenario.fleet.uplink)),
+      rule_(parse_rate_rule(scenario.fleet.uplink)),
       seed_(scenario.seed),
       cohort_(scenario.fleet.cohort),
       keeps_state_(true) {}
@@ -66,7 +66,7 @@ Result<RateController> RateController::make(const Scenario& scenario, const Para
 
 std::optional<double> RateController::uplink(uint32_t client) const {
   if (client < uplinks_.size() && uplinks_[client] > 0) return uplinks_[client];
-  if (rule_) return uplink_of(*rule_, seed_, client);
+  if (rule_) return rate_of(*rule_, Purpose::kUplink, seed_, client);
   const auto found = measured_uplinks_.find(client);
   return found == measured_uplinks_.end() ? std::nullopt : std::optional(found->second);
 }

@@ -24,8 +24,8 @@
 #include "compression/updates/codec.h"
 #include "compression/updates/rate_control.h"
 #include "compression/updates/scratch.h"
+#include "config/rate_rule.h"
 #include "config/scenario.h"
-#include "config/uplink.h"
 
 namespace tern {
 
@@ -97,7 +97,7 @@ class RateController {
   std::vector<Codec> ladder_;  ///< as configured
   std::vector<Rung> rungs_;  ///< measured on Gaussian values; of the warm-up step of the last round
   std::vector<double> uplinks_;
-  std::optional<UplinkRule> rule_;
+  std::optional<RateRule> rule_;
   uint64_t seed_;
   uint32_t cohort_;
   bool keeps_state_;

@@ -12,7 +12,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::string_view kMagic = "TRNCKPT3";
+constexpr std::string_view kMagic = "TRNCKPT4";
 constexpr size_t kJsonAt = 16;  // after magic and length
 
 template <typename T = float>
@@ -47,6 +47,7 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
                         .seconds = json.at("seconds"),
                         .wall_seconds = json.at("wall_seconds")};
   checkpoint.fleet.round = json.at("round");
+  checkpoint.fleet.time = Duration(json.at("virtual_nanoseconds").get<int64_t>());
   checkpoint.fleet.model.version = json.at("version");
   TERN_TRY(std::vector<float> parameters, take(reader, json.at("parameters")));
   TERN_TRY(std::vector<float> residual, take(reader, json.at("residual")));
@@ -102,6 +103,7 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
                     {"seconds", checkpoint.seconds},
                     {"wall_seconds", checkpoint.wall_seconds},
                     {"round", fleet.round},
+                    {"virtual_nanoseconds", fleet.time.count()},
                     {"version", fleet.model.version}};
   json["parameters"] = add_array(*fleet.model.parameters);
   json["residual"] = add_array(*fleet.model.residual);

@@ -9,6 +9,7 @@
 #include "coordinator/coordinator.h"
 #include "learning/torch_evaluator.h"
 #include "learning/torch_trainer.h"
+#include "simulations/devices.h"
 #include "simulations/fleet_network.h"
 #include "simulations/fleet_work.h"
 
@@ -36,6 +37,7 @@ class OneProcessFleet : public Fleet {
   OneProcessFleet(const PreparedScenario& prepared, size_t workers, SecretKey key, EventSink& sink)
       : data_(prepared.data),
         test_clients_(prepared.test_clients),
+        devices_(prepared.scenario),
         key_(std::move(key)),
         plans_(std::make_shared<PlanCheck>(key_.public_key())),
         sink_(sink),
@@ -59,8 +61,8 @@ class OneProcessFleet : public Fleet {
     }
     std::vector<float> version_zero(data_->schema.elements());
     initialize_parameters(data_->schema, scenario.seed, kGridBits, version_zero);
-    work_.emplace(data_, std::move(version_zero), std::move(trainers), clock_);
-    TERN_TRY(network_, FleetNetwork::make(transport, key_, *pool_));
+    work_.emplace(data_, std::move(version_zero), std::move(trainers), devices_, clock_);
+    TERN_TRY(network_, FleetNetwork::make(transport, key_, devices_, *pool_));
     CoordinatorSetup setup{.scenario = scenario, .schema = data_->schema};
     setup.classes = static_cast<uint32_t>(data_->data.shape.classes);
     setup.initial = prepared.initial;
@@ -70,6 +72,7 @@ class OneProcessFleet : public Fleet {
     setup.workers = pool_->size();
     setup.largest_examples = prepared.largest_examples;
     setup.stop_on_failure = true;
+    time_is_virtual_ = transport == FleetTransport::kMemory && devices_.take_time();
     CoordinatorHooks hooks;
     hooks.evaluate = [this](bool, CoordinatorHooks::Evaluated done) { evaluate(std::move(done)); };
     hooks.after_round = [this](uint32_t round, const Evaluation* evaluation) {
@@ -77,6 +80,7 @@ class OneProcessFleet : public Fleet {
         sink_.on({"wire_bytes",
                   {{"up", static_cast<int64_t>(wire->first)},
                    {"down", static_cast<int64_t>(wire->second)}}});
+      say_time();
       return (*after_round_)(round, evaluation);
     };
     hooks.wanted = [this](uint32_t client) { wake(client); };
@@ -89,6 +93,7 @@ class OneProcessFleet : public Fleet {
   }
 
   Status restore(FleetState state) override {
+    network_->start_at(state.time);
     TERN_CHECK_OK(work_->restore(state.model.version, *state.model.parameters));
     for (auto& [client, client_state] : state.clients) {
       client_state.run_id = kRunId;
@@ -117,8 +122,12 @@ class OneProcessFleet : public Fleet {
   const ParameterSchema& schema() const override { return data_->schema; }
   FleetState state() const override {
     CoordinatorState coordinator = coordinator_->state();
-    return {coordinator.round, std::move(coordinator.model), std::move(coordinator.optimizer),
-            std::move(coordinator.rate), store_.all()};
+    return {.round = coordinator.round,
+            .time = time_is_virtual_ ? network_->loop().now() : Duration{},
+            .model = std::move(coordinator.model),
+            .optimizer = std::move(coordinator.optimizer),
+            .rate = std::move(coordinator.rate),
+            .clients = store_.all()};
   }
   WorkSeconds seconds() const override {
     pool_->wait_until_idle();
@@ -145,7 +154,13 @@ class OneProcessFleet : public Fleet {
     client.session->start();
   }
 
+  void say_time() {
+    if (time_is_virtual_)
+      sink_.on({"virtual_time", {{"seconds", tern::seconds(network_->loop().now())}}});
+  }
+
   void evaluate(CoordinatorHooks::Evaluated done) {
+    say_time();
     struct Progress {
       std::vector<EvaluationPart> parts;
       Status status;
@@ -184,6 +199,8 @@ class OneProcessFleet : public Fleet {
 
   const std::shared_ptr<const LearningData> data_;
   const std::vector<std::vector<uint32_t>> test_clients_;
+  const Devices devices_;
+  bool time_is_virtual_ = false;
   const SecretKey key_;
   const std::shared_ptr<PlanCheck> plans_;
   EventSink& sink_;

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/event.h"
 #include "base/status.h"
 #include "base/work_clock.h"
@@ -30,6 +31,7 @@ namespace tern {
 /// Everything that a fleet needs to go on from the end of a round.
 struct FleetState {
   uint32_t round = 0;  ///< the last one that ended
+  Duration time{};     ///< on the virtual clock
   VersionsState model;
   ServerOptimizerState optimizer;
   RateState rate;
@@ -55,7 +57,8 @@ class Fleet {
   /// Goes on from a saved state. Errors: kCorrupt.
   virtual Status restore(FleetState state) = 0;
   /// Runs to the last round, or to the end of the round in which `stop` becomes true. Gives whether
-  /// it was stopped. Events: those of Coordinator, and over sockets wire_bytes. Errors: kOutOfRange
+  /// it was stopped. Events: those of Coordinator; over sockets wire_bytes; virtual_time where
+  /// devices take time. Errors: kOutOfRange
   /// when training diverges, and those of the hook.
   virtual Result<bool> run(const std::atomic<bool>& stop, const RoundHook& after_round) = 0;
 

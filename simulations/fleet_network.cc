@@ -17,13 +17,17 @@ namespace {
 /// In memory nobody has to prove anything: a client's key is its number.
 class MemoryFleetNetwork : public FleetNetwork {
  public:
-  explicit MemoryFleetNetwork(ThreadPool& pool)
-      : loop_(pool), network_(loop_, [](const PeerKey&) { return true; }) {}
+  MemoryFleetNetwork(const Devices& devices, ThreadPool& pool)
+      : loop_(pool),
+        network_(
+            loop_, [](const PeerKey&) { return true; },
+            [&devices](const PeerKey& key) { return devices.link(number_of(key)); }) {}
 
   Loop& loop() override { return loop_; }
+  void start_at(TimePoint now) override { loop_.start_at(now); }
   ServerTransport& server() override { return network_.server(); }
   std::optional<Member> member(const PeerKey& key) const override {
-    return Member{.number = load<uint32_t>(key.data())};
+    return Member{.number = number_of(key)};
   }
   Result<std::unique_ptr<ClientTransport>> client(uint32_t number) override {
     PeerKey key{};
@@ -34,6 +38,8 @@ class MemoryFleetNetwork : public FleetNetwork {
   std::optional<std::pair<uint64_t, uint64_t>> wire_bytes() override { return std::nullopt; }
 
  private:
+  static uint32_t number_of(const PeerKey& key) { return load<uint32_t>(key.data()); }
+
   VirtualLoop loop_;
   MemoryNetwork network_;
 };
@@ -90,9 +96,9 @@ class ZmqFleetNetwork : public FleetNetwork {
 }  // namespace
 
 Result<std::unique_ptr<FleetNetwork>> FleetNetwork::make(FleetTransport kind, const SecretKey& key,
-                                                         ThreadPool& pool) {
+                                                         const Devices& devices, ThreadPool& pool) {
   if (kind == FleetTransport::kMemory)
-    return std::unique_ptr<FleetNetwork>(std::make_unique<MemoryFleetNetwork>(pool));
+    return std::unique_ptr<FleetNetwork>(std::make_unique<MemoryFleetNetwork>(devices, pool));
   auto network = std::make_unique<ZmqFleetNetwork>(pool);
   TERN_CHECK_OK(network->open(key));
   return std::unique_ptr<FleetNetwork>(std::move(network));

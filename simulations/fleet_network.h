@@ -13,6 +13,7 @@
 #include "coordinator/coordinator.h"
 #include "proto/keys.h"
 #include "proto/transport.h"
+#include "simulations/devices.h"
 #include "simulations/fleet.h"
 
 namespace tern {
@@ -20,13 +21,17 @@ namespace tern {
 /// Threads: the thread that runs the loop.
 class FleetNetwork {
  public:
-  /// `pool` outlives the network. `server_key` signs plans, and over sockets it is the server's.
+  /// `devices` and `pool` outlive the network; over sockets devices take the time that they take.
+  /// `server_key` signs plans, and over sockets it is the server's.
   /// Errors: those of opening sockets.
   static Result<std::unique_ptr<FleetNetwork>> make(FleetTransport kind,
-                                                    const SecretKey& server_key, ThreadPool& pool);
+                                                    const SecretKey& server_key,
+                                                    const Devices& devices, ThreadPool& pool);
   virtual ~FleetNetwork() = default;
 
   virtual Loop& loop() = 0;
+  /// Where the virtual clock of a run that is gone on with begins.
+  virtual void start_at(TimePoint) {}
   virtual ServerTransport& server() = 0;
   /// Which client a key belongs to.
   virtual std::optional<Member> member(const PeerKey& key) const = 0;

@@ -12,8 +12,9 @@ constexpr size_t kReplicasKept = 3;
 }  // namespace
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-                     std::vector<std::unique_ptr<Trainer>> trainers, WorkClock& clock)
-    : data_(std::move(data)), workers_(trainers.size()), clock_(clock) {
+                     std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
+                     WorkClock& clock)
+    : data_(std::move(data)), workers_(trainers.size()), devices_(devices), clock_(clock) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i].trainer = std::move(trainers[i]);
     workers_[i].update.resize(data_->schema.elements());

@@ -13,15 +13,17 @@
 #include "compression/updates/scratch.h"
 #include "learning/learning_data.h"
 #include "proto/training.h"
+#include "simulations/devices.h"
 
 namespace tern {
 
 /// Threads: worker w calls with its own index; restore() while no task runs.
 class FleetWork : public ClientWork {
  public:
-  /// A trainer for each worker. `clock` outlives it.
+  /// A trainer for each worker. `devices` and `clock` outlive it.
   FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-            std::vector<std::unique_ptr<Trainer>> trainers, WorkClock& clock);
+            std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
+            WorkClock& clock);
 
   Status restore(uint32_t version, std::vector<float> parameters);
 
@@ -29,6 +31,9 @@ class FleetWork : public ClientWork {
   uint64_t max_download_bytes() const override { return tern::max_download_bytes(data_->schema); }
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
+  Duration training_takes(const RoundPlan& plan, uint32_t client) const override {
+    return devices_.training(client, plan.training, data_->clients[client].size());
+  }
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
                                const SenderMemory& memory, ResidualStore store) override;
@@ -49,6 +54,7 @@ class FleetWork : public ClientWork {
 
   std::shared_ptr<const LearningData> data_;
   std::vector<Worker> workers_;
+  const Devices& devices_;
   WorkClock& clock_;
   std::mutex mutex_;                            // guards replicas_
   std::map<uint32_t, SharedReplica> replicas_;  // the newest ones, by version

@@ -12,6 +12,7 @@
 #include "coordinator/views/summary.h"
 #include "learning/blas.h"
 #include "simulations/checkpoint.h"
+#include "simulations/devices.h"
 #include "simulations/fleet.h"
 
 namespace tern {
@@ -89,8 +90,9 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                                                              .seconds = worked(),
                                                              .wall_seconds = wall()});
   };
-  // In real time a client may be in the middle of a task when a round ends.
-  const bool resumable = options.transport == FleetTransport::kMemory;
+  // Otherwise a client may be in the middle of a task when a round ends.
+  const bool resumable =
+      options.transport == FleetTransport::kMemory && Devices(scenario).end_with_the_round();
   std::optional<Evaluation> last_evaluation;
   const auto after_round = [&](uint32_t round, const Evaluation* evaluation) -> Status {
     if (evaluation) last_evaluation = *evaluation;
@@ -118,6 +120,7 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                                             .blas = blas_description(),
                                             .libtorch = libtorch_version()}),
                    .interrupted = *stopped,
+                   .resumable = resumable,
                    .warning = std::move(warning)};
   if (!folder) return result;
   if (result.interrupted && resumable) TERN_CHECK_OK(save());

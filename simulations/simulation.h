@@ -28,7 +28,8 @@ struct RunOptions {
 struct RunResult {
   nlohmann::ordered_json summary;  ///< the object of summary.json
   bool interrupted = false;
-  std::string warning;  ///< for the user; empty when there is none
+  bool resumable = false;  ///< a checkpoint can be gone on with
+  std::string warning;     ///< for the user; empty when there is none
 };
 
 /// Runs to the end, or to the end of the round in which `stop` becomes true; then writes

@@ -38,6 +38,7 @@ ordered_json to_json(const RunTotals& totals) {
                     {"void_rounds", totals.void_rounds},
                     {"transfer_rounds", or_null(totals.transfer_rounds)},
                     {"transfer_clients", or_null(totals.transfer_clients)},
+                    {"virtual_seconds", or_null(totals.virtual_seconds)},
                     {"chains", totals.chains},
                     {"reasons", totals.reasons},
                     {"evaluations", ordered_json::array()},
@@ -46,7 +47,8 @@ ordered_json to_json(const RunTotals& totals) {
     json["evaluations"].push_back({point.round, point.accuracy, point.loss});
   if (totals.reached)
     json["reached"] = {totals.reached->round, totals.reached->bytes_up, totals.reached->bytes_down,
-                       or_null(totals.reached->transfer_rounds)};
+                       or_null(totals.reached->transfer_rounds),
+                       or_null(totals.reached->virtual_seconds)};
   return json;
 }
 
@@ -64,6 +66,7 @@ RunTotals totals_from_json(const ordered_json& json) {
                    .void_rounds = json.at("void_rounds"),
                    .transfer_rounds = none_or<double>(json.at("transfer_rounds")),
                    .transfer_clients = none_or<double>(json.at("transfer_clients")),
+                   .virtual_seconds = none_or<double>(json.at("virtual_seconds")),
                    .chains = json.at("chains"),
                    .reasons = json.at("reasons"),
                    .evaluations = {},
@@ -72,8 +75,9 @@ RunTotals totals_from_json(const ordered_json& json) {
     totals.evaluations.push_back({point.at(0), point.at(1), point.at(2)});
   const auto& reached = json.at("reached");
   if (!reached.is_null())
-    totals.reached = RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2),
-                                        none_or<double>(reached.at(3))};
+    totals.reached =
+        RunTotals::Reached{reached.at(0), reached.at(1), reached.at(2),
+                           none_or<double>(reached.at(3)), none_or<double>(reached.at(4))};
   return totals;
 }
 
@@ -132,6 +136,8 @@ void MetricsView::on(const Event& event) {
     round_control_down_ += whole("down");
     totals_.control_up += whole("up");
     totals_.control_down += whole("down");
+  } else if (event.name == "virtual_time") {
+    totals_.virtual_seconds = event.number("seconds");
   } else if (event.name == "wire_bytes") {
     totals_.wire_up = whole("up");
     totals_.wire_down = whole("down");
@@ -161,8 +167,8 @@ void MetricsView::on(const Event& event) {
     row_["loss"] = loss;
     totals_.evaluations.push_back({round, accuracy, loss});
     if (target_.accuracy && accuracy >= *target_.accuracy && !totals_.reached)
-      totals_.reached =
-          RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down, totals_.transfer_rounds};
+      totals_.reached = RunTotals::Reached{round, totals_.bytes_up, totals_.bytes_down,
+                                           totals_.transfer_rounds, totals_.virtual_seconds};
   }
 }
 
@@ -188,6 +194,7 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"deadline", known("deadline", nullptr)},
                    {"transfer_slowest", or_null(slowest_)},
                    {"transfer_sum", or_null(transfers_)},
+                   {"virtual_seconds", or_null(totals_.virtual_seconds)},
                    {"chains", null_if_empty(chains_)},
                    {"reasons", null_if_empty(reasons_)},
                    {"train_loss", mean(loss_sum_, updates_)},

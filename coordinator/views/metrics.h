@@ -31,6 +31,7 @@ struct RunTotals {
   /// counted, which the round waits for, and of all that were sent. None while no link is known.
   std::optional<double> transfer_rounds = {};
   std::optional<double> transfer_clients = {};
+  std::optional<double> virtual_seconds = {};  ///< since the run began, where devices take time
   /// Updates asked for with each chain, and why, under rate control.
   std::map<std::string, uint64_t> chains = {};
   std::map<std::string, uint64_t> reasons = {};
@@ -48,6 +49,7 @@ struct RunTotals {
     uint64_t bytes_up = 0;
     uint64_t bytes_down = 0;
     std::optional<double> transfer_rounds = {};
+    std::optional<double> virtual_seconds = {};
   };
   std::optional<Reached> reached;
 };

@@ -108,7 +108,7 @@ ordered_json make_summary(const SummaryInputs& inputs) {
       {"bytes_up", or_null(reached, reached ? totals.reached->bytes_up : 0)},
       {"bytes_down", or_null(reached, reached ? totals.reached->bytes_down : 0)},
       {"transfer_seconds", or_null(reached ? totals.reached->transfer_rounds : std::nullopt)},
-      {"virtual_seconds", nullptr}};
+      {"virtual_seconds", or_null(reached ? totals.reached->virtual_seconds : std::nullopt)}};
   summary["transfer_seconds"] = {{"rounds", or_null(totals.transfer_rounds)},
                                  {"clients", or_null(totals.transfer_clients)}};
   summary["rate_control"] = rate_control_json(totals);
@@ -118,7 +118,7 @@ ordered_json make_summary(const SummaryInputs& inputs) {
     const bool known = spent != inputs.stage_seconds.end();
     summary["seconds"][std::string(stage)] = or_null(known, known ? spent->seconds : 0);
   }
-  summary["virtual_seconds"] = nullptr;
+  summary["virtual_seconds"] = or_null(totals.virtual_seconds);
   summary["client_trainings"] = totals.client_trainings;
   summary["samples_trained"] = totals.samples_trained;
   summary["peak_rss_bytes"] = peak_rss_bytes();
@@ -283,6 +283,14 @@ std::string summary_table(const ordered_json& summary) {
   for (const ordered_json& chain : summary["rate_control"]["chains"])
     row("", fmt::format("{:>10} x {}", chain["updates"].get<uint64_t>(),
                         chain["chain"].get<std::string>()));
+  if (summary["virtual_seconds"].is_number())
+    row("virtual time",
+        fmt::format(
+            "{:>10}{}", human_seconds(summary["virtual_seconds"].get<double>()),
+            summary["target"]["virtual_seconds"].is_number()
+                ? fmt::format("   target after {}",
+                              human_seconds(summary["target"]["virtual_seconds"].get<double>()))
+                : ""));
   std::string stages;
   for (const auto& [stage, spent] : seconds.items())
     if (stage != "wall" && spent.is_number() && busy_and_idle > 0)

@@ -1,11 +1,14 @@
 #include "proto/net/memory_transport.h"
 
+#include <algorithm>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "proto/messages.h"
 #include "proto/net/connection_table.h"
 #include "proto/net/transport_rules.h"
 
@@ -13,6 +16,26 @@ namespace tern {
 namespace {
 
 constexpr size_t kMostPackets = 2 * kQueuePackets;
+
+/// One direction of a link, which carries one packet at a time.
+class Direction {
+ public:
+  /// When a packet that is sent now arrives: never before one that was sent earlier.
+  TimePoint there_at(TimePoint now, std::span<const std::byte> packet, double bytes_per_s,
+                     Duration delay) {
+    if (!open_packet(packet).part.empty()) {
+      free_ = std::max(free_, now);
+      if (bytes_per_s > 0)
+        free_ += Duration(std::llround(static_cast<double>(packet.size()) / bytes_per_s * 1e9));
+      last_ = std::max(last_, free_ + delay);
+    }
+    return std::max(last_, now);
+  }
+
+ private:
+  TimePoint free_{};  // for the next one
+  TimePoint last_{};  // arrives
+};
 
 }  // namespace
 
@@ -28,11 +51,15 @@ struct MemoryNetwork::Link {
   std::optional<Connection> connection;  // known to the server from the first packet on
   std::deque<Bytes> to_server;
   std::deque<Bytes> to_client;
+
+  MemoryLink speed;
+  Direction up, down;
 };
 
 /// The server's end and the wires. Deliveries that are under way share it and the link.
 struct MemoryNetwork::Core : ServerTransport, std::enable_shared_from_this<Core> {
-  Core(Loop& its_loop, Allow allowed) : loop(its_loop), allow(std::move(allowed)) {}
+  Core(Loop& its_loop, Allow allowed, Links its_speeds)
+      : loop(its_loop), allow(std::move(allowed)), speeds(std::move(its_speeds)) {}
 
   void start(ServerTransport::Handler& its_handler) override;
   Status send(const Connection& to, Bytes packet) override;
@@ -47,12 +74,17 @@ struct MemoryNetwork::Core : ServerTransport, std::enable_shared_from_this<Core>
   void forget(const LinkPtr& link);
   /// Tells the client, from the loop.
   void lose(const LinkPtr& link, const Status& reason);
-  void post(void (Core::*deliver)(const LinkPtr&), const LinkPtr& link) {
-    loop.post([self = shared_from_this(), deliver, link] { ((*self).*deliver)(link); });
+  void post(void (Core::*deliver)(const LinkPtr&), const LinkPtr& link, Duration later = {}) {
+    auto call = [self = shared_from_this(), deliver, link] { ((*self).*deliver)(link); };
+    if (later > Duration{})
+      loop.call_at(loop.now() + later, std::move(call));
+    else
+      loop.post(std::move(call));
   }
 
   Loop& loop;
   const Allow allow;
+  const Links speeds;
   ServerTransport::Handler* handler = nullptr;
   bool up = true;
   uint64_t dials = 0;
@@ -80,6 +112,7 @@ class MemoryNetwork::Client : public ClientTransport {
     handler_ = &handler;
     link_ = std::make_shared<Link>(key_, ++core_->dials);
     link_->client = this;
+    if (core_->speeds) link_->speed = core_->speeds(key_);
     core_->links[link_->dial] = link_;
     core_->post(&Core::dial, link_);
   }
@@ -130,8 +163,10 @@ Status MemoryNetwork::Core::send(const Connection& to, Bytes packet) {
   }
   ++packets_out;
   bytes_out += packet.size();
+  const TimePoint now = loop.now();
+  const TimePoint there = link.down.there_at(now, packet, link.speed.down_bytes_per_s, {});
   link.to_client.push_back(std::move(packet));
-  post(&Core::deliver_to_client, *entry);
+  post(&Core::deliver_to_client, *entry, there - now);
   return {};
 }
 
@@ -174,8 +209,11 @@ Status MemoryNetwork::Core::send_to_server(const LinkPtr& link, Bytes packet) {
     ++queue_overflows;
     return queue_is_full();
   }
+  const TimePoint now = loop.now();
+  const TimePoint there =
+      link->up.there_at(now, packet, link->speed.up_bytes_per_s, link->speed.round_trip);
   link->to_server.push_back(std::move(packet));
-  post(&Core::deliver_to_server, link);
+  post(&Core::deliver_to_server, link, there - now);
   return {};
 }
 
@@ -219,8 +257,8 @@ void MemoryNetwork::Core::lose(const LinkPtr& link, const Status& reason) {
   client->handler().on_lost(reason);
 }
 
-MemoryNetwork::MemoryNetwork(Loop& loop, Allow allow)
-    : core_(std::make_shared<Core>(loop, std::move(allow))) {}
+MemoryNetwork::MemoryNetwork(Loop& loop, Allow allow, Links links)
+    : core_(std::make_shared<Core>(loop, std::move(allow), std::move(links))) {}
 
 MemoryNetwork::~MemoryNetwork() { set_server_up(false); }
 

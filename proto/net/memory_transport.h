@@ -11,6 +11,18 @@
 
 namespace tern {
 
+/// What the link of one client does on the loop's clock, beside everybody else's.
+struct MemoryLink {
+  double up_bytes_per_s = 0;  ///< 0: what is sent is there at once
+  double down_bytes_per_s = 0;
+  Duration round_trip{};
+};
+
+/// Parts, and the messages that travel with them, take the time that their bytes need, one after
+/// the other in each direction. Messages alone, tens of bytes, take none, so that it makes no
+/// difference whether a client was connected before: simulations save their state where no part is
+/// on its way. The whole round trip lies on the way to the server, which can't tell the difference.
+///
 /// Counters: handshakes_ok, handshakes_refused_key, packets_in, bytes_in, packets_out, bytes_out,
 /// queue_overflows, connections_dropped.
 /// Cost: a client holds about 100 bytes, a connection about 400 and its queues; a packet is moved,
@@ -20,9 +32,10 @@ namespace tern {
 class MemoryNetwork {
  public:
   using Allow = std::function<bool(const PeerKey&)>;
+  using Links = std::function<MemoryLink(const PeerKey&)>;
 
-  /// `allow` is asked at each dial.
-  MemoryNetwork(Loop& loop, Allow allow);
+  /// Both are asked at each dial. Without `links` nothing takes time.
+  MemoryNetwork(Loop& loop, Allow allow, Links links = {});
   /// Every connection breaks.
   ~MemoryNetwork();
   MemoryNetwork(const MemoryNetwork&) = delete;

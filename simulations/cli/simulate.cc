@@ -130,7 +130,7 @@ int simulate(const Arguments& arguments) {
 
   std::vector<ordered_json> summaries;
   const bool several = !arguments.seeds.empty();
-  bool interrupted = false;
+  bool interrupted = false, resumable = false;
   for (const uint64_t seed : several ? arguments.seeds : std::vector<uint64_t>{scenario.seed}) {
     scenario.seed = seed;
     Result<PreparedScenario> prepared = prepare(scenario);
@@ -151,6 +151,7 @@ int simulate(const Arguments& arguments) {
     if (!arguments.json) fmt::print("{}", summary_table(run->summary));
     summaries.push_back(std::move(run->summary));
     interrupted = run->interrupted;
+    resumable = run->resumable;
     if (interrupted) break;
   }
   if (several) {
@@ -166,8 +167,12 @@ int simulate(const Arguments& arguments) {
     fmt::print("results in {}{}\n", several ? arguments.out : options.out,
                several ? "/seed-*" : "/, see report.html");
   if (!interrupted) return kOk;
-  if (!options.out.empty() && options.transport == FleetTransport::kMemory)
+  if (!options.out.empty() && resumable)
     fmt::print(stderr, "interrupted; go on with: tern simulate --resume {}\n", options.out);
+  else if (!options.out.empty())
+    fmt::print(stderr,
+               "interrupted; some clients were in the middle of a task, so the run can't be gone "
+               "on with\n");
   return kInterrupted;
 }
 

@@ -216,7 +216,7 @@ std::vector<BadInput> bad_inputs() {
       "compression, evaluation, target, server, client";
   const std::string fleet =
       "[fleet] has clients, cohort, over_select, min_updates, deadline, max_examples, "
-      "uplink_bytes_per_s";
+      "uplink_bytes_per_s, downlink_bytes_per_s, samples_per_s, round_trip";
   return {
       // Unknown names.
       {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
@@ -369,8 +369,8 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:15: compression.up: starts with 'ef21', which remembers what means nothing to the "
        "other chains of compression.rate_control.ladder"},
       {good(8, "cohort = 10\nuplink_bytes_per_s = \"loguniform:1e6..1e4\""),
-       "x.toml:9: fleet.uplink_bytes_per_s: must be bytes a second for all clients such as "
-       "\"125000\", or \"loguniform:LOW..HIGH\" such as \"loguniform:1e4..1e6\" (1 to 1e15), not "
+       "x.toml:9: fleet.uplink_bytes_per_s: must be a rate for all clients such as \"125000\", or "
+       "\"loguniform:LOW..HIGH\" such as \"loguniform:1e4..1e6\" (1 to 1e15 a second), not "
        "\"loguniform:1e6..1e4\""},
   };
 }
@@ -494,7 +494,7 @@ std::string sample(const Key& key) {
       return "90s";
     case KeyType::kSchedule:
       return "0.25:3 0.06:4";
-    case KeyType::kUplink:
+    case KeyType::kRate:
       return "loguniform:1000..5000";
     case KeyType::kLadder:
       return "rotate:1024 | eden:1; float32";

@@ -1,11 +1,9 @@
-#include "config/uplink.h"
+#include "config/rate_rule.h"
 
 #include <fmt/format.h>
 
 #include <charconv>
 #include <cmath>
-
-#include "base/rng.h"
 
 namespace tern {
 
@@ -24,11 +22,11 @@ std::optional<double> parse_rate(std::string_view text) {
 
 }  // namespace
 
-std::optional<UplinkRule> parse_uplink(std::string_view text) {
+std::optional<RateRule> parse_rate_rule(std::string_view text) {
   if (!text.starts_with(kDrawn)) {
     const std::optional<double> rate = parse_rate(text);
     if (!rate) return std::nullopt;
-    return UplinkRule{*rate, *rate};
+    return RateRule{*rate, *rate};
   }
   text.remove_prefix(kDrawn.size());
   const size_t dots = text.find("..");
@@ -36,17 +34,17 @@ std::optional<UplinkRule> parse_uplink(std::string_view text) {
   const std::optional<double> low = parse_rate(text.substr(0, dots));
   const std::optional<double> high = parse_rate(text.substr(dots + 2));
   if (!low || !high || *low > *high) return std::nullopt;
-  return UplinkRule{*low, *high};
+  return RateRule{*low, *high};
 }
 
-std::string uplink_text(const UplinkRule& rule) {
+std::string rate_text(const RateRule& rule) {
   if (rule.low == rule.high) return fmt::format("{}", rule.low);
   return fmt::format("{}{}..{}", kDrawn, rule.low, rule.high);
 }
 
-double uplink_of(const UplinkRule& rule, uint64_t seed, uint32_t client) {
+double rate_of(const RateRule& rule, Purpose purpose, uint64_t seed, uint32_t client) {
   if (rule.low == rule.high) return rule.low;
-  const double share = Rng(seed, Purpose::kUplink, 0, client).uniform();
+  const double share = Rng(seed, purpose, 0, client).uniform();
   return std::round(rule.low * std::exp(share * std::log(rule.high / rule.low)));
 }
 

@@ -1,4 +1,4 @@
-#include "config/uplink.h"
+#include "config/rate_rule.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,41 +14,41 @@ namespace {
 
 using testing::HasSubstr;
 
-TEST(Uplink, ReadsAndPrintsRules) {
-  EXPECT_EQ(parse_uplink("125000")->low, 125000);
-  EXPECT_EQ(parse_uplink("125000")->high, 125000);
-  EXPECT_EQ(parse_uplink("loguniform:1e4..1e6")->low, 1e4);
-  EXPECT_EQ(parse_uplink("loguniform:1e4..1e6")->high, 1e6);
+TEST(RateRule, ReadsAndPrintsRules) {
+  EXPECT_EQ(parse_rate_rule("125000")->low, 125000);
+  EXPECT_EQ(parse_rate_rule("125000")->high, 125000);
+  EXPECT_EQ(parse_rate_rule("loguniform:1e4..1e6")->low, 1e4);
+  EXPECT_EQ(parse_rate_rule("loguniform:1e4..1e6")->high, 1e6);
   for (const char* text : {"125000", "0.5e3", "loguniform:10000..1e6", "1e15"}) {
-    const auto rule = parse_uplink(text);
+    const auto rule = parse_rate_rule(text);
     ASSERT_TRUE(rule) << text;
-    const auto again = parse_uplink(uplink_text(*rule));
-    ASSERT_TRUE(again) << uplink_text(*rule);
+    const auto again = parse_rate_rule(rate_text(*rule));
+    ASSERT_TRUE(again) << rate_text(*rule);
     EXPECT_EQ(again->low, rule->low);
     EXPECT_EQ(again->high, rule->high);
   }
   for (const char* text :
        {"", "fast", "0", "-1", "nan", "inf", "1e16", "125 kB", "loguniform:", "loguniform:1e4",
         "loguniform:1e6..1e4", "loguniform:0..5", "loguniform:1..2..3", "uniform:1..2"})
-    EXPECT_FALSE(parse_uplink(text)) << text;
+    EXPECT_FALSE(parse_rate_rule(text)) << text;
 }
 
-TEST(Uplink, DrawsTheLogarithmUniformlyAndForEachClientAlone) {
-  const UplinkRule rule{1e4, 1e6};
+TEST(RateRule, DrawsTheLogarithmUniformlyAndForEachClientAlone) {
+  const RateRule rule{1e4, 1e6};
   std::vector<double> links;
   for (uint32_t client = 0; client < 2000; ++client) {
-    links.push_back(uplink_of(rule, 7, client));
+    links.push_back(rate_of(rule, Purpose::kUplink, 7, client));
     EXPECT_GE(links.back(), 1e4);
     EXPECT_LE(links.back(), 1e6);
     EXPECT_EQ(links.back(), std::round(links.back()));
-    EXPECT_EQ(links.back(), uplink_of(rule, 7, client));
+    EXPECT_EQ(links.back(), rate_of(rule, Purpose::kUplink, 7, client));
   }
-  EXPECT_NE(links[0], uplink_of(rule, 8, 0));
+  EXPECT_NE(links[0], rate_of(rule, Purpose::kUplink, 8, 0));
   std::ranges::sort(links);
   EXPECT_NEAR(links[500] / 31623, 1, 0.1);
   EXPECT_NEAR(links[1000] / 1e5, 1, 0.1);
   EXPECT_NEAR(links[1500] / 316228, 1, 0.1);
-  EXPECT_EQ(uplink_of({5, 5}, 7, 3), 5);
+  EXPECT_EQ(rate_of({5, 5}, Purpose::kUplink, 7, 3), 5);
 }
 
 constexpr char kScenario[] = R"(

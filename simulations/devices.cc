@@ -1,0 +1,45 @@
+#include "simulations/devices.h"
+
+#include <cmath>
+
+namespace tern {
+
+namespace {
+
+Duration duration_of(double seconds) {
+  return Duration(std::llround(std::fmin(seconds, 1e9) * 1e9));
+}
+
+}  // namespace
+
+Devices::Devices(const Scenario& scenario)
+    : seed_(scenario.seed),
+      all_are_counted_(clients_asked(scenario.fleet) == scenario.fleet.cohort &&
+                       !scenario.fleet.deadline_seconds),
+      uplink_(parse_rate_rule(scenario.fleet.uplink)),
+      downlink_(parse_rate_rule(scenario.fleet.downlink)),
+      speed_(parse_rate_rule(scenario.fleet.speed)),
+      round_trip_(duration_of(scenario.fleet.round_trip_seconds.value_or(0))) {}
+
+bool Devices::take_time() const {
+  return uplink_ || downlink_ || speed_ || round_trip_ > Duration{};
+}
+
+bool Devices::end_with_the_round() const { return !take_time() || all_are_counted_; }
+
+MemoryLink Devices::link(uint32_t client) const {
+  return {
+      .up_bytes_per_s = uplink_ ? rate_of(*uplink_, Purpose::kUplink, seed_, client) : 0,
+      .down_bytes_per_s = downlink_ ? rate_of(*downlink_, Purpose::kDownlink, seed_, client) : 0,
+      .round_trip = round_trip_};
+}
+
+Duration Devices::training(uint32_t client, const TrainingPlan& plan, uint64_t examples) const {
+  if (!speed_) return {};
+  const double samples =
+      plan.local_steps > 0 ? static_cast<double>(plan.local_steps) * plan.batch_size
+                           : static_cast<double>(plan.local_epochs) * static_cast<double>(examples);
+  return duration_of(samples / rate_of(*speed_, Purpose::kSpeed, seed_, client));
+}
+
+}  // namespace tern

@@ -1,0 +1,127 @@
+// The virtual clock: what it charges can be computed by hand, it changes no bit where everybody is
+// counted, and it decides who is where not everybody is.
+#include "simulations/devices.h"
+
+#include <gtest/gtest.h>
+
+#include "simulations/simulation.h"
+#include "tests/simulations/small_scenario.h"
+
+namespace tern {
+namespace {
+
+using nlohmann::ordered_json;
+
+const std::atomic<bool> kGoOn{false};
+const std::atomic<bool> kStopAtOnce{true};
+
+RunResult run(const PreparedScenario& prepared, RunOptions options = {},
+              const std::atomic<bool>& stop = kGoOn) {
+  options.show_progress = false;
+  Result<RunResult> result = run_scenario(prepared, options, stop);
+  EXPECT_TRUE(result) << result.error().describe();
+  return *std::move(result);
+}
+
+std::string hash_of(const RunResult& result) { return result.summary["model"]["sha256"]; }
+double virtual_seconds(const RunResult& result) { return result.summary["virtual_seconds"]; }
+
+/// Everything takes time, and differs between clients a hundredfold.
+std::vector<Override> slow_devices() {
+  return {{"fleet.uplink_bytes_per_s", "loguniform:100..10000"},
+          {"fleet.downlink_bytes_per_s", "loguniform:100..10000"},
+          {"fleet.samples_per_s", "loguniform:10..1000"},
+          {"fleet.round_trip", "80ms"},
+          {"compression.up", "ef | topk:0.25 | ternary | rice"},
+          {"compression.down", "ef | topk:0.25 | ternary | rice"}};
+}
+
+TEST(Devices, ATrainingTakesItsSamples) {
+  // 8 clients with 40 examples each, 4 of which train at once: 2 epochs of 40 at 50 a second.
+  for (const std::vector<Override>& amount :
+       {std::vector<Override>{{"training.local_epochs", "2"}},
+        std::vector<Override>{{"training.local_steps", "8"}}}) {
+    std::vector<Override> all = amount;
+    all.push_back({"fleet.samples_per_s", "50"});
+    const RunResult result = run(small_scenario(all));
+    EXPECT_EQ(virtual_seconds(result), 6 * 80 / 50.0);
+  }
+  EXPECT_TRUE(run(small_scenario()).summary["virtual_seconds"].is_null());
+}
+
+TEST(Devices, LinksTakeTheirBytes) {
+  const ordered_json up = run(small_scenario({{"fleet.uplink_bytes_per_s", "1000"}})).summary;
+  // float32 updates of one length, one after the other: each round waits for one of four. The
+  // message that begins an update travels with it.
+  const double sent = up["bytes"]["up"].get<double>() / 4 / 1000;
+  EXPECT_GT(up["virtual_seconds"].get<double>(), sent);
+  EXPECT_LT(up["virtual_seconds"].get<double>(), sent + 6 * 0.1);
+  const ordered_json down = run(small_scenario({{"fleet.downlink_bytes_per_s", "1000"},
+                                                {"fleet.cohort", "8"},
+                                                {"compression.up", "int:8"}}))
+                                .summary;
+  const double received = down["bytes"]["down"].get<double>() / 8 / 1000;
+  EXPECT_GT(down["virtual_seconds"].get<double>(), received);
+  EXPECT_LT(down["virtual_seconds"].get<double>(), received + 6 * 0.8) << "with a plan each";
+  EXPECT_DOUBLE_EQ(virtual_seconds(run(small_scenario({{"fleet.round_trip", "50ms"}}))), 6 * 0.05);
+}
+
+TEST(Devices, WhereEverybodyIsCountedTheyChangeNoBitOfTheModel) {
+  const std::vector<Override> slow = slow_devices();
+  const RunResult one = run(small_scenario(slow), {.workers = 1});
+  EXPECT_EQ(hash_of(one), hash_of(run(small_scenario({slow.begin() + 4, slow.end()}))));
+  EXPECT_GT(virtual_seconds(one), 6 * 0.08);
+  const RunResult three = run(small_scenario(slow), {.workers = 3});
+  EXPECT_EQ(hash_of(three), hash_of(one));
+  EXPECT_EQ(virtual_seconds(three), virtual_seconds(one)) << "to the nanosecond";
+}
+
+TEST(Devices, InterruptedAfterEveryRoundTheClockGoesOn) {
+  const PreparedScenario prepared = small_scenario(slow_devices());
+  const RunResult through = run(prepared, {.workers = 2});
+  RunOptions options{.workers = 2, .out = fresh_folder("out")};
+  RunResult part = run(prepared, options, kStopAtOnce);
+  options.resume = true;
+  while (part.interrupted) {
+    ASSERT_TRUE(part.resumable);
+    part = run(prepared, options, kStopAtOnce);
+  }
+  EXPECT_EQ(hash_of(part), hash_of(through));
+  EXPECT_EQ(virtual_seconds(part), virtual_seconds(through));
+}
+
+TEST(Devices, OverSelectionWaitsForTheFastOnesAlone) {
+  std::vector<Override> all = slow_devices();
+  const RunResult patient = run(small_scenario(all));
+  all.push_back({"fleet.over_select", "1.5"});
+  const PreparedScenario prepared = small_scenario(all);
+  const RunResult result = run(prepared, {.workers = 1});
+  EXPECT_LT(virtual_seconds(result), 0.7 * virtual_seconds(patient));
+  const RunResult three = run(prepared, {.workers = 3});
+  EXPECT_EQ(hash_of(three), hash_of(result)) << "who is late doesn't depend on the workers";
+  EXPECT_EQ(virtual_seconds(three), virtual_seconds(result));
+  EXPECT_EQ(three.summary["bytes"], result.summary["bytes"]);
+  const RunResult stopped = run(prepared, {.out = fresh_folder("out")}, kStopAtOnce);
+  EXPECT_TRUE(stopped.interrupted);
+  EXPECT_FALSE(stopped.resumable) << "the slow ones are in the middle of their tasks";
+}
+
+TEST(Devices, ADeadlineEndsARoundOnTheVirtualClock) {
+  std::vector<Override> all = slow_devices();
+  all.insert(all.end(), {{"fleet.deadline", "2s"}, {"fleet.min_updates", "1"}});
+  const RunResult result = run(small_scenario(all));
+  EXPECT_LE(virtual_seconds(result), 6 * 2 + 1e-9);
+  EXPECT_LT(result.summary["client_trainings"], 6 * 4) << "not all came in time";
+}
+
+TEST(Devices, TheTargetSaysWhenItWasReached) {
+  std::vector<Override> all = slow_devices();
+  all.push_back({"target.accuracy", "0.6"});
+  const ordered_json summary = run(small_scenario(all)).summary;
+  ASSERT_TRUE(summary["target"]["reached"]) << summary["late"];
+  EXPECT_GT(summary["target"]["virtual_seconds"], 0);
+  EXPECT_LE(summary["target"]["virtual_seconds"], summary["virtual_seconds"]);
+}
+
+}  // namespace
+}  // namespace tern
