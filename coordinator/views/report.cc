@@ -228,6 +228,7 @@ json thinned(const std::vector<std::pair<double, double>>& points) {
 
 json chart_data(const std::vector<json>& metrics) {
   std::vector<std::pair<double, double>> accuracy;
+  std::vector<std::pair<double, double>> timed;
   std::vector<std::pair<double, double>> loss;
   std::vector<std::pair<double, double>> train_loss;
   std::vector<std::pair<double, double>> up;
@@ -238,16 +239,15 @@ json chart_data(const std::vector<json>& metrics) {
     const json& row = metrics[i];
     const double round = number(row, "round").value_or(static_cast<double>(i + 1));
     if (const auto y = number(row, "accuracy")) accuracy.emplace_back(round, *y);
+    const auto seconds = number(row, "virtual_seconds");
+    if (const auto y = number(row, "accuracy"); y && seconds) timed.emplace_back(*seconds, *y);
     if (const auto y = number(row, "loss")) loss.emplace_back(round, *y);
     if (const auto y = number(row, "train_loss")) train_loss.emplace_back(round, *y);
     up.emplace_back(round, total_up += number(row, "bytes_up").value_or(0));
     down.emplace_back(round, total_down += number(row, "bytes_down").value_or(0));
   }
-  return {{"accuracy", thinned(accuracy)},
-          {"loss", thinned(loss)},
-          {"train_loss", thinned(train_loss)},
-          {"up", thinned(up)},
-          {"down", thinned(down)}};
+  return {{"accuracy", thinned(accuracy)},     {"timed", thinned(timed)}, {"loss", thinned(loss)},
+          {"train_loss", thinned(train_loss)}, {"up", thinned(up)},       {"down", thinned(down)}};
 }
 
 constexpr std::string_view kStyle = R"css(
@@ -309,7 +309,9 @@ constexpr std::string_view kScript = R"js(
   const line = (label, points, tone, dash, width) => ({
     label, tone, data: points.map(([x, y]) => ({x, y})), borderDash: dash || [], borderWidth: width || 2,
     pointRadius: points.length < 2 ? 3 : 0, pointHitRadius: 8, tension: 0, fill: false});
-  const draw = (id, lines, format, zero) => {
+  const round = {label: "round", title: (x) => "Round " + x, ticks: {precision: 0}};
+  const time = {label: "seconds on the virtual clock", title: (x) => "After " + plain(x) + " s", ticks: {}};
+  const draw = (id, across, lines, format, zero) => {
     const canvas = document.getElementById(id);
     if (!lines.some((l) => l.data.length)) {
       const none = document.createElement("p");
@@ -325,10 +327,10 @@ constexpr std::string_view kScript = R"js(
         animation: false, responsive: true, maintainAspectRatio: false, interaction: {mode: "nearest", axis: "x", intersect: false},
         plugins: {
           legend: {display: lines.length > 1, align: "start", labels: {boxWidth: 24, boxHeight: 0}},
-          tooltip: {callbacks: {title: (items) => "Round " + items[0].parsed.x,
+          tooltip: {callbacks: {title: (items) => across.title(items[0].parsed.x),
                                 label: (item) => item.dataset.label + ": " + format(item.parsed.y)}}},
         scales: {
-          x: {type: "linear", title: {display: true, text: "round"}, ticks: {precision: 0, maxRotation: 0, maxTicksLimit: 8}},
+          x: {type: "linear", title: {display: true, text: across.label}, ticks: {...across.ticks, maxRotation: 0, maxTicksLimit: 8}},
           y: {beginAtZero: zero, ticks: {callback: format, maxTicksLimit: 7}}}}}));
   };
   const paint = () => {
@@ -346,9 +348,10 @@ constexpr std::string_view kScript = R"js(
   };
   const plain = (value) => String(Number(Number(value).toPrecision(4)));
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-  draw("accuracy", [line("test accuracy", data.accuracy, "--first")], plain, false);
-  draw("loss", [line("test", data.loss, "--first"), line("training", data.train_loss, "--second", [], 1)], plain, false);
-  draw("bytes", [line("from clients", data.up, "--first"), line("to clients", data.down, "--second", [5, 4])], bytes, true);
+  draw("accuracy", round, [line("test accuracy", data.accuracy, "--first")], plain, false);
+  if (document.getElementById("timed")) draw("timed", time, [line("test accuracy", data.timed, "--first")], plain, false);
+  draw("loss", round, [line("test", data.loss, "--first"), line("training", data.train_loss, "--second", [], 1)], plain, false);
+  draw("bytes", round, [line("from clients", data.up, "--first"), line("to clients", data.down, "--second", [5, 4])], bytes, true);
   paint();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
 })();
@@ -391,12 +394,19 @@ std::string render_report(const json& summary, const std::vector<json>& metrics,
   page += fmt::format("<h1>Federated training of {}</h1>\n<p class=\"subtitle\">{}</p>\n", model,
                       subtitle);
   page += fmt::format("<div class=\"tiles\">\n{}</div>\n", headlines(summary, metrics));
+  const bool timed = number(summary, "virtual_seconds").has_value();
   page +=
       "<div class=\"columns\">\n"
       "<section class=\"card\"><h2>Test accuracy</h2><div class=\"plot\"><canvas id=\"accuracy\" "
       "role=\"img\" aria-label=\"Test accuracy by round\"></canvas></div></section>\n"
       "<section class=\"card\"><h2>Loss</h2><div class=\"plot\"><canvas id=\"loss\" role=\"img\" "
-      "aria-label=\"Test and training loss by round\"></canvas></div></section>\n"
+      "aria-label=\"Test and training loss by round\"></canvas></div></section>\n";
+  if (timed)
+    page +=
+        "<section class=\"card wide\"><h2>Test accuracy over time</h2><div class=\"plot\"><canvas "
+        "id=\"timed\" role=\"img\" aria-label=\"Test accuracy by virtual time\"></canvas></div>"
+        "</section>\n";
+  page +=
       "<section class=\"card wide\"><h2>Bytes so far</h2><div class=\"plot\"><canvas id=\"bytes\" "
       "role=\"img\" aria-label=\"Cumulative bytes from and to clients by round\"></canvas></div>"
       "</section>\n</div>\n";

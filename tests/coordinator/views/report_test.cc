@@ -123,6 +123,18 @@ TEST(Report, ShowsHowOftenEachChainWasGiven) {
                               "class=\"number\">75.0 %</td>"));
 }
 
+TEST(Report, ShowsAccuracyOverVirtualTimeWhereThereIsOne) {
+  std::vector<json> rows = metrics(10);
+  EXPECT_THAT(render_report(summary(), rows, ""), Not(HasSubstr("id=\"timed\"")));
+  for (size_t i = 0; i < rows.size(); ++i)
+    rows[i]["virtual_seconds"] = 1.5 * static_cast<double>(i + 1);
+  json timed = summary();
+  timed["virtual_seconds"] = 15.0;
+  const std::string page = render_report(timed, rows, "");
+  EXPECT_THAT(page, HasSubstr("id=\"timed\""));
+  EXPECT_EQ(data_of(page)["timed"], (json{{7.5, 0.5}, {15.0, 0.5}}));
+}
+
 TEST(Report, HasNothingToFetch) {
   const std::string page = render_report(summary(), metrics(5), "");
   EXPECT_THAT(page, HasSubstr("Chart.js v3"));
