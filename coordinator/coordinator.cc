@@ -419,10 +419,7 @@ class Driver : public Coordinator {
     const std::optional<PartLabel> label = label_of(part);
     if (!upload || !label || label->task != upload->message.task) {
       // The rest of an update that was refused, or came too late.
-      sink_.on(
-          {"update_ignored",
-           {{"client", int64_t{member.number}}, {"bytes", static_cast<int64_t>(part.size())}}});
-      return;
+      return ignored(member.number, part.size(), label && label->index == 0);
     }
     upload->check = upload->transfer.add(part);
     measure(*upload, part.size());
@@ -457,6 +454,15 @@ class Driver : public Coordinator {
     }
     stored(*upload, upload->received, complete);
     if (complete) checks_.add(upload);
+  }
+
+  /// Parts that nobody waits for; with an update's first one, it is counted as float32, too.
+  void ignored(uint32_t client, uint64_t bytes, bool with_the_first) {
+    sink_.on({"update_ignored",
+              {{"client", int64_t{client}},
+               {"bytes", static_cast<int64_t>(bytes)},
+               {"dense_bytes", with_the_first ? static_cast<int64_t>(4 * setup_.schema.elements())
+                                              : int64_t{0}}}});
   }
 
   /// The upload at hand is a long one: it goes on when the pool says so.
@@ -1084,8 +1090,7 @@ class Driver : public Coordinator {
       if (!session.upload) continue;
       const SharedUpload upload = std::exchange(session.upload, nullptr);
       session.uplink.reset();
-      sink_.on({"update_ignored",
-                {{"client", int64_t{number}}, {"bytes", static_cast<int64_t>(upload->received)}}});
+      ignored(number, upload->received, upload->received > 0);
       answer(upload->message, Fate::kRefused,
              error(Code::kCancelled, "round {} is over", upload->rules->round));
     }

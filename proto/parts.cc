@@ -88,7 +88,8 @@ size_t claimed_length(std::span<const std::byte> part) {
 
 std::optional<PartLabel> label_of(std::span<const std::byte> part) {
   if (part.size() < kPartHeaderBytes) return std::nullopt;
-  return PartLabel{load<TransferKind>(part.data() + kKindAt), load<TaskId>(part.data() + kTaskAt)};
+  return PartLabel{load<TransferKind>(part.data() + kKindAt), load<TaskId>(part.data() + kTaskAt),
+                   load<uint32_t>(part.data() + kIndexAt)};
 }
 
 Status PartAssembler::add(std::span<const std::byte> part) {

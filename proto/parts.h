@@ -70,6 +70,7 @@ size_t claimed_length(std::span<const std::byte> part);
 struct PartLabel {
   TransferKind kind{};
   TaskId task = 0;
+  uint32_t index = 0;
 };
 /// Nothing for what is too short to be a part.
 std::optional<PartLabel> label_of(std::span<const std::byte> part);

@@ -93,7 +93,7 @@ void MetricsView::on(const Event& event) {
   if (event.name == "round_started" || event.name == "round_resumed") {
     row_ = {{"round", whole("round")}, {"cohort", whole("asked")}};
     loss_sum_ = norm_sum_ = 0;
-    norms_ = updates_ = round_up_ = round_down_ = 0;
+    norms_ = updates_ = 0;
     counted_ = static_cast<uint32_t>(event.number("counted"));
     refused_ = failed_ = 0;
     slowest_.reset();
@@ -131,6 +131,7 @@ void MetricsView::on(const Event& event) {
   } else if (event.name == "update_ignored") {
     round_up_ += whole("bytes");
     totals_.bytes_up += whole("bytes");
+    totals_.dense_up += whole("dense_bytes");
   } else if (event.name == "control_bytes") {
     round_control_up_ += whole("up");
     round_control_down_ += whole("down");
@@ -186,8 +187,8 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"failed", failed_},
                    {"void", known("void", false)},
                    {"version", known("version", nullptr)},
-                   {"bytes_up", round_up_},
-                   {"bytes_down", round_down_},
+                   {"bytes_up", std::exchange(round_up_, 0)},
+                   {"bytes_down", std::exchange(round_down_, 0)},
                    {"control_up", std::exchange(round_control_up_, 0)},
                    {"control_down", std::exchange(round_control_down_, 0)},
                    {"delta_bytes", known("delta_bytes", nullptr)},

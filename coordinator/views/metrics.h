@@ -80,10 +80,10 @@ class MetricsView : public EventSink {
   double loss_sum_ = 0;
   double norm_sum_ = 0;
   uint64_t updates_ = 0;
-  uint64_t norms_ = 0;  // updates whose norm is known: those that passed the check
-  uint64_t round_up_ = 0;
+  uint64_t norms_ = 0;     // updates whose norm is known: those that passed the check
+  uint64_t round_up_ = 0;  // since the last row: late updates and messages come between rounds, too
   uint64_t round_down_ = 0;
-  uint64_t round_control_up_ = 0;  // since the last row: messages also come between rounds
+  uint64_t round_control_up_ = 0;
   uint64_t round_control_down_ = 0;
   uint32_t counted_ = 0;
   uint32_t refused_ = 0;

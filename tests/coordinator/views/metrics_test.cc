@@ -28,6 +28,22 @@ TEST(Metrics, EveryControlByteIsInOneRow) {
   EXPECT_EQ(view.totals().bytes_up, 0u) << "frames are counted apart";
 }
 
+TEST(Metrics, WhatNobodyWaitedForWasSentAllTheSame) {
+  MetricsView view({});
+  const auto ignored = [&](int64_t bytes, int64_t dense) {
+    view.on({"update_ignored", {{"client", int64_t{1}}, {"bytes", bytes}, {"dense_bytes", dense}}});
+  };
+  view.on({"round_started", {{"round", int64_t{1}}, {"asked", int64_t{2}}}});
+  ignored(100, 4000);
+  EXPECT_EQ(view.finish_round(1)["bytes_up"], 100);
+  ignored(70, 4000);  // before the next round
+  view.on({"round_started", {{"round", int64_t{2}}, {"asked", int64_t{2}}}});
+  ignored(30, 0);
+  EXPECT_EQ(view.finish_round(2)["bytes_up"], 100);
+  EXPECT_EQ(view.totals().bytes_up, 200u);
+  EXPECT_EQ(view.totals().dense_up, 8000u);
+}
+
 TEST(Metrics, BytesOfTheWireAreTheLastTotals) {
   MetricsView view({});
   EXPECT_FALSE(view.totals().wire_up);
