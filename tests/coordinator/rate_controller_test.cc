@@ -33,6 +33,7 @@ const std::vector<uint32_t> kAll = {0, 1, 2, 3};
 /// The chains that the clients were given, in their order.
 std::vector<std::string> given(const RoundChains& round) {
   std::vector<std::string> chains;
+  chains.reserve(round.given.size());
   for (const auto& [client, chain] : round.given)
     chains.push_back(round.chains[chain.chain].spec());
   return chains;
