@@ -549,7 +549,7 @@ class Driver : public Coordinator {
     }
     upload.last_at = now;
   }
-  /// Of an update in one part, or in virtual time, nothing shows.
+  /// Of an update in one part nothing shows, nor where links take no time.
   void say_uplink(const Upload& upload) {
     const double took = seconds(upload.moved_for);
     if (took > 0)

@@ -6,6 +6,7 @@ namespace tern {
 
 namespace {
 
+/// 30 years at most, so that no sum of them overflows.
 Duration duration_of(double seconds) {
   return Duration(std::llround(std::fmin(seconds, 1e9) * 1e9));
 }

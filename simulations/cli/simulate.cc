@@ -217,7 +217,9 @@ void add_simulate(CLI::App& program, int& exit_status) {
   command->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
   command->footer(
       "Ctrl-C ends the run after the current round with the results so far; --resume goes on from "
-      "there.\n"
+      "there, unless clients are in the middle of tasks (devices that take time, with "
+      "over-selection "
+      "or a deadline).\n"
       "DIR gets summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml, "
       "report.html.\n"
       "Examples:\n"

@@ -12,18 +12,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-const std::atomic<bool> kGoOn{false};
-const std::atomic<bool> kStopAtOnce{true};
-
-RunResult run(const PreparedScenario& prepared, RunOptions options = {},
-              const std::atomic<bool>& stop = kGoOn) {
-  options.show_progress = false;
-  Result<RunResult> result = run_scenario(prepared, options, stop);
-  EXPECT_TRUE(result) << result.error().describe();
-  return *std::move(result);
-}
-
-std::string hash_of(const RunResult& result) { return result.summary["model"]["sha256"]; }
 double virtual_seconds(const RunResult& result) { return result.summary["virtual_seconds"]; }
 
 /// Everything takes time, and differs between clients a hundredfold.

@@ -15,19 +15,6 @@ namespace {
 
 using nlohmann::ordered_json;
 
-const std::atomic<bool> kGoOn{false};
-const std::atomic<bool> kStopAtOnce{true};
-
-RunResult run(const PreparedScenario& prepared, RunOptions options = {},
-              const std::atomic<bool>& stop = kGoOn) {
-  options.show_progress = false;
-  Result<RunResult> result = run_scenario(prepared, options, stop);
-  EXPECT_TRUE(result) << result.error().describe();
-  return *std::move(result);
-}
-
-std::string hash_of(const RunResult& result) { return result.summary["model"]["sha256"]; }
-
 class EveryChain : public testing::TestWithParam<std::pair<const char*, const char*>> {
  protected:
   PreparedScenario scenario(std::vector<Override> extra = {}) const {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -59,5 +60,18 @@ inline PreparedScenario small_scenario(std::vector<Override> extra = {}) {
   EXPECT_TRUE(prepared) << prepared.error().describe();
   return *std::move(prepared);
 }
+
+inline const std::atomic<bool> kGoOn{false};
+inline const std::atomic<bool> kStopAtOnce{true};
+
+inline RunResult run(const PreparedScenario& prepared, RunOptions options = {},
+                     const std::atomic<bool>& stop = kGoOn) {
+  options.show_progress = false;
+  Result<RunResult> result = run_scenario(prepared, options, stop);
+  EXPECT_TRUE(result) << result.error().describe();
+  return *std::move(result);
+}
+
+inline std::string hash_of(const RunResult& result) { return result.summary["model"]["sha256"]; }
 
 }  // namespace tern
