@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <thread>
+#include <utility>
 
 #include "config/model_card.h"
 
@@ -21,27 +22,15 @@ DeviceWork::DeviceWork(const ParameterSchema& schema, Load load)
   scratch_.use(*coders_);
 }
 
-Status DeviceWork::keep_replica(std::vector<float> parameters) {
-  if (!parameters.empty() && parameters.size() != schema_.elements())
-    return error(Code::kCorrupt, "a saved replica of {} parameters, the model has {}",
-                 parameters.size(), schema_.elements());
-  kept_ = std::move(parameters);
-  return {};
-}
-
-std::span<const float> DeviceWork::parameters() const {
-  return replica_ ? replica_->parameters() : std::span<const float>(kept_);
-}
-
 Result<Ready> DeviceWork::prepare(size_t, const Welcome& welcome, uint32_t held_version) {
   TERN_TRY(data_, load_(welcome));
   // At a new number in the same run it goes on with what it has.
   if (kept_.empty() && replica_ && held_version > 0 && replica_->version() == held_version)
-    kept_.assign(replica_->parameters().begin(), replica_->parameters().end());
+    kept_ = replica_->models();
   std::vector<float> version_zero(schema_.elements());
   initialize_parameters(schema_, welcome.seed, kGridBits, version_zero);
   replica_.emplace(schema_, std::move(version_zero));
-  if (held_version > 0) TERN_CHECK_OK(replica_->restore(held_version, std::move(kept_)));
+  if (held_version > 0) TERN_CHECK_OK(replica_->restore(std::exchange(kept_, {})));
   kept_.clear();
   update_.resize(data_.trainer ? schema_.elements() : 0);
   return Ready{

@@ -32,10 +32,14 @@ class DeviceWork : public ClientWork {
   /// `schema` outlives it. A large model's updates are encoded by all cores of the device.
   DeviceWork(const ParameterSchema& schema, Load load);
 
-  /// What a store has kept of the model, for prepare(). Errors: kCorrupt for another length.
-  Status keep_replica(std::vector<float> parameters);
-  /// Of the replica; empty before the first prepare().
-  std::span<const float> parameters() const;
+  /// What a store has kept of the model, for prepare().
+  void keep_models(HeldModels models) { kept_ = std::move(models); }
+  /// What the replica holds; before the first prepare() what was kept.
+  const HeldModels& models() const { return replica_ ? replica_->models() : kept_; }
+  /// Of the version that the replica is at; empty before the first prepare().
+  std::span<const float> parameters() const {
+    return replica_ ? replica_->parameters() : std::span<const float>();
+  }
 
   Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
   uint64_t max_download_bytes() const override { return tern::max_download_bytes(schema_); }
@@ -49,7 +53,7 @@ class DeviceWork : public ClientWork {
  private:
   const ParameterSchema& schema_;
   Load load_;
-  std::vector<float> kept_;
+  HeldModels kept_;
   std::optional<Replica> replica_;
   DeviceData data_;
   std::vector<float> update_;

@@ -11,7 +11,9 @@ namespace tern {
 namespace {
 
 constexpr uint32_t kMagic = 0x534E5254;  // "TRNS"
-constexpr uint32_t kVersion = 3;
+constexpr uint32_t kVersion = 4;
+/// Of a replica: the version that it is at and a keyframe of each level, or the root.
+constexpr size_t kMostModels = 2 + VersionTree::kMostLevels;
 constexpr size_t kDigestBytes = 32;
 
 template <typename T>
@@ -89,8 +91,8 @@ bool take_update(ByteReader& reader, size_t elements, StoredUpdate& update) {
 }  // namespace
 
 Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_hash,
-                                              size_t elements, Replica replica) {
-  FileClientStore store(std::move(path), schema_hash, std::move(replica));
+                                              size_t elements, Models models) {
+  FileClientStore store(std::move(path), schema_hash, std::move(models));
   const auto unusable = [&](Code code, const char* what) {
     return Status(code,
                   fmt::format("{}; move it away to begin the run anew, without what this client "
@@ -98,8 +100,9 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
                               what),
                   {.file = store.path_});
   };
-  // Two memories of three arrays, the frame and the replica.
-  const size_t most = 7 * elements * sizeof(float) + most_frame_bytes(elements) + 4096;
+  // Two memories of three arrays, the models and the frame.
+  const size_t most =
+      (6 + kMostModels) * elements * sizeof(float) + most_frame_bytes(elements) + 4096;
   const Result<std::vector<std::byte>> file = read_file(store.path_, most);
   if (!file) {
     if (file.error().code() == Code::kNotFound) return store;
@@ -127,11 +130,21 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
   if (pending > 1 ||
       (pending == 1 && !take_update(reader, elements, store.state_.pending.emplace())))
     return damaged();
-  if (!take_array(reader, elements, store.saved_replica_) || !reader.ok() || reader.left() > 0 ||
-      (!store.saved_replica_.empty() && store.saved_replica_.size() != elements))
-    return damaged();
+  const auto count = reader.take<uint8_t>();
+  if (count > kMostModels) return damaged();
+  for (size_t i = 0; i < count; ++i) {
+    PublishedModel model{.version = reader.take<uint32_t>()};
+    if (!take_array(reader, elements, model.parameters) || model.parameters.size() != elements)
+      return damaged();
+    store.saved_models_[model.version] = std::make_shared<const PublishedModel>(std::move(model));
+  }
+  if (!reader.ok() || reader.left() > 0) return damaged();
   // Without a replica the model has to be downloaded again.
-  if (store.saved_replica_.empty()) store.state_.held_version = 0;
+  if (store.saved_models_.empty() ||
+      store.saved_models_.rbegin()->first != store.state_.held_version) {
+    store.saved_models_.clear();
+    store.state_.held_version = 0;
+  }
   return store;
 }
 
@@ -149,7 +162,12 @@ Status FileClientStore::save(uint32_t, ClientState state) {
   put_memory(file, state.memory);
   put(file, static_cast<uint8_t>(state.pending.has_value()));
   if (state.pending) put_update(file, *state.pending);
-  put_array<float>(file, state.held_version > 0 ? replica_() : std::span<const float>());
+  const HeldModels models = state.held_version > 0 ? models_() : HeldModels();
+  put(file, static_cast<uint8_t>(models.size()));
+  for (const auto& [version, model] : models) {
+    put(file, version);
+    put_array<float>(file, model->parameters);
+  }
   const Digest digest = sha256(std::span<const std::byte>(file));
   file.insert(file.end(), digest.begin(), digest.end());
   TERN_CHECK_OK(write_durably(path_, std::span<const std::byte>(file), Access::kOwnerAlone));

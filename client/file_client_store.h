@@ -1,4 +1,4 @@
-/// A device's memory of its run in one file, with its replica of the model.
+/// A device's memory of its run in one file, with what its replica of the model holds.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "client/client_store.h"
+#include "client/replica.h"
 
 namespace tern {
 
@@ -18,29 +19,30 @@ namespace tern {
 /// residuals, updates and replicas say something of what was trained on. Threads: one at a time.
 class FileClientStore : public ClientStore {
  public:
-  /// `replica` is asked for the parameters at each save; empty when there are none yet.
-  using Replica = std::function<std::span<const float>()>;
+  /// What the replica holds, asked for at each save: it is at the version that the state says is
+  /// held.
+  using Models = std::function<const HeldModels&()>;
 
   /// Reads the file if there is one. Errors: kIo, kCorrupt (damaged), kInvalidArgument (of another
   /// model): the message says to move it away to begin anew.
   static Result<FileClientStore> open(std::string path, uint64_t schema_hash, size_t elements,
-                                      Replica replica);
+                                      Models models);
 
   /// The client's number is not looked at: a device is one client.
   Result<ClientState> load(uint32_t client) override;
   Status save(uint32_t client, ClientState state) override;
-  /// The parameters of state.held_version as they were last saved; call once.
-  std::vector<float> take_replica() { return std::move(saved_replica_); }
+  /// What was held when the state was last saved; call once.
+  HeldModels take_models() { return std::move(saved_models_); }
 
  private:
-  FileClientStore(std::string path, uint64_t schema_hash, Replica replica)
-      : path_(std::move(path)), schema_hash_(schema_hash), replica_(std::move(replica)) {}
+  FileClientStore(std::string path, uint64_t schema_hash, Models models)
+      : path_(std::move(path)), schema_hash_(schema_hash), models_(std::move(models)) {}
 
   std::string path_;
   uint64_t schema_hash_;
-  Replica replica_;
+  Models models_;
   ClientState state_;
-  std::vector<float> saved_replica_;
+  HeldModels saved_models_;
 };
 
 }  // namespace tern

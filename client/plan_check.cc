@@ -52,6 +52,7 @@ Result<RoundPlan> PlanCheck::check(const PlanMessage& message, uint64_t run_id,
   if (plan.run_id != run_id)
     return error(Code::kInvalidArgument, "a plan of run {:016x}, this session is of run {:016x}",
                  plan.run_id, run_id);
+  TERN_CHECK_OK(plan.versions.check());
   if (plan.schema_hash != schema_hash)
     return error(Code::kInvalidArgument, "the plan is for schema {:016x}, this client has {:016x}",
                  plan.schema_hash, schema_hash);

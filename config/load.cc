@@ -13,6 +13,7 @@
 #include "base/sha256.h"
 #include "compression/updates/codec.h"
 #include "compression/updates/ladder.h"
+#include "config/downlink.h"
 #include "config/vocabulary.h"
 
 namespace tern {
@@ -141,13 +142,7 @@ class Checker {
                         feedback.warmup));
     TERN_CHECK_OK(chain("compression.down", s_.compression.down,
                         "compression.error_feedback.warmup_down", feedback.warmup_down));
-    const Codec down = Codec::parse(s_.compression.down).value();
-    if (down.error_feedback() && down.feedback() != Feedback::kEf14)
-      return refuse("compression.down",
-                    "starts with '{}', which is for clients: what is published is followed by all "
-                    "of them, so 'ef' is all that it needs",
-                    down.stages()[0].info->name);
-    return {};
+    return downlink();
   }
 
  private:
@@ -254,7 +249,7 @@ class Checker {
     }
     if (control.ladder.empty()) {
       TERN_TRY(const std::vector<Codec> chains, parse_ladder(stateless_ladder()));
-      control.ladder = print_ladder(chains);
+      control.ladder = print_chains(chains);
     }
     const Result<Codec> up = Codec::parse(s_.compression.up);
     if (up && up->error_feedback() && up->feedback() != Feedback::kEf14)
@@ -262,6 +257,32 @@ class Checker {
                     "starts with '{}', which remembers what means nothing to the other chains of "
                     "compression.rate_control.ladder",
                     up->stages()[0].info->name);
+    return {};
+  }
+
+  Status downlink() const {
+    const CompressionConfig& compression = s_.compression;
+    if (compression.keyframe.empty() != compression.keyframe_every.empty())
+      return refuse(
+          compression.keyframe.empty() ? "compression.keyframe" : "compression.keyframe_every",
+          "is required as well: how keyframes are coded and when belong together");
+    const Codec down = Codec::parse(compression.down).value();
+    if (down.error_feedback() && down.feedback() != Feedback::kEf14)
+      return refuse("compression.down",
+                    "starts with '{}', which is for clients: what is published is followed by all "
+                    "of them, so 'ef' is all that it needs",
+                    down.stages()[0].info->name);
+    if (compression.keyframe.empty()) return {};
+    const size_t chains = parse_chains(compression.keyframe).value().size();
+    if (chains != compression.keyframe_every.size())
+      return refuse("compression.keyframe_every", "has {} levels, compression.keyframe has {}",
+                    compression.keyframe_every.size(), chains);
+    if (Status status = version_tree(compression).check(); !status.ok())
+      return std::move(status).at(where("compression.keyframe_every"));
+    if (Result<std::vector<Codec>> codecs = downlink_codecs(compression); !codecs) {
+      const std::string key = codecs.error().where().key;
+      return std::move(codecs).error().at(where(key));
+    }
     return {};
   }
 
@@ -278,7 +299,10 @@ class Checker {
                const std::vector<WarmUpStep>& warmup) const {
     Result<Codec> codec = Codec::parse(spec);
     if (!codec) return std::move(codec).error().at(where(key));
-    if (Status status = codec->check_composition({.allow_biased = s_.compression.allow_biased});
+    // With keyframes the coordinator keeps what a frame has lost.
+    const bool kept = key == "compression.down" && !s_.compression.keyframe.empty();
+    if (Status status =
+            codec->check_composition({.allow_biased = s_.compression.allow_biased || kept});
         !status.ok())
       return std::move(status).at(where(key));
     if (warmup.empty()) return {};

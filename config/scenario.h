@@ -88,7 +88,9 @@ struct RateControlConfig {
 struct CompressionConfig {
   std::string up = "float32";  ///< canonical codec spec after load
   std::string down = "float32";
-  bool allow_biased = false;  ///< accept a biased chain without `ef`
+  std::string keyframe;                  ///< chains of each level of keyframes; empty: none
+  std::vector<uint32_t> keyframe_every;  ///< versions from one to the next, of each level
+  bool allow_biased = false;             ///< accept a biased chain without `ef`
   ErrorFeedbackConfig error_feedback;
   RateControlConfig rate_control;
 };
@@ -112,6 +114,7 @@ struct ServerConfig {
   std::string evaluate = "clients";  ///< clients | attached | none
   double plan_lifetime_seconds = 600;
   uint32_t keep_rounds = 100;  ///< that the journal keeps to be replayed; 0: all
+  uint32_t joins_per_s = 500;  ///< that clients are to stay below after an outage; 0: no bound
 };
 
 /// What only a client reads.

@@ -155,7 +155,11 @@ constexpr Key kVocabulary[] = {
     {.name = "compression.up", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::up>,
      .meaning = "codec of the clients' updates"},
     {.name = "compression.down", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::down>,
-     .meaning = "codec of the server's deltas"},
+     .meaning = "codec of the server's deltas; with keyframes of what lies between them"},
+    {.name = "compression.keyframe", .type = KeyType::kChains, .field = &at<&Scenario::compression, &CompressionConfig::keyframe>,
+     .meaning = "codecs of the keyframes of each level, the most frequent first; with ef the last level's follow each other, without they are coded from the start"},
+    {.name = "compression.keyframe_every", .type = KeyType::kPeriods, .field = &at<&Scenario::compression, &CompressionConfig::keyframe_every>,
+     .meaning = "versions from one keyframe to the next, for each level"},
     {.name = "compression.allow_biased", .type = KeyType::kBoolean, .field = &at<&Scenario::compression, &CompressionConfig::allow_biased>,
      .meaning = "accept a biased chain without ef"},
 
@@ -223,6 +227,8 @@ constexpr Key kVocabulary[] = {
      .range = {.low = 10, .high = 1e9}},
     {.name = "server.keep_rounds", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::keep_rounds>,
      .meaning = "rounds whose updates the journal keeps, so that they can be replayed; 0: all"},
+    {.name = "server.joins_per_s", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::joins_per_s>,
+     .meaning = "after an outage clients come back in so much time that no more of them do in a second; 0: as soon as they can"},
 
     {.name = "client.connect", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::connect>,
      .meaning = "where the coordinator is, such as \"tcp://coordinator.example:7700\""},
@@ -316,6 +322,29 @@ Status refused(const Key& key, const Value& value) {
     if (!near.empty()) message += fmt::format("; did you mean \"{}\"?", near);
   }
   return Status(Code::kInvalidArgument, std::move(message));
+}
+
+/// 10 or "10 100".
+std::optional<std::vector<uint32_t>> periods_of(const Value& value) {
+  std::vector<uint32_t> periods;
+  const auto add = [&](const std::optional<int64_t>& period) {
+    if (!period || *period < 2 || *period > std::numeric_limits<int32_t>::max()) return false;
+    periods.push_back(static_cast<uint32_t>(*period));
+    return true;
+  };
+  if (const int64_t* number = std::get_if<int64_t>(&value)) {
+    if (!add(*number)) return std::nullopt;
+    return periods;
+  }
+  const std::string* given = std::get_if<std::string>(&value);
+  if (given == nullptr) return std::nullopt;
+  for (std::string_view text = *given; !text.empty();) {
+    const size_t end = std::min(text.find(' '), text.size());
+    if (end > 0 && !add(whole_number<int64_t>(text.substr(0, end)))) return std::nullopt;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  if (periods.empty()) return std::nullopt;
+  return periods;
 }
 
 bool spelled_as_partition(std::string_view text) {
@@ -471,6 +500,13 @@ std::string expectation(const Key& key) {
     case KeyType::kRate:
       return "a rate for all clients such as \"125000\", or \"loguniform:LOW..HIGH\" such as "
              "\"loguniform:1e4..1e6\" (1 to 1e15 a second)";
+    case KeyType::kChains:
+      return "a codec for each level of keyframes, with ';' between them, such as \"ef | topk:0.02 "
+             "| "
+             "ternary | rice\"";
+    case KeyType::kPeriods:
+      return "a number of versions such as 10, or one for each level of keyframes such as \"10 "
+             "100\"";
     case KeyType::kLadder:
       return "chains with ';' between them such as \"rotate:1024 | randk:0.1 | eden:1; float32\"";
   }
@@ -527,6 +563,9 @@ Value value_of_text(const Key& key, std::string_view text) {
     case KeyType::kInteger:
       if (const auto value = whole_number<int64_t>(text)) return *value;
       break;
+    case KeyType::kPeriods:
+      if (const auto value = whole_number<int64_t>(text)) return *value;
+      break;
     case KeyType::kNumber:
       if (const auto value = whole_number<double>(text)) return *value;
       break;
@@ -564,6 +603,12 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
     return assign_as<double>(key, number, scenario);
   }
 
+  if (key.type == KeyType::kPeriods) {
+    std::optional<std::vector<uint32_t>> periods = periods_of(value);
+    if (!periods) return refused(key, value);
+    return assign_as<std::vector<uint32_t>>(key, std::move(*periods), scenario);
+  }
+
   const std::string* text = std::get_if<std::string>(&value);
   if (text == nullptr) return refused(key, value);
   if (key.type == KeyType::kDuration) {
@@ -585,9 +630,13 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
     if (!rule) return refused(key, value);
     return assign_as<std::string>(key, rate_text(*rule), scenario);
   }
+  if (key.type == KeyType::kChains) {
+    TERN_TRY(const std::vector<Codec> chains, parse_chains(*text));
+    return assign_as<std::string>(key, print_chains(chains), scenario);
+  }
   if (key.type == KeyType::kLadder) {
     TERN_TRY(const std::vector<Codec> chains, parse_ladder(*text));
-    return assign_as<std::string>(key, print_ladder(chains), scenario);
+    return assign_as<std::string>(key, print_chains(chains), scenario);
   }
   bool fits = !text->empty();
   if (key.type == KeyType::kChoice)
@@ -622,6 +671,11 @@ std::optional<std::string> print_value(const Key& key, const Scenario& scenario)
       return toml_string(v);
     }
     Text operator()(const std::optional<double>& v) const { return v ? (*this)(*v) : std::nullopt; }
+    Text operator()(const std::vector<uint32_t>& v) const {
+      if (v.empty()) return std::nullopt;
+      if (v.size() == 1) return fmt::format("{}", v.front());
+      return toml_string(fmt::format("{}", fmt::join(v, " ")));
+    }
     Text operator()(const std::vector<WarmUpStep>& v) const {
       if (v.empty()) return std::nullopt;
       std::vector<std::string> steps;

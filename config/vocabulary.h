@@ -29,7 +29,9 @@ enum class KeyType {
   kDuration,   ///< "500ms", "60s", "5m", "1h"; held in seconds
   kSchedule,   ///< "0.25:3 0.06:3"; an empty string is an empty schedule
   kRate,       ///< "125000" or "loguniform:1e4..1e6"; becomes canonical
-  kLadder,     ///< chains with ";" between them; becomes canonical
+  kLadder,     ///< chains with ";" between them, for rate control; becomes canonical
+  kChains,     ///< likewise, for each level of keyframes
+  kPeriods,    ///< 10 or "10 100"
 };
 
 /// The numbers that a key takes.
@@ -47,7 +49,7 @@ template <typename T>
 using FieldOf = T& (*)(Scenario&);
 using Field = std::variant<FieldOf<uint32_t>, FieldOf<uint64_t>, FieldOf<double>, FieldOf<bool>,
                            FieldOf<std::string>, FieldOf<std::optional<double>>,
-                           FieldOf<std::vector<WarmUpStep>>>;
+                           FieldOf<std::vector<WarmUpStep>>, FieldOf<std::vector<uint32_t>>>;
 
 /// When a key means anything; without a test, always.
 struct Condition {

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <deque>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <unordered_map>
 #include <unordered_set>
@@ -358,7 +359,19 @@ class Driver : public Coordinator {
                        .unix_seconds = loop_.unix_seconds(),
                        .last_task = last.task,
                        .last_fate = last.fate,
-                       .partition = scenario_.data.partition});
+                       .partition = scenario_.data.partition,
+                       .reconnect_within_ms = reconnect_within_ms()});
+  }
+
+  /// Pace steering (Bonawitz et al. 2019, arXiv:1902.01046), for the outage of which nobody can be
+  /// told when it begins: a join costs half a millisecond, and all of a large fleet at once would
+  /// time each other out.
+  uint32_t reconnect_within_ms() const {
+    const uint64_t joins = scenario_.server.joins_per_s;
+    const uint64_t most = std::numeric_limits<uint32_t>::max();
+    return joins == 0
+               ? 0
+               : static_cast<uint32_t>(std::min(setup_.clients * uint64_t{1000} / joins, most));
   }
 
   void receive(const Connection& from, const Member& member, const Ready& ready) {
@@ -951,6 +964,7 @@ class Driver : public Coordinator {
     plan.min_updates = scenario_.fleet.min_updates;
     plan.codec = std::move(codec);
     plan.training = scenario_.training;
+    plan.versions = model().tree();
     plan.grid_bits = kGridBits;
     plan.stale_after = scenario_.compression.error_feedback.stale_after;
     plan.residual16 = scenario_.compression.error_feedback.store == "bfloat16";

@@ -151,8 +151,11 @@ Packed pack(const StateRecord& record) {
   packed.json["rate"] = {{"bytes", state.rate.bytes},
                          {"nmse", state.rate.nmse},
                          {"square_norms", state.rate.square_norms}};
-  packed.json["deltas"] = ordered_json::array();
-  for (const SharedFrame& delta : state.model.deltas) packed.json["deltas"].push_back(add(*delta));
+  packed.json["bases"] = packed.json["frames"] = ordered_json::array();
+  for (const auto& [version, base] : state.model.bases)
+    packed.json["bases"].push_back({version, add(*base)});
+  for (const auto& [version, frame] : state.model.frames)
+    packed.json["frames"].push_back({version, add(*frame)});
   packed.json["fates"] = ordered_json::array();
   for (const auto& [client, last] : record.fates)
     packed.json["fates"].push_back({client, last.task, static_cast<int>(last.fate)});
@@ -215,8 +218,11 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
       state.rate = {.bytes = rate.at("bytes"),
                     .nmse = rate.at("nmse"),
                     .square_norms = rate.at("square_norms")};
-      for (const auto& length : json.at("deltas"))
-        state.model.deltas.push_back(std::make_shared<const Bytes>(arrays.take<std::byte>(length)));
+      for (const auto& base : json.at("bases"))
+        state.model.bases[base.at(0)] = arrays.take_floats(base.at(1));
+      for (const auto& frame : json.at("frames"))
+        state.model.frames[frame.at(0)] =
+            std::make_shared<const Bytes>(arrays.take<std::byte>(frame.at(1)));
       for (const auto& last : json.at("fates"))
         record.fates[last.at(0)] = {last.at(1), static_cast<Fate>(last.at(2).get<uint8_t>())};
       if (arrays.left() != 0) throw std::length_error("bytes are left over");

@@ -4,24 +4,34 @@
 #include <utility>
 
 #include "compression/updates/frame.h"
-#include "config/model_card.h"
+#include "config/downlink.h"
 #include "coordinator/strategies/ef21.h"
 #include "coordinator/warm_up.h"
 
 namespace tern {
 
-RunState::RunState(const Setup& setup, Codec up, Codec down, RateController rates)
+namespace {
+
+VersionTree tree_of(const RunState::Setup& setup) {
+  VersionTree tree = version_tree(setup.scenario.compression);
+  tree.root = setup.initial.empty() ? 0 : 1;
+  return tree;
+}
+
+}  // namespace
+
+RunState::RunState(const Setup& setup, Codec up, std::vector<Codec> down, RateController rates)
     : scenario_(setup.scenario),
       schema_(setup.schema),
       up_(std::move(up)),
       down_(std::move(down)),
       rates_(std::move(rates)),
-      model_(schema_, scenario_.seed),
+      model_(schema_, scenario_.seed, tree_of(setup)),
       scratch_(std::max<size_t>(setup.workers, 1)) {}
 
 Result<std::unique_ptr<RunState>> RunState::make(const Setup& setup) {
   TERN_TRY(Codec up, Codec::parse(setup.scenario.compression.up));
-  TERN_TRY(Codec down, Codec::parse(setup.scenario.compression.down));
+  TERN_TRY(std::vector<Codec> down, downlink_codecs(setup.scenario.compression));
   TERN_TRY(RateController rates,
            RateController::make(setup.scenario, setup.schema, setup.clients, setup.uplinks));
   std::unique_ptr<RunState> state(
@@ -88,8 +98,9 @@ Result<std::vector<float>> RunState::aggregate(size_t worker) {
 }
 
 Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::vector<float> step) {
+  const Codec& chain = down_[model_.tree().level(model_.version() + 1)];
   TERN_TRY(const Codec down,
-           codec_of_round(down_, scenario_.compression.error_feedback.warmup_down, round));
+           codec_of_round(chain, scenario_.compression.error_feedback.warmup_down, round));
   parent_sha256_ = model_.sha256();
   return model_.publish(std::move(step), down, round, scratch(worker));
 }

@@ -88,13 +88,13 @@ class RunState {
   Status restore(CoordinatorState state);
 
  private:
-  RunState(const Setup& setup, Codec up, Codec down, RateController rates);
+  RunState(const Setup& setup, Codec up, std::vector<Codec> down, RateController rates);
   Status publish_initial(std::span<const float> initial);
 
   const Scenario& scenario_;
   const ParameterSchema& schema_;
   const Codec up_;
-  const Codec down_;
+  const std::vector<Codec> down_;  // of each level of VersionTree
   RateController rates_;
   VersionedModel model_;
   ServerOptimizerState optimizer_;

@@ -33,8 +33,11 @@ Status round_to_grid(std::span<float> parameters) {
   return {};
 }
 
-VersionedModel::VersionedModel(const ParameterSchema& schema, uint64_t seed)
-    : schema_(&schema), seed_(seed), residual_(std::make_shared<const std::vector<float>>()) {
+VersionedModel::VersionedModel(const ParameterSchema& schema, uint64_t seed, VersionTree tree)
+    : schema_(&schema),
+      seed_(seed),
+      tree_(std::move(tree)),
+      residual_(std::make_shared<const std::vector<float>>()) {
   std::vector<float> zero(schema.elements());
   initialize_parameters(schema, seed, kGridBits, zero);
   largest_zero_ = kernels().max_abs(zero.data(), zero.size());
@@ -46,14 +49,23 @@ double VersionedModel::residual_norm() const {
   return std::sqrt(kernels().sum_squares(residual_->data(), residual_->size()));
 }
 
+const std::vector<float>& VersionedModel::model_of(uint32_t version) const {
+  return version == version_ ? *parameters_ : *bases_.at(version);
+}
+
 Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec& codec,
                                             uint32_t round, CodecScratch& scratch) {
+  const uint32_t parent = tree_.parent(version_ + 1);
   const std::vector<float>& now = *parameters_;
+  const std::vector<float>& base = model_of(parent);
   const size_t n = now.size();
-  const bool keeps_remainder = codec.error_feedback() || !codec.lossy();
+  const bool keeps_remainder = !tree_.periods.empty() || codec.error_feedback() || !codec.lossy();
   std::vector<float> owed = std::move(step);
   if (keeps_remainder)
     for (size_t i = 0; i < residual_->size(); ++i) owed[i] += (*residual_)[i];
+  // On the grid the difference of two versions is exact.
+  if (parent != version_)
+    for (size_t i = 0; i < n; ++i) owed[i] += now[i] - base[i];
   residual_ = std::make_shared<const std::vector<float>>();
   const float largest = kernels().max_abs(owed.data(), n);
   if (!(largest <= std::ldexp(1.0f, 25 - kGridBits)))
@@ -61,7 +73,7 @@ Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec
                  "version {} would move a parameter by {}: training diverges; lower the learning "
                  "rates",
                  version_ + 1, largest);
-  const FrameMeta meta{.base_version = version_,
+  const FrameMeta meta{.base_version = parent,
                        .round = round,
                        .seed = Rng(seed_, Purpose::kFrameSeed, round, kServer).next64()};
   auto frame = std::make_shared<Bytes>(codec.max_encoded_bytes(*schema_));
@@ -69,7 +81,7 @@ Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec
   frame->resize(bytes);
   frame->shrink_to_fit();
   TERN_TRY(const CheckedFrame checked, inspect(*frame, *schema_, {}, scratch));
-  std::vector<float> next = now;
+  std::vector<float> next = base;
   TERN_CHECK_OK(apply_delta(checked, kGridBits, scratch, next));
   // The difference from version 0 travels, too, and has to be as short.
   const float limit = std::ldexp(1.0f, 24 - kGridBits) - largest_zero_;
@@ -80,34 +92,50 @@ Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec
                    "training diverges; lower "
                    "the learning rate",
                    i, version_ + 1, next[i], limit);
-  // On the grid the difference of two versions is exact: it is what every client has received.
+  // It is what every client has received.
   if (keeps_remainder)
-    for (size_t i = 0; i < n; ++i) owed[i] -= next[i] - now[i];
+    for (size_t i = 0; i < n; ++i) owed[i] -= next[i] - base[i];
   if (!keeps_remainder) owed = {};
   residual_ = std::make_shared<const std::vector<float>>(std::move(owed));
+  bases_[version_] = std::move(parameters_);
   parameters_ = std::make_shared<const std::vector<float>>(std::move(next));
   sha256_ = tern::sha256(parameters());
   ++version_;
   snapshot_.reset();
   SharedFrame shared = std::move(frame);
-  deltas_.push_back(shared);
-  // A chain longer than a snapshot is never sent, so older deltas need not be kept.
-  const size_t longest = lossless().max_encoded_bytes(*schema_);
-  size_t chain = 0;
-  auto oldest = deltas_.end();
-  while (oldest != deltas_.begin() && chain + (*(oldest - 1))->size() <= longest)
-    chain += (*--oldest)->size();
-  deltas_.erase(deltas_.begin(), oldest);
+  frames_[version_] = shared;
+  forget_what_nothing_stands_on();
   return shared;
 }
 
+void VersionedModel::forget_what_nothing_stands_on() {
+  std::erase_if(bases_, [&](const auto& base) {
+    return tree_.periods.empty() || !tree_.holds(version_, base.first) ||
+           (base.first == 0 && tree_.anchor(version_) != 0);
+  });
+  // Of the way here, what is sent to somebody: a way to the anchor that is longer than a snapshot
+  // of it never is.
+  const size_t longest = lossless().max_encoded_bytes(*schema_);
+  const uint32_t anchor = tree_.anchor(version_);
+  std::map<uint32_t, SharedFrame> way;
+  size_t to_anchor = 0;
+  for (uint32_t at = version_; at != 0; at = tree_.parent(at)) {
+    const auto found = frames_.find(at);
+    if (found == frames_.end()) break;
+    if (at <= anchor) to_anchor += found->second->size();
+    if (to_anchor > longest) break;
+    way.insert(*found);
+  }
+  frames_ = std::move(way);
+}
+
 Status VersionedModel::encode_snapshot(CodecScratch& scratch) {
-  const std::vector<float>& now = *parameters_;
-  std::vector<float> difference(now.size());
+  const std::vector<float>& model = model_of(tree_.anchor(version_));
+  std::vector<float> difference(model.size());
   initialize_parameters(*schema_, seed_, kGridBits, difference);
-  for (size_t i = 0; i < now.size(); ++i) difference[i] = now[i] - difference[i];
+  for (size_t i = 0; i < model.size(); ++i) difference[i] = model[i] - difference[i];
   auto frame = std::make_shared<Bytes>(lossless().max_encoded_bytes(*schema_));
-  const FrameMeta meta{.base_version = 0, .round = version_, .seed = seed_};
+  const FrameMeta meta{.base_version = 0, .round = tree_.anchor(version_), .seed = seed_};
   TERN_TRY(const size_t bytes, lossless().encode(meta, *schema_, difference, scratch, *frame));
   frame->resize(bytes);
   snapshot_ = std::move(frame);
@@ -119,30 +147,47 @@ Result<Download> VersionedModel::download(uint32_t held, CodecScratch& scratch) 
     return error(Code::kInvalidArgument, "a client claims version {}, the newest is {}", held,
                  version_);
   if (held == version_) return Download{};
-  const size_t missing = version_ - held;
-  if (missing <= deltas_.size()) {  // all that are kept are no longer than a snapshot
-    Download chain{.kind = DownloadKind::kDeltas};
-    chain.frames.assign(deltas_.end() - static_cast<ptrdiff_t>(missing), deltas_.end());
-    return chain;
+  Download way{.kind = DownloadKind::kDeltas};
+  const uint32_t anchor = tree_.anchor(version_);
+  size_t from_anchor = 0;
+  uint32_t at = version_;
+  for (; !tree_.holds(held, at); at = tree_.parent(at)) {
+    const auto found = frames_.find(at);
+    if (found == frames_.end()) break;
+    if (at > anchor) ++from_anchor;
+    way.frames.push_back(found->second);
   }
-  if (snapshot_ == nullptr) TERN_CHECK_OK(encode_snapshot(scratch));
-  return Download{.kind = DownloadKind::kSnapshot, .frames = {snapshot_}};
+  const bool complete = tree_.holds(held, at);
+  if (!complete) {  // what is kept of the way is no longer than a snapshot
+    if (snapshot_ == nullptr) TERN_CHECK_OK(encode_snapshot(scratch));
+    way.kind = DownloadKind::kSnapshot;
+    way.frames.resize(from_anchor);
+    way.frames.push_back(snapshot_);
+  }
+  std::ranges::reverse(way.frames);
+  return way;
 }
 
 VersionsState VersionedModel::state() const {
-  return {version_, parameters_, residual_, {deltas_.begin(), deltas_.end()}};
+  return {version_, parameters_, residual_, bases_, frames_};
 }
 
 Status VersionedModel::restore(VersionsState state) {
   const size_t n = schema_->elements();
+  const auto fits = [&](const auto& base) { return base.second->size() == n; };
   if (state.parameters->size() != n || (!state.residual->empty() && state.residual->size() != n) ||
-      state.deltas.size() > state.version)
+      !std::ranges::all_of(state.bases, fits))
     return error(Code::kCorrupt, "a saved model of {} parameters, expected {}",
                  state.parameters->size(), n);
+  const uint32_t next = state.version + 1;
+  if (tree_.parent(next) != state.version && !state.bases.contains(tree_.parent(next)))
+    return error(Code::kCorrupt, "a saved model without version {}, which version {} stands on",
+                 tree_.parent(next), next);
   version_ = state.version;
   parameters_ = std::move(state.parameters);
   residual_ = std::move(state.residual);
-  deltas_.assign(state.deltas.begin(), state.deltas.end());
+  bases_ = std::move(state.bases);
+  frames_ = std::move(state.frames);
   snapshot_.reset();
   sha256_ = tern::sha256(parameters());
   return {};

@@ -1,12 +1,12 @@
 /// The global model as a chain of published versions. What is published is exactly what clients
 /// hold: every version is a multiple of 2^-grid_bits, so a chain of deltas and a lossless snapshot
-/// give the same bits. Threads: one at a time.
+/// give the same bits. Which version each is coded against says the VersionTree. Threads: one at a
+/// time.
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,6 +19,7 @@
 #include "proto/messages.h"
 #include "proto/parts.h"
 #include "proto/transfer.h"
+#include "proto/version_tree.h"
 
 namespace tern {
 
@@ -39,31 +40,35 @@ using SharedFloats = std::shared_ptr<const std::vector<float>>;
 struct VersionsState {
   uint32_t version = 0;
   SharedFloats parameters;
-  SharedFloats residual;  ///< what chains with memory still owe the clients; empty for the others
-  std::vector<SharedFrame> deltas;  ///< the newest ones, in order; the last one leads to `version`
+  SharedFloats residual;  ///< what is still owed to the clients; empty for chains without memory
+  std::map<uint32_t, SharedFloats> bases;  ///< keyframes that later versions stand on
+  std::map<uint32_t, SharedFrame> frames;  ///< that lead to versions on the way to `version`
 };
 
 class VersionedModel {
  public:
   /// Version 0 follows from the run's seed, for everybody. `schema` outlives it.
-  VersionedModel(const ParameterSchema& schema, uint64_t seed);
+  VersionedModel(const ParameterSchema& schema, uint64_t seed, VersionTree tree = {});
 
+  const VersionTree& tree() const { return tree_; }
   uint32_t version() const { return version_; }
   std::span<const float> parameters() const { return *parameters_; }
   const Digest& sha256() const { return sha256_; }
   double residual_norm() const;
 
-  /// Publishes the next version: encodes step (+ residual, for chains with ef or without loss),
-  /// applies what clients will decode, keeps what is still owed. Returns the delta frame. Errors:
-  /// kOutOfRange when a parameter leaves the grid's range (the model has diverged); nothing is
-  /// published then, and what was owed is gone. Memory: the next version's beside this one's and
-  /// the step's.
+  /// Publishes the next version: encodes what it is ahead of the version that it stands on, step
+  /// and residual included, applies what clients will decode, keeps what is still owed. A plain
+  /// chain without ef that loses something owes nothing: what it lost is lost. Returns the frame.
+  /// Errors: kOutOfRange when a parameter leaves the grid's range (the model has diverged); nothing
+  /// is published then, and what was owed is gone. Memory: the next version's beside this one's,
+  /// the step's, and a model for each level of keyframes.
   Result<SharedFrame> publish(std::vector<float> step, const Codec& codec, uint32_t round,
                               CodecScratch& scratch);
 
-  /// The deltas since `held`, or the snapshot when they would be more bytes than one can have.
-  /// Cost: O(1), or O(n) once a version for a snapshot. Errors: kInvalidArgument for a version that
-  /// was never published.
+  /// The frames from what a client has that was brought to `held`; or a lossless snapshot of the
+  /// keyframe that this version stands on (without keyframes of itself) and the frames from there,
+  /// when that is fewer bytes. Cost: O(1), or O(n) once a version for a snapshot. Errors:
+  /// kInvalidArgument for a version that was never published.
   Result<Download> download(uint32_t held, CodecScratch& scratch);
 
   VersionsState state() const;
@@ -71,17 +76,21 @@ class VersionedModel {
   Status restore(VersionsState state);
 
  private:
+  const std::vector<float>& model_of(uint32_t version) const;
   Status encode_snapshot(CodecScratch& scratch);
+  void forget_what_nothing_stands_on();
 
   const ParameterSchema* schema_;
   uint64_t seed_;
+  VersionTree tree_;
   float largest_zero_ = 0;  // of version 0's parameters, by magnitude
   SharedFloats parameters_;
   SharedFloats residual_;
   uint32_t version_ = 0;
   Digest sha256_;
-  std::deque<SharedFrame> deltas_;  // the last one leads to version_
-  SharedFrame snapshot_;            // of version_; made when first asked for
+  std::map<uint32_t, SharedFloats> bases_;  // not version_ itself
+  std::map<uint32_t, SharedFrame> frames_;
+  SharedFrame snapshot_;  // of the anchor of version_; made when first asked for
 };
 
 }  // namespace tern

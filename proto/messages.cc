@@ -47,7 +47,7 @@ void serialize(Archive& archive, Hello& m) {
 template <typename Archive>
 void serialize(Archive& archive, Welcome& m) {
   archive(m.protocol, m.run_id, m.client, m.clients, m.seed, m.unix_seconds, m.last_task,
-          one_of(m.last_fate), m.partition);
+          one_of(m.last_fate), m.partition, m.reconnect_within_ms);
 }
 template <typename Archive>
 void serialize(Archive& archive, Ready& m) {
@@ -66,9 +66,14 @@ void serialize(Archive& archive, TrainingPlan& m) {
   archive(m.learning_rate, m.momentum, m.weight_decay, m.batch_size, m.local_epochs, m.local_steps);
 }
 template <typename Archive>
+void serialize(Archive& archive, VersionTree& m) {
+  archive(m.periods, m.chain, m.root);
+}
+template <typename Archive>
 void serialize(Archive& archive, RoundPlan& m) {
   archive(one_of(m.kind), m.run_id, m.round, m.version, m.model_sha256, m.schema_hash, m.run_seed,
-          m.cohort, m.min_updates, m.codec, m.training, m.grid_bits, m.stale_after, m.residual16);
+          m.cohort, m.min_updates, m.codec, m.training, m.versions, m.grid_bits, m.stale_after,
+          m.residual16);
 }
 template <typename Archive>
 void serialize(Archive& archive, ModelManifest& m) {

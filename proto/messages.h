@@ -18,11 +18,12 @@
 #include "proto/parts.h"
 #include "proto/signed_bytes.h"
 #include "proto/training.h"
+#include "proto/version_tree.h"
 
 namespace tern {
 
 /// Versions of the protocol that this build speaks. A Hello offers a range, the Welcome chooses.
-inline constexpr uint16_t kProtocolLow = 1, kProtocolHigh = 1;
+inline constexpr uint16_t kProtocolLow = 2, kProtocolHigh = 2;
 inline constexpr size_t kMaxMessageBytes = 16 * 1024;
 /// Of a transfer this many bytes may be sent before the receiver has asked for more by a Credit.
 inline constexpr uint64_t kCreditWindow = 4 * (kPartHeaderBytes + kPartBytes);
@@ -63,6 +64,9 @@ struct Welcome {
   TaskId last_task = 0;      ///< 0: none in this run
   Fate last_fate = Fate::kOpen;
   std::string partition;  ///< data.partition of the run: how a share of common data is dealt
+  /// When the connection is lost, the client dials again after a draw from so long: the fleet is so
+  /// large that it must not come back at once.
+  uint32_t reconnect_within_ms = 0;
 };
 
 /// The client has its data at hand and can be asked.
@@ -100,6 +104,7 @@ struct RoundPlan {
   uint32_t min_updates = 0;  ///< policy floor: fewer are never aggregated
   std::string codec;         ///< spec of the update
   TrainingPlan training;
+  VersionTree versions;      ///< which version is coded against which
   int32_t grid_bits = 0;     ///< published parameters are multiples of 2^-grid_bits
   uint32_t stale_after = 0;  ///< of error feedback, in rounds
   bool residual16 = false;   ///< clients keep their residuals as bfloat16
@@ -117,8 +122,8 @@ struct ModelManifest {
 /// How the bytes beside a plan bring a client to its version.
 enum class DownloadKind : uint8_t {
   kNothing = 0,   ///< it holds the version
-  kDeltas = 1,    ///< frames, each from one version to the next
-  kSnapshot = 2,  ///< one frame, relative to version 0
+  kDeltas = 1,    ///< frames, each from one version on the way to the next
+  kSnapshot = 2,  ///< a frame from version 0 to the anchor, and frames from there
 };
 
 /// The part of a plan that is one client's own.

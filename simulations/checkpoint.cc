@@ -12,7 +12,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::string_view kMagic = "TRNCKPT4";
+constexpr std::string_view kMagic = "TRNCKPT5";
 constexpr size_t kJsonAt = 16;  // after magic and length
 
 template <typename T = float>
@@ -62,10 +62,15 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
   const auto& rate = json.at("rate");
   checkpoint.fleet.rate = {
       .bytes = rate.at("bytes"), .nmse = rate.at("nmse"), .square_norms = rate.at("square_norms")};
-  for (const auto& length : json.at("deltas")) {
-    const auto bytes = reader.take_bytes(length.get<size_t>());
-    checkpoint.fleet.model.deltas.push_back(
-        std::make_shared<const Bytes>(bytes.begin(), bytes.end()));
+  for (const auto& base : json.at("bases")) {
+    TERN_TRY(std::vector<float> model, take(reader, base.at(1)));
+    checkpoint.fleet.model.bases[base.at(0)] =
+        std::make_shared<const std::vector<float>>(std::move(model));
+  }
+  for (const auto& frame : json.at("frames")) {
+    const auto bytes = reader.take_bytes(frame.at(1).get<size_t>());
+    checkpoint.fleet.model.frames[frame.at(0)] =
+        std::make_shared<const Bytes>(bytes.begin(), bytes.end());
   }
   for (const auto& client : json.at("clients")) {
     TERN_TRY(SenderMemory memory, take_memory(reader, client.at(3)));
@@ -114,8 +119,11 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
   json["rate"] = {{"bytes", fleet.rate.bytes},
                   {"nmse", fleet.rate.nmse},
                   {"square_norms", fleet.rate.square_norms}};
-  json["deltas"] = ordered_json::array();
-  for (const SharedFrame& delta : fleet.model.deltas) json["deltas"].push_back(add(*delta));
+  json["bases"] = json["frames"] = ordered_json::array();
+  for (const auto& [version, base] : fleet.model.bases)
+    json["bases"].push_back({version, add_array(*base)});
+  for (const auto& [version, frame] : fleet.model.frames)
+    json["frames"].push_back({version, add(*frame)});
   json["clients"] = ordered_json::array();
   // An update that still waits for its verdict isn't kept: what was counted has its verdict before
   // the round ends, the rest comes too late for it and is refused. Without it the client is where

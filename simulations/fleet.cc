@@ -26,6 +26,19 @@ class NoSink : public EventSink {
   void on(const Event&) override {}
 };
 
+/// What the clients hold together.
+HeldModels models_of(const VersionsState& state) {
+  HeldModels models;
+  const auto add = [&](uint32_t version, const SharedFloats& parameters) {
+    models[version] = std::make_shared<const PublishedModel>(
+        PublishedModel{.version = version, .parameters = *parameters});
+  };
+  for (const auto& [version, parameters] : state.bases)
+    if (version > 0) add(version, parameters);
+  add(state.version, state.parameters);
+  return models;
+}
+
 /// A client that was asked at least once.
 struct SimulatedClient {
   std::unique_ptr<ClientTransport> transport;
@@ -94,7 +107,7 @@ class OneProcessFleet : public Fleet {
 
   Status restore(FleetState state) override {
     network_->start_at(state.time);
-    TERN_CHECK_OK(work_->restore(state.model.version, *state.model.parameters));
+    TERN_CHECK_OK(work_->restore(models_of(state.model)));
     for (auto& [client, client_state] : state.clients) {
       client_state.run_id = kRunId;
       TERN_CHECK_OK(store_.save(client, std::move(client_state)));

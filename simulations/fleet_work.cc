@@ -1,32 +1,29 @@
 #include "simulations/fleet_work.h"
 
-#include "compression/updates/frame.h"
+#include <algorithm>
+#include <iterator>
 
 namespace tern {
 
 namespace {
 
 /// In real time a late client may still train from a version before the newest.
-constexpr size_t kReplicasKept = 3;
+constexpr uint32_t kVersionsKept = 3;
 
 }  // namespace
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
                      std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
                      WorkClock& clock)
-    : data_(std::move(data)), workers_(trainers.size()), devices_(devices), clock_(clock) {
+    : data_(std::move(data)),
+      workers_(trainers.size()),
+      devices_(devices),
+      clock_(clock),
+      replica_(data_->schema, std::move(version_zero)) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i].trainer = std::move(trainers[i]);
     workers_[i].update.resize(data_->schema.elements());
   }
-  replicas_[0] = std::make_shared<const Replica>(data_->schema, std::move(version_zero));
-}
-
-Status FleetWork::restore(uint32_t version, std::vector<float> parameters) {
-  auto replica = std::make_shared<Replica>(*replicas_.begin()->second);
-  TERN_CHECK_OK(replica->restore(version, std::move(parameters)));
-  replicas_ = {{version, std::move(replica)}};
-  return {};
 }
 
 Result<Ready> FleetWork::prepare(size_t, const Welcome& welcome, uint32_t) {
@@ -36,49 +33,37 @@ Result<Ready> FleetWork::prepare(size_t, const Welcome& welcome, uint32_t) {
 }
 
 Status FleetWork::update_replica(size_t index, const RoundPlan& plan, const ClientTask& task,
-                                 uint32_t held_version, std::span<const std::byte> transfer) {
+                                 uint32_t, std::span<const std::byte> transfer) {
   Worker& worker = workers_[index];
-  TERN_TRY(worker.base, replica_of(plan, task, held_version, transfer, worker.scratch));
-  if (worker.base->sha256() != plan.model_sha256)
+  TERN_TRY(worker.base, model_of(plan, task, transfer, worker.scratch));
+  if (worker.base->sha256 != plan.model_sha256)
     return error(Code::kCorrupt, "version {} has SHA-256 {} here, the plan says {}", plan.version,
-                 to_hex(worker.base->sha256()), to_hex(plan.model_sha256));
+                 to_hex(worker.base->sha256), to_hex(plan.model_sha256));
   clock_.book(index, WorkStage::kDecode);
   return {};
 }
 
-Result<FleetWork::SharedReplica> FleetWork::replica_of(const RoundPlan& plan,
-                                                       const ClientTask& task,
-                                                       uint32_t held_version,
-                                                       std::span<const std::byte> transfer,
-                                                       CodecScratch& scratch) {
+Result<SharedModel> FleetWork::model_of(const RoundPlan& plan, const ClientTask& task,
+                                        std::span<const std::byte> transfer,
+                                        CodecScratch& scratch) {
   const std::lock_guard lock(mutex_);
-  if (const auto found = replicas_.find(plan.version); found != replicas_.end())
+  if (const auto found = replica_.models().find(plan.version); found != replica_.models().end())
     return found->second;
-  const Replica& newest = *replicas_.rbegin()->second;
-  if (newest.version() > plan.version)
-    return error(Code::kNotFound, "no replica of version {} is left", plan.version);
-  std::span<const std::byte> missing = transfer;
-  if (task.download == DownloadKind::kDeltas && held_version < newest.version()) {
-    // This client lacks more than the fleet does.
-    TERN_TRY(const auto frames, split_frames(transfer, plan.version - held_version));
-    const size_t known = newest.version() - held_version;
-    if (known >= frames.size())
-      return error(Code::kCorrupt, "{} deltas from version {} to {}", frames.size(), held_version,
-                   plan.version);
-    missing = transfer.subspan(static_cast<size_t>(frames[known].data() - transfer.data()));
-  }
-  auto next = std::make_shared<Replica>(newest);
-  TERN_CHECK_OK(next->apply(plan, task.download, missing, scratch));
-  replicas_[plan.version] = next;
-  while (replicas_.size() > kReplicasKept) replicas_.erase(replicas_.begin());
-  return SharedReplica(next);
+  TERN_TRY(SharedModel model, replica_.reach(plan, task.download, transfer, scratch));
+  if (plan.version < replica_.version()) return model;  // of a late one; the others have gone on
+  std::vector<uint32_t> keep;
+  for (const auto& [version, held] : replica_.models())
+    if (version + kVersionsKept > plan.version) keep.push_back(version);
+  std::ranges::copy(plan.versions.kept(plan.version), std::back_inserter(keep));
+  std::ranges::sort(keep);
+  replica_.move_to(plan.version, keep);
+  return model;
 }
 
 Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
   Worker& worker = workers_[index];
   clock_.book(index, WorkStage::kOther);
-  Result<TrainReport> report =
-      worker.trainer->train(task, worker.base->parameters(), worker.update);
+  Result<TrainReport> report = worker.trainer->train(task, worker.base->parameters, worker.update);
   clock_.book(index, WorkStage::kTrain);
   return report;
 }

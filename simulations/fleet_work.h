@@ -25,7 +25,7 @@ class FleetWork : public ClientWork {
             std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
             WorkClock& clock);
 
-  Status restore(uint32_t version, std::vector<float> parameters);
+  Status restore(const HeldModels& models) { return replica_.restore(models); }
 
   Result<Ready> prepare(size_t worker, const Welcome& welcome, uint32_t held_version) override;
   uint64_t max_download_bytes() const override { return tern::max_download_bytes(data_->schema); }
@@ -40,24 +40,22 @@ class FleetWork : public ClientWork {
   Result<EvaluationReport> evaluate(size_t worker, uint32_t client) override;
 
  private:
-  using SharedReplica = std::shared_ptr<const Replica>;
   struct Worker {
     std::unique_ptr<Trainer> trainer;
-    SharedReplica base;  // of the task at hand
+    SharedModel base;  // of the task at hand
     std::vector<float> update;
     CodecScratch scratch;
   };
 
-  Result<SharedReplica> replica_of(const RoundPlan& plan, const ClientTask& task,
-                                   uint32_t held_version, std::span<const std::byte> transfer,
-                                   CodecScratch& scratch);
+  Result<SharedModel> model_of(const RoundPlan& plan, const ClientTask& task,
+                               std::span<const std::byte> transfer, CodecScratch& scratch);
 
   std::shared_ptr<const LearningData> data_;
   std::vector<Worker> workers_;
   const Devices& devices_;
   WorkClock& clock_;
-  std::mutex mutex_;                            // guards replicas_
-  std::map<uint32_t, SharedReplica> replicas_;  // the newest ones, by version
+  std::mutex mutex_;  // guards replica_
+  Replica replica_;   // of all clients: their newest versions, and what the next ones build on
 };
 
 }  // namespace tern

@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "compression/updates/error_feedback.h"
 #include "compression/updates/ladder.h"
+#include "config/downlink.h"
 #include "config/model_card.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
@@ -131,7 +132,7 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   const Scenario& scenario = prepared.scenario;
   const size_t n = prepared.data->schema.elements();
   TERN_TRY(const Codec up, Codec::parse(scenario.compression.up));
-  TERN_TRY(const Codec down, Codec::parse(scenario.compression.down));
+  TERN_TRY(const std::vector<Codec> down, downlink_codecs(scenario.compression));
   CodecScratch scratch;
   std::vector<float> sample(n);
   Rng rng(scenario.seed, Purpose::kTest);
@@ -146,12 +147,18 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   TERN_TRY(const ordered_json rates, preview_rates(prepared));
   const double up_bytes =
       rates.is_null() ? static_cast<double>(one_chain_bytes) : rates["mean_bytes"].get<double>();
-  TERN_TRY(const size_t down_bytes, part_bytes(down));
   const auto asked = static_cast<double>(clients_asked(scenario.fleet));
-  // Versions between two tasks of a client, on average.
+  // Versions from one task of a client to the next, on average.
   const double missed = scenario.fleet.clients / asked;
-  const double download =
-      std::min(missed * static_cast<double>(down_bytes), 4.0 * static_cast<double>(n));
+  const VersionTree tree = version_tree(scenario.compression);
+  ordered_json down_bytes = ordered_json::array();
+  double download = 0;
+  for (size_t level = 0; level < down.size(); ++level) {
+    TERN_TRY(const size_t bytes, part_bytes(down[level]));
+    down_bytes.push_back(bytes);
+    download += static_cast<double>(bytes) * expected_frames(tree, level, missed);
+  }
+  download = std::min(download, 4.0 * static_cast<double>(n));
   double examples = 0;
   for (const auto& client : prepared.data->clients) examples += static_cast<double>(client.size());
   examples /= static_cast<double>(prepared.data->clients.size());
@@ -172,13 +179,15 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   if (scenario.compression.error_feedback.store == "bfloat16") residuals /= 2;
   if (up.feedback() == Feedback::kDgc) residuals += scenario.fleet.clients;  // momentum
   const double memory =
-      4.0 * static_cast<double>(n) * (6 + 6 * static_cast<double>(workers) + residuals) +
+      4.0 * static_cast<double>(n) * (6 + 2 * static_cast<double>(tree.periods.size()) +
+                                       6 * static_cast<double>(workers) + residuals) +
       4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
                                 prepared.data->data.test.inputs.size());
   return ordered_json{{"parameters", n},
                       {"clients", scenario.fleet.clients},
                       {"update_bytes", up_bytes},
                       {"delta_bytes", down_bytes},
+                      {"download_bytes", download},
                       {"bytes_up", rounds * asked * up_bytes},
                       {"bytes_down", rounds * asked * download},
                       {"samples", rounds * asked * samples},

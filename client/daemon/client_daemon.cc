@@ -143,8 +143,8 @@ Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions&
   DeviceWork work(schema, [&](const Welcome& welcome) { return examples.share_of(welcome); });
   TERN_TRY(FileClientStore store,
            FileClientStore::open(scenario.client.state_dir + "/client.state", schema.hash(),
-                                 schema.elements(), [&] { return work.parameters(); }));
-  TERN_CHECK_OK(work.keep_replica(store.take_replica()));
+                                 schema.elements(), [&]() -> const HeldModels& { return work.models(); }));
+  work.keep_models(store.take_models());
   std::atomic<bool> working = false;
   auto pool = std::make_unique<ThreadPool>(
       1, ThreadPool::Hooks{.job_begins = [&](size_t) { working = true; },

@@ -290,4 +290,23 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   return total;
 }
 
+Result<std::vector<Codec>> parse_chains(std::string_view text) {
+  std::vector<Codec> chains;
+  for (;;) {
+    const size_t end = text.find(';');
+    Result<Codec> codec = Codec::parse(text.substr(0, end));
+    if (!codec && end == std::string_view::npos && chains.empty()) return codec.error();
+    if (!codec) return std::move(codec).error().within(fmt::format("chain {}", chains.size() + 1));
+    chains.push_back(*std::move(codec));
+    if (end == std::string_view::npos) return chains;
+    text.remove_prefix(end + 1);
+  }
+}
+
+std::string print_chains(std::span<const Codec> chains) {
+  std::string text;
+  for (const Codec& codec : chains) text += (text.empty() ? "" : "; ") + codec.spec();
+  return text;
+}
+
 }  // namespace tern

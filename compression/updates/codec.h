@@ -91,4 +91,9 @@ class Codec {
   std::shared_ptr<const Chain> chain_;  // immutable: a Codec is copied into plans and frames
 };
 
+/// Chains with ";" between them; at least one. Errors: kInvalidArgument; it names the chain.
+Result<std::vector<Codec>> parse_chains(std::string_view text);
+/// Canonical text; parse_chains of it gives the same chains.
+std::string print_chains(std::span<const Codec> chains);
+
 }  // namespace tern

@@ -110,12 +110,6 @@ Result<std::vector<Codec>> parse_ladder(std::string_view text) {
   return chains;
 }
 
-std::string print_ladder(std::span<const Codec> chains) {
-  std::string text;
-  for (const Codec& codec : chains) text += (text.empty() ? "" : "; ") + codec.spec();
-  return text;
-}
-
 std::optional<double> closed_form_nmse(const Codec& codec) {
   if (codec.error_feedback() || find(codec, Family::kExempt)) return std::nullopt;
   const Stage* const transform = find(codec, Family::kTransform);

@@ -35,8 +35,6 @@ std::string_view stateful_ladder();
 /// are averaged with each other, so each has to be unbiased or to keep what it loses (`ef`). `ef21`
 /// and `dgc` are refused: what they remember means nothing to another chain.
 Result<std::vector<Codec>> parse_ladder(std::string_view text);
-/// Canonical text; parse_ladder of it gives the same chains.
-std::string print_ladder(std::span<const Codec> chains);
 
 /// Squared error over squared norm where it follows from the chain alone, whatever the update: no
 /// selection or randk, then floats, or eden of up to 4 bits behind a rotation. The constants are

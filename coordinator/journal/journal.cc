@@ -12,7 +12,7 @@ namespace tern {
 namespace {
 
 // "TRNJ". Both numbers are in the file's header.
-constexpr SqliteDatabase::Format kFormat{.kind = 0x54524E4A, .version = 1, .schema = R"sql(
+constexpr SqliteDatabase::Format kFormat{.kind = 0x54524E4A, .version = 2, .schema = R"sql(
   CREATE TABLE records(row INTEGER PRIMARY KEY, kind INTEGER NOT NULL, round INTEGER NOT NULL,
                        body BLOB NOT NULL, chain BLOB NOT NULL) STRICT;
   CREATE TABLE heads(which INTEGER PRIMARY KEY, row INTEGER NOT NULL, chain BLOB NOT NULL,

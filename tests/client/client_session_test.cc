@@ -800,7 +800,7 @@ const Refused kRefused[] = {
        change_plan(s, m, [](RoundPlan& plan) { plan.version = 7; });
        change_manifest(s, m, [](ModelManifest& manifest) { manifest.version = 7; });
      },
-     "leads to version 1, the plan wants 7"},
+     "nothing comes with a plan of version 7, this replica is at version 1"},
 };
 
 TEST(ClientSession, RefusesPlansWithAReasonAndGoesOn) {
@@ -1153,15 +1153,14 @@ TEST(ClientSession, AfterARestartItGoesOnFromWhatIsStored) {
   script.verdict(task, true);
   script.pass();
   const std::vector<float> residual = residual_of(client);
-  const std::vector<float> replica(client.work.parameters().begin(),
-                                   client.work.parameters().end());
+  const HeldModels models = client.work.models();
   client.session->stop();
   script.pass();
 
   // The same store, as a device has it: whatever number is asked for.
   TestClient again(script.loop, script.network, script.schema, script.key.public_key(),
                    peer_key(7));
-  ASSERT_TRUE(again.work.keep_replica(replica).ok());
+  again.work.keep_models(models);
   ClientState state = client.state(kNumber);
   ASSERT_TRUE(again.store.save(0, state).ok());
   ASSERT_TRUE(again.store.save(kNumber, state).ok());
@@ -1185,14 +1184,13 @@ TEST(ClientSession, AfterARestartItGoesOnFromWhatIsStored) {
 std::unique_ptr<TestClient> restart(Script& script, TestClient& killed,
                                     TestClientOptions options = {}) {
   const ClientState& state = killed.state(kNumber);
-  const std::vector<float> replica(killed.work.parameters().begin(),
-                                   killed.work.parameters().end());
+  const HeldModels models = killed.work.models();
   killed.session->stop();  // says and stores nothing
   script.pass();
   auto client = std::make_unique<TestClient>(script.loop, script.network, script.schema,
                                              script.key.public_key(), peer_key(7), options);
   // As a device has it: the state of whatever number is asked for.
-  EXPECT_TRUE(client->work.keep_replica(replica).ok());
+  client->work.keep_models(models);
   EXPECT_TRUE(client->store.save(0, state).ok());
   EXPECT_TRUE(client->store.save(kNumber, state).ok());
   client->start();
@@ -1323,9 +1321,7 @@ TEST_F(Killed, AnotherNumberDropsTheUpdateAndKeepsTheRest) {
   const ClientState state = client.state(kNumber);
   TestClient revived(script.loop, script.network, script.schema, script.key.public_key(),
                      peer_key(7), options);
-  ASSERT_TRUE(
-      revived.work.keep_replica({client.work.parameters().begin(), client.work.parameters().end()})
-          .ok());
+  revived.work.keep_models(client.work.models());
   client.session->stop();
   script.pass();
   ASSERT_TRUE(revived.store.save(0, state).ok());
@@ -1414,9 +1410,9 @@ TEST(ClientSession, KilledWithAFileItGoesOnFromTheFile) {
         script.loop, script.network, script.schema, script.key.public_key(), peer_key(7)));
     Result<FileClientStore> store =
         FileClientStore::open(file, script.schema.hash(), script.schema.elements(),
-                              [&] { return client.work.parameters(); });
+                              [&]() -> const HeldModels& { return client.work.models(); });
     ASSERT_TRUE(store) << store.error().describe();
-    ASSERT_TRUE(client.work.keep_replica(store->take_replica()).ok());
+    client.work.keep_models(store->take_models());
     const auto session =
         ClientSession::make({.schema_hash = script.schema.hash(),
                              .plans = std::make_shared<PlanCheck>(script.key.public_key())},

@@ -36,7 +36,7 @@ class FileStore : public testing::Test {
 
   Result<FileClientStore> open(size_t elements = kElements) const {
     return FileClientStore::open(path_, kSchema, elements,
-                                 [this] { return std::span<const float>(replica_); });
+                                 [this]() -> const HeldModels& { return models_; });
   }
   void save(const ClientState& state) const {
     Result<FileClientStore> store = open();
@@ -60,7 +60,12 @@ class FileStore : public testing::Test {
     return store ? "taken" : store.error().describe();
   }
 
-  const std::vector<float> replica_{1, 2, 3, 4, 5, 6};
+  static SharedModel model(uint32_t version, std::vector<float> parameters) {
+    return std::make_shared<const PublishedModel>(
+        PublishedModel{.version = version, .parameters = std::move(parameters)});
+  }
+  /// A keyframe, and what the replica is at.
+  HeldModels models_{{2, model(2, {1, 2, 3, 4, 5, 6})}, {3, model(3, {2, 2, 3, 4, 5, 7})}};
 
  private:
   fs::path folder_;
@@ -97,7 +102,10 @@ TEST_F(FileStore, BringsBackAnUpdateThatWaitsForItsVerdict) {
   save(saved);
   Result<FileClientStore> store = open();
   ASSERT_TRUE(store) << store.error().describe();
-  EXPECT_EQ(store->take_replica(), replica_);
+  const HeldModels models = store->take_models();
+  ASSERT_EQ(models.size(), 2u);
+  for (const auto& [version, model] : models)
+    EXPECT_EQ(model->parameters, models_.at(version)->parameters);
   const Result<ClientState> state = store->load(0);
   ASSERT_TRUE(state);
   EXPECT_EQ(state->run_id, 7u);
@@ -132,8 +140,27 @@ TEST_F(FileStore, TheLargestStateCanBeReadAgain) {
   state.memory.momentum = state.memory.factors = state.memory.residual;
   state.pending->next = state.memory;
   state.pending->frame = std::make_shared<const Bytes>(Bytes(16 * kElements + 4096));
+  for (uint32_t version = 4; version < 8; ++version)
+    models_[version] = model(version, {1, 2, 3, 4, 5, 6});
+  state.held_version = 7;
   save(state);
   EXPECT_EQ(refusal(), "taken");
+}
+
+TEST_F(FileStore, AVersionWithoutItsModelIsDownloadedAgain) {
+  models_.erase(3);
+  save(full_state());
+  Result<FileClientStore> store = open();
+  ASSERT_TRUE(store) << store.error().describe();
+  EXPECT_EQ(store->load(0)->held_version, 0u);
+  EXPECT_TRUE(store->take_models().empty());
+}
+
+TEST_F(FileStore, MoreModelsThanThereAreLevelsAreRefused) {
+  for (uint32_t version = 4; version < 9; ++version)
+    models_[version] = model(version, {1, 2, 3, 4, 5, 6});
+  save(full_state());
+  EXPECT_THAT(refusal(), HasSubstr("is damaged; move it away"));
 }
 
 TEST_F(FileStore, AFlippedByteAnywhereIsRefused) {
@@ -194,11 +221,11 @@ TEST_F(FileStore, LengthsThatNoModelOfThisSizeHasAreRefused) {
 TEST_F(FileStore, AFileOfAnotherVersionOrModelIsRefused) {
   save(full_state());
   Bytes older = content();
-  store<uint32_t>(older.data() + kVersionAt, 2);
+  store<uint32_t>(older.data() + kVersionAt, 3);
   put_signed(older);
   EXPECT_THAT(refusal(), AllOf(HasSubstr("is not a client's state of this program's version"),
                                HasSubstr("move it away to begin the run anew")));
-  store<uint32_t>(older.data() + kVersionAt, 3);
+  store<uint32_t>(older.data() + kVersionAt, 4);
   older[8] ^= std::byte{1};
   put_signed(older);
   EXPECT_THAT(refusal(), HasSubstr("is of another model"));

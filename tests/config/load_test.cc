@@ -11,6 +11,7 @@
 #include "base/durable_file.h"
 #include "base/rng.h"
 #include "base/sha256.h"
+#include "config/downlink.h"
 #include "config/vocabulary.h"
 
 namespace tern {
@@ -231,7 +232,8 @@ std::vector<BadInput> bad_inputs() {
       {good(6, "[fleets]"), "x.toml:6: fleets: unknown name; did you mean fleet? " + top},
       {good(14, "[compression]\nerror_feedbak.kind = \"ef14\""),
        "x.toml:15: compression.error_feedbak: unknown name; did you mean error_feedback? "
-       "[compression] has up, down, allow_biased and the tables error_feedback, rate_control"},
+       "[compression] has up, down, keyframe, keyframe_every, allow_biased and the tables "
+       "error_feedback, rate_control"},
       {good(3, "\"data.source\" = \"csv\"\n[data]"),
        "x.toml:3: \"data.source\": unknown name; write table.key without quotes"},
       {"\"\" = 1\n", "x.toml:1: unknown name; " + top},
@@ -353,6 +355,27 @@ std::vector<BadInput> bad_inputs() {
       {good(16, "down = \"ef | sign\"\nerror_feedback.warmup_down = \"0.25:3\""),
        "x.toml:17: compression.error_feedback.warmup_down: needs a chain that starts with ef and "
        "keeps a share of the values (topk, randk), but compression.down is \"ef | sign\""},
+      // Keyframes.
+      {good(16, "down = \"topk:0.01\"\nkeyframe = \"ef | topk:0.1\""),
+       "x.toml: compression.keyframe_every: is required as well: how keyframes are coded and when "
+       "belong together"},
+      {good(16, "keyframe_every = 10"),
+       "x.toml: compression.keyframe: is required as well: how keyframes are coded and when belong "
+       "together"},
+      {good(16, "keyframe = \"ef | topk:0.1\"\nkeyframe_every = \"10 100\""),
+       "x.toml:17: compression.keyframe_every: has 2 levels, compression.keyframe has 1"},
+      {good(16, "keyframe = \"topk:0.1; ef | topk:0.1\"\nkeyframe_every = \"10 25\""),
+       "x.toml:17: compression.keyframe_every: keyframes every 25 versions on top of every 10: a "
+       "multiple is needed"},
+      {good(16, "down = \"ef | topk:0.01\"\nkeyframe = \"ef | topk:0.1\"\nkeyframe_every = 10"),
+       "x.toml:16: compression.down: 'ef | topk:0.01' is coded fresh from its keyframe, which "
+       "remembers what it lost; write it without 'ef'"},
+      {good(16, "down = \"topk:0.01\"\nkeyframe = \"ef21 | topk:0.1\"\nkeyframe_every = 10"),
+       "x.toml:17: compression.keyframe: 'ef21 | topk:0.1' is coded fresh from its keyframe, which "
+       "remembers what it lost; write it without 'ef21'"},
+      {good(16, "keyframe_every = 1"),
+       "x.toml:16: compression.keyframe_every: must be a number of versions such as 10, or one for "
+       "each level of keyframes such as \"10 100\", not 1"},
       // Rate control.
       {good(16, "rate_control.deadline = \"2s\"\nrate_control.budget_bytes = 5"),
        "x.toml:16: compression.rate_control.deadline: does not go together with "
@@ -373,6 +396,22 @@ std::vector<BadInput> bad_inputs() {
        "\"loguniform:LOW..HIGH\" such as \"loguniform:1e4..1e6\" (1 to 1e15 a second), not "
        "\"loguniform:1e6..1e4\""},
   };
+}
+
+TEST(LoadScenario, KeyframesHaveAChainAndAPeriodForEachLevel) {
+  const Scenario s =
+      parse_scenario(kGood, "x.toml",
+                     {{"compression.down", "topk:0.01 | ternary | rice"},
+                      {"compression.keyframe", "topk:0.02|ternary|rice ;rotate | eden:2"},
+                      {"compression.keyframe_every", "10 100"}})
+          .value();
+  EXPECT_EQ(s.compression.keyframe, "topk:0.02 | ternary | rice; rotate:1024 | eden:2");
+  const VersionTree tree = version_tree(s.compression);
+  EXPECT_EQ(tree.periods, (std::vector<uint32_t>{10, 100}));
+  EXPECT_FALSE(tree.chain) << "without ef each is coded from the start";
+  const std::vector<Codec> codecs = downlink_codecs(s.compression).value();
+  ASSERT_EQ(codecs.size(), 3u);
+  for (const Codec& codec : codecs) EXPECT_TRUE(codec.error_feedback()) << codec.spec();
 }
 
 TEST(LoadScenario, SaysWhatIsWrongAndWhere) {
@@ -498,6 +537,10 @@ std::string sample(const Key& key) {
       return "loguniform:1000..5000";
     case KeyType::kLadder:
       return "rotate:1024 | eden:1; float32";
+    case KeyType::kChains:
+      return "ef | topk:0.02 | ternary | rice";
+    case KeyType::kPeriods:
+      return "10";
   }
   return {};
 }
@@ -515,6 +558,12 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
     if (key.name == "data.partition") overrides.push_back({"fleet.clients", "100"});
     if (key.applies.holds != nullptr && table_of(key.name) == "compression.rate_control")
       overrides.push_back({"compression.rate_control.budget_bytes", "100"});
+    if (key.name.starts_with("compression.keyframe")) {
+      overrides.push_back({"compression.down", "topk:0.1"});
+      overrides.push_back(key.type == KeyType::kPeriods
+                              ? Override{"compression.keyframe", "ef | topk:0.02"}
+                              : Override{"compression.keyframe_every", "10"});
+    }
     const Result<Scenario> scenario = parse_scenario(kCsv, "/runs/x.toml", overrides);
     ASSERT_TRUE(scenario) << key.name << ": " << scenario.error().describe();
     const std::optional<std::string> printed = print_value(key, *scenario);
@@ -615,6 +664,7 @@ start_when = 10
 evaluate = "clients"
 plan_lifetime = "600s"
 keep_rounds = 100
+joins_per_s = 500
 )");
   EXPECT_EQ(print_scenario(s, Tables::kRun), run);
 }
@@ -670,6 +720,16 @@ TEST(PrintScenario, RoundTripsEveryKindOfScenario) {
                                     {"compression.up", "ef | topk:0.001 | ternary | rice"},
                                     {"compression.error_feedback.warmup", "0.333333333:1  1:2"},
                                     {"compression.error_feedback.warmup_down", "0.25:4294967295"}})
+                        .value());
+  expect_round_trip(parse_scenario(kGood, "x.toml",
+                                   {{"compression.down", "topk:0.01 | ternary | rice"},
+                                    {"compression.keyframe", "topk:0.1; ef | topk:0.2"},
+                                    {"compression.keyframe_every", "10  100"}})
+                        .value());
+  expect_round_trip(parse_scenario(kGood, "x.toml",
+                                   {{"compression.down", "topk:0.01 | ternary | rice"},
+                                    {"compression.keyframe", "ef | topk:0.2"},
+                                    {"compression.keyframe_every", "7"}})
                         .value());
 }
 

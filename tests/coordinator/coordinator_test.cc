@@ -559,7 +559,7 @@ TEST_F(AmongOthers, AnotherSchemaIsRefused) {
 }
 
 TEST_F(AmongOthers, AnotherProtocolIsRefusedAndToldWhatIsSpokenHere) {
-  for (const auto& [low, high] : {std::pair<uint16_t, uint16_t>{0, 0}, {2, 7}, {65535, 65535}}) {
+  for (const auto& [low, high] : {std::pair<uint16_t, uint16_t>{1, 1}, {3, 7}, {65535, 65535}}) {
     prepare({.clients = 4, .cohort = 3, .rounds = 3, .start_when = 3});
     Hello other = hello();
     other.protocol_low = low;
@@ -568,7 +568,7 @@ TEST_F(AmongOthers, AnotherProtocolIsRefusedAndToldWhatIsSpokenHere) {
     store(packet.data() + 6, high);  // as a program of that version would write it
     say_and_run({packet});
     expect_refused(
-        fmt::format("speaks protocol {} to {}, this coordinator 1 to 1", low, high).c_str());
+        fmt::format("speaks protocol {} to {}, this coordinator 2 to 2", low, high).c_str());
   }
 }
 
@@ -577,7 +577,7 @@ TEST_F(AmongOthers, ANewerClientThatStillSpeaksThisProtocolIsWelcome) {
   newer.protocol_high = 9;
   say_and_run({to_packet(newer)});
   ASSERT_EQ(peer->heard<Welcome>().size(), 1u);
-  EXPECT_EQ(peer->heard<Welcome>()[0].protocol, 1u);
+  EXPECT_EQ(peer->heard<Welcome>()[0].protocol, 2u);
   EXPECT_EQ(run->events.count("peer_refused"), 0);
 }
 

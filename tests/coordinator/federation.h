@@ -28,6 +28,8 @@ struct FederationOptions {
   uint32_t evaluate_every = 0;
   EvaluateBy evaluate_by = EvaluateBy::kNobody;
   std::string up = "float32", down = "float32";
+  std::string keyframe = {};
+  std::vector<uint32_t> keyframe_every = {};
   int64_t elements = 24;
   std::optional<uint32_t> start_when = {};  ///< default: all clients
   uint32_t largest_examples = 0;
@@ -37,6 +39,7 @@ struct FederationOptions {
   RateControlConfig rate_control = {};
   std::vector<double> uplinks = {};
   std::vector<WarmUpStep> warmup = {};
+  uint32_t joins_per_s = 500;
 };
 
 class Federation {
@@ -65,9 +68,12 @@ class Federation {
     scenario.model.name = "constant";
     scenario.compression.up = options.up;
     scenario.compression.down = options.down;
+    scenario.compression.keyframe = options.keyframe;
+    scenario.compression.keyframe_every = options.keyframe_every;
     scenario.compression.rate_control = options.rate_control;
     scenario.compression.error_feedback.warmup = options.warmup;
     scenario.evaluation.every = options.evaluate_every;
+    scenario.server.joins_per_s = options.joins_per_s;
     return scenario;
   }
 

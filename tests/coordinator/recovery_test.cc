@@ -169,6 +169,20 @@ TEST_F(RecoveryTest, ErrorFeedbackOfTheServerAndItsMomentumAreThere) {
   }
 }
 
+TEST_F(RecoveryTest, KeyframesThatLaterVersionsStandOnAreThere) {
+  FederationOptions options = small_run();
+  options.rounds = 9;
+  options.down = "topk:0.1 | ternary | rice";
+  options.keyframe = "ef | topk:0.25 | ternary | rice";
+  options.keyframe_every = {3};
+  const std::string expected = run(options, "whole");
+  const std::vector<Row> rows = rows_of("whole");
+  for (size_t kept = 1; kept < rows.size(); kept += 3) {
+    write_rows("cut", "whole", std::span(rows).first(kept));
+    EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
+  }
+}
+
 TEST_F(RecoveryTest, AVoidRoundStaysVoid) {
   FederationOptions options = small_run();
   options.min_updates = 4;

@@ -8,12 +8,13 @@
 #include <limits>
 
 #include "base/rng.h"
+#include "client/replica.h"
 #include "compression/updates/frame.h"
 
 namespace tern {
 namespace {
 
-class Versions : public testing::TestWithParam<const char*> {
+class Versions : public testing::Test {
  protected:
   static constexpr size_t kElements = 70'000;  // two chunks
   static constexpr uint64_t kSeed = 5;
@@ -32,38 +33,48 @@ class Versions : public testing::TestWithParam<const char*> {
     for (float& value : values) value = static_cast<float>(0.01 * rng.normal());
     return values;
   }
-  /// A client's way from version `held` with `parameters` to the newest one.
-  void follow(VersionedModel& model, uint32_t held, std::vector<float>& parameters) {
-    const Download download = *model.download(held, scratch_);
-    if (download.kind == DownloadKind::kSnapshot) parameters = zero();
-    for (const SharedFrame& frame : download.frames) {
-      const auto checked = inspect(*frame, schema_, {}, scratch_);
-      ASSERT_TRUE(checked) << checked.error().describe();
-      ASSERT_TRUE(apply_delta(*checked, kGridBits, scratch_, parameters).ok());
-    }
-    EXPECT_EQ(sha256(std::span<const float>(parameters)), model.sha256());
+  /// A client that was once at the coordinator, or never.
+  struct Client {
+    Replica replica;
+    uint64_t bytes = 0;
+    uint32_t snapshots = 0;
+  };
+  Client newcomer() const { return {Replica(schema_, zero())}; }
+  /// Its way to the newest version.
+  void follow(VersionedModel& model, Client& client) {
+    const Download download = *model.download(client.replica.version(), scratch_);
+    Bytes transfer;
+    for (const SharedFrame& frame : download.frames)
+      transfer.insert(transfer.end(), frame->begin(), frame->end());
+    const RoundPlan plan{.version = model.version(),
+                         .model_sha256 = model.sha256(),
+                         .versions = model.tree(),
+                         .grid_bits = kGridBits};
+    const Status status = client.replica.apply(plan, download.kind, transfer, scratch_);
+    ASSERT_TRUE(status.ok()) << status.describe();
+    EXPECT_THAT(client.replica.parameters(), testing::ElementsAreArray(model.parameters()));
+    client.bytes += transfer.size();
+    client.snapshots += download.kind == DownloadKind::kSnapshot;
   }
 };
 
-TEST_P(Versions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
+/// A plain chain of a codec.
+class ChainOf : public Versions, public testing::WithParamInterface<const char*> {};
+
+TEST_P(ChainOf, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
   const Codec codec = *Codec::parse(GetParam());
   VersionedModel model(schema_, kSeed);
-  std::vector<float> every = zero(), third = zero();
-  uint32_t every_held = 0, third_held = 0;
+  Client every = newcomer(), third = newcomer();
   for (uint32_t round = 1; round <= 12; ++round) {
     ASSERT_TRUE(model.publish(step(round), codec, round, scratch_));
-    follow(model, every_held, every);
-    every_held = model.version();
-    if (round % 3 == 0) {
-      follow(model, third_held, third);
-      third_held = model.version();
-    }
-    std::vector<float> fresh = zero();
-    follow(model, 0, fresh);
+    follow(model, every);
+    if (round % 3 == 0) follow(model, third);
+    Client fresh = newcomer();
+    follow(model, fresh);
   }
 }
 
-TEST_P(Versions, PublishedParametersLieOnTheGrid) {
+TEST_P(ChainOf, PublishedParametersLieOnTheGrid) {
   VersionedModel model(schema_, kSeed);
   for (uint32_t round = 1; round <= 3; ++round)
     ASSERT_TRUE(model.publish(step(round), *Codec::parse(GetParam()), round, scratch_));
@@ -73,7 +84,7 @@ TEST_P(Versions, PublishedParametersLieOnTheGrid) {
   }
 }
 
-TEST_P(Versions, ARestoredModelGoesOnWithTheSameBits) {
+TEST_P(ChainOf, ARestoredModelGoesOnWithTheSameBits) {
   const Codec codec = *Codec::parse(GetParam());
   VersionedModel through(schema_, kSeed);
   for (uint32_t round = 1; round <= 4; ++round)
@@ -88,7 +99,7 @@ TEST_P(Versions, ARestoredModelGoesOnWithTheSameBits) {
             *through.download(2, scratch_)->frames.at(0));
 }
 
-INSTANTIATE_TEST_SUITE_P(Codecs, Versions,
+INSTANTIATE_TEST_SUITE_P(Codecs, ChainOf,
                          testing::Values("float32", "ef | topk:0.01 | ternary | rice",
                                          "rotate:1024 | eden:4", "ef | rotate:1024 | eden:1",
                                          "bfloat16"));
@@ -154,6 +165,113 @@ TEST_F(Versions, ADivergingModelIsNotPublished) {
     EXPECT_THAT(published.error().message(), testing::HasSubstr("training diverges"));
   }
   EXPECT_EQ(model.version(), 0u);
+}
+
+// ---- Keyframes
+
+struct Tree {
+  const char* name;
+  VersionTree tree;
+  bool dense_refinement = false;
+};
+
+class KeyframedVersions : public Versions, public testing::WithParamInterface<Tree> {
+ protected:
+  const VersionTree& tree() const { return GetParam().tree; }
+  Codec codec(uint32_t version) const {
+    const char* sparse[] = {"ef | topk:0.01 | ternary | rice", "ef | topk:0.03 | ternary | rice",
+                            "ef | topk:0.1 | ternary | rice"};
+    const size_t level = tree().level(version);
+    if (level == 0 && GetParam().dense_refinement) return *Codec::parse("float32");
+    return *Codec::parse(sparse[level]);
+  }
+  void publish(VersionedModel& model) {
+    const uint32_t version = model.version() + 1;
+    const Codec chain = version <= tree().root ? *Codec::parse("float32") : codec(version);
+    ASSERT_TRUE(model.publish(step(version), chain, version, scratch_));
+  }
+};
+
+TEST_P(KeyframedVersions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
+  VersionedModel model(schema_, kSeed, tree());
+  std::vector<Client> clients;
+  for (int i = 0; i < 7; ++i) clients.push_back(newcomer());
+  for (uint32_t round = 1; round <= 40; ++round) {
+    ASSERT_NO_FATAL_FAILURE(publish(model));
+    for (size_t i = 0; i < clients.size(); ++i)  // each so many rounds
+      if (round % (2 * i + 1) == 0) {
+        ASSERT_NO_FATAL_FAILURE(follow(model, clients[i])) << i << " in " << round;
+      }
+    Client fresh = newcomer();
+    ASSERT_NO_FATAL_FAILURE(follow(model, fresh)) << "in " << round;
+  }
+}
+
+TEST_P(KeyframedVersions, WhatWasNotSentIsStillOwed) {
+  VersionedModel model(schema_, kSeed, tree());
+  std::vector<double> wanted(kElements);
+  for (uint32_t round = 1; round <= 25; ++round) {
+    const std::vector<float> s = step(round);
+    for (size_t i = 0; i < kElements; ++i) wanted[i] += s[i];
+    ASSERT_NO_FATAL_FAILURE(publish(model));
+  }
+  const std::vector<float> start = zero(), residual = *model.state().residual;
+  ASSERT_EQ(residual.size(), kElements);
+  for (size_t i = 0; i < kElements; ++i)
+    ASSERT_NEAR(double{model.parameters()[i]} - start[i] + residual[i], wanted[i], 1e-6);
+}
+
+TEST_P(KeyframedVersions, ARestoredModelGoesOnWithTheSameBits) {
+  for (uint32_t stop = 1; stop <= 13; ++stop) {
+    VersionedModel through(schema_, kSeed, tree()), restored(schema_, kSeed, tree());
+    for (uint32_t round = 1; round <= stop; ++round) ASSERT_NO_FATAL_FAILURE(publish(through));
+    ASSERT_TRUE(restored.restore(through.state()).ok());
+    for (uint32_t round = stop + 1; round <= stop + 8; ++round) {
+      ASSERT_NO_FATAL_FAILURE(publish(through));
+      ASSERT_NO_FATAL_FAILURE(publish(restored));
+      ASSERT_EQ(restored.sha256(), through.sha256()) << stop << ' ' << round;
+    }
+    Client client = newcomer();
+    follow(restored, client);
+  }
+}
+
+TEST_P(KeyframedVersions, AStateThatLacksAKeyframeIsRefused) {
+  VersionedModel model(schema_, kSeed, tree());
+  for (uint32_t round = 1; round <= 7; ++round) ASSERT_NO_FATAL_FAILURE(publish(model));
+  VersionsState state = model.state();
+  ASSERT_FALSE(state.bases.empty());
+  state.bases.clear();
+  VersionedModel other(schema_, kSeed, tree());
+  EXPECT_EQ(other.restore(state).code(), Code::kCorrupt);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Trees, KeyframedVersions,
+    testing::Values(Tree{"Chain", {.periods = {4}}},
+                    Tree{"FromTheRoot", {.periods = {4}, .chain = false}},
+                    Tree{"TwoLevels", {.periods = {4, 12}}},
+                    Tree{"TwoLevelsFromTheRoot", {.periods = {4, 12}, .chain = false}},
+                    Tree{"GivenModel", {.periods = {4, 12}, .root = 1}},
+                    Tree{"GivenModelFromTheRoot", {.periods = {4}, .chain = false, .root = 1}},
+                    Tree{"DenseRefinements", {.periods = {4}}, true}),
+    [](const auto& its) { return its.param.name; });
+
+TEST_F(Versions, AClientSeenRarelyDownloadsFewerBytesWithKeyframes) {
+  const Codec sparse = *Codec::parse("ef | topk:0.01 | ternary | rice"),
+              keyframe = *Codec::parse("ef | topk:0.02 | ternary | rice");
+  VersionedModel plain(schema_, kSeed), keyframed(schema_, kSeed, {.periods = {10}});
+  Client of_plain = newcomer(), of_keyframed = newcomer();
+  for (uint32_t round = 1; round <= 40; ++round) {
+    ASSERT_TRUE(plain.publish(step(round), sparse, round, scratch_));
+    ASSERT_TRUE(
+        keyframed.publish(step(round), round % 10 == 0 ? keyframe : sparse, round, scratch_));
+    if (round % 13 != 0) continue;
+    follow(plain, of_plain);
+    follow(keyframed, of_keyframed);
+  }
+  EXPECT_LT(3 * of_keyframed.bytes, of_plain.bytes);
+  EXPECT_EQ(of_keyframed.snapshots, 0u);
 }
 
 }  // namespace

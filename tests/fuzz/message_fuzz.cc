@@ -73,20 +73,22 @@ class Fields {
             .signature = array<Signature>()};
   }
   RoundPlan plan() {
-    RoundPlan plan{.kind = static_cast<PlanKind>(rng_.below(2)),
-                   .run_id = number(),
-                   .round = number32(),
-                   .version = number32(),
-                   .model_sha256 = array<Digest>(),
-                   .schema_hash = number(),
-                   .run_seed = number(),
-                   .cohort = number32(),
-                   .min_updates = number32(),
-                   .codec = rng_.below(2) == 0 ? "rotate:1024 | eden:1" : text(),
-                   .training = {},
-                   .grid_bits = static_cast<int32_t>(number()),
-                   .stale_after = number32(),
-                   .residual16 = number32() % 2 == 1};
+    RoundPlan plan{
+        .kind = static_cast<PlanKind>(rng_.below(2)),
+        .run_id = number(),
+        .round = number32(),
+        .version = number32(),
+        .model_sha256 = array<Digest>(),
+        .schema_hash = number(),
+        .run_seed = number(),
+        .cohort = number32(),
+        .min_updates = number32(),
+        .codec = rng_.below(2) == 0 ? "rotate:1024 | eden:1" : text(),
+        .training = {},
+        .versions = {.periods = list(), .chain = number32() % 2 == 1, .root = number32()},
+        .grid_bits = static_cast<int32_t>(number()),
+        .stale_after = number32(),
+        .residual16 = number32() % 2 == 1};
     plan.training = {.learning_rate = real(),
                      .momentum = real(),
                      .weight_decay = real(),

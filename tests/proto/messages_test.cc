@@ -36,7 +36,7 @@ auto fields(const Hello& m) {
 }
 auto fields(const Welcome& m) {
   return std::tuple(m.protocol, m.run_id, m.client, m.clients, m.seed, m.unix_seconds, m.last_task,
-                    m.last_fate, m.partition);
+                    m.last_fate, m.partition, m.reconnect_within_ms);
 }
 auto fields(const Ready& m) { return std::tuple(m.examples, m.test_examples); }
 auto fields(const Status& status) { return std::tuple(status.code(), status.message()); }
@@ -48,8 +48,8 @@ auto fields(const TrainingPlan& m) {
 }
 auto fields(const RoundPlan& m) {
   return std::tuple(m.kind, m.run_id, m.round, m.version, m.model_sha256, m.schema_hash, m.run_seed,
-                    m.cohort, m.min_updates, m.codec, fields(m.training), m.grid_bits,
-                    m.stale_after, m.residual16);
+                    m.cohort, m.min_updates, m.codec, fields(m.training), m.versions.periods,
+                    m.versions.chain, m.versions.root, m.grid_bits, m.stale_after, m.residual16);
 }
 auto fields(const ModelManifest& m) {
   return std::tuple(m.run_id, m.version, m.parent_sha256, m.sha256, m.schema_hash);
@@ -119,6 +119,7 @@ RoundPlan sample_plan() {
                        .batch_size = 10,
                        .local_epochs = 2,
                        .local_steps = 0},
+          .versions = {.periods = {10, 100}, .chain = false, .root = 1},
           .grid_bits = 20,
           .stale_after = 50,
           .residual16 = true};
@@ -150,7 +151,7 @@ std::vector<Message> samples() {
             .run_id = kRun,
             .held_version = 7,
             .unix_seconds = kTime},
-      Welcome{.protocol = 1,
+      Welcome{.protocol = 2,
               .run_id = kRun,
               .client = 3,
               .clients = 100,
@@ -158,7 +159,8 @@ std::vector<Message> samples() {
               .unix_seconds = kTime + 1,
               .last_task = kTask,
               .last_fate = Fate::kCounted,
-              .partition = "shards:2"},
+              .partition = "shards:2",
+              .reconnect_within_ms = 90'000},
       Refusal{{Code::kUnsupported, "too old"}},
       Goodbye{.finished = true, .reason = "done"},
       PlanMessage{.plan = sample_signed(to_bytes(sample_plan()), 64),
@@ -217,7 +219,8 @@ std::vector<Message> extremes() {
               .unix_seconds = kHighest,
               .last_task = kMost64,
               .last_fate = Fate::kRefused,
-              .partition = std::string(1000, 'p')},
+              .partition = std::string(1000, 'p'),
+              .reconnect_within_ms = kMost32},
       Refusal{},
       Refusal{{Code::kInternal, longest_reason}},
       Refusal{{Code::kInvalidArgument, ""}},
@@ -404,53 +407,54 @@ TEST(Messages, TextThatIsTooLongIsCutSoThatItIsRead) {
             1024u);
 }
 
-// ---- The bytes of protocol version 1. They were written by another encoder than Tern's and stay
+// ---- The bytes of protocol version 2. They were written by another encoder than Tern's and stay
 // as they are for ever.
 
 const std::pair<const char*, const char*> kGoldenPackets[] = {
     {"Hello",
-     "54524e4d01000100010003000a0000007465726e20302e312e308877665544332211a8a7a6a5a4a3a2a107"
-     "000000c086fd6a00000000"},
+     "54524e4d01000200010003000a0000007465726e20302e312e308877665544332211a8a7a6a5a4a3"
+     "a2a107000000c086fd6a00000000"},
     {"Welcome",
-     "54524e4d020001000100a8a7a6a5a4a3a2a103000000640000000900000000000000c186fd6a0000000001"
-     "020304050607080108000000"
-     "7368617264733a32"},
-    {"Refusal", "54524e4d030001000307000000746f6f206f6c64"},
-    {"Goodbye", "54524e4d040001000104000000646f6e65"},
+     "54524e4d020002000200a8a7a6a5a4a3a2a103000000640000000900000000000000c186fd6a0000"
+     "0000010203040506070801080000007368617264733a32905f0100"},
+    {"Refusal", "54524e4d030002000307000000746f6f206f6c64"},
+    {"Goodbye", "54524e4d040002000104000000646f6e65"},
     {"PlanMessage",
-     "54524e4d050001009900000000a8a7a6a5a4a3a2a105000000040000000102030405060708090a0b"
+     "54524e4d05000200aa00000000a8a7a6a5a4a3a2a105000000040000000102030405060708090a0b"
      "0c0d0e0f101112131415161718191a1b1c1d1e1f20887766554433221109000000000000000a0000"
      "00080000001f0000006566207c20746f706b3a302e3031207c207465726e617279207c2072696365"
-     "9a9999999999a93fcdccccccccccec3f2d431cebe2361a3f0a000000020000000000000014000000"
-     "3200000001c8c7c6c5c4c3c2c1c086fd6a000000001889fd6a00000000404142434445464748494a"
-     "4b4c4d4e4f505152535455565758595a5b5c5d5e5f606162636465666768696a6b6c6d6e6f707172"
-     "737475767778797a7b7c7d7e7f54000000a8a7a6a5a4a3a2a1040000002122232425262728292a2b"
-     "2c2d2e2f303132333435363738393a3b3c3d3e3f400102030405060708090a0b0c0d0e0f10111213"
-     "1415161718191a1b1c1d1e1f208877665544332211c8c7c6c5c4c3c2c1c086fd6a000000001889fd"
-     "6a00000000808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9fa0a1a2"
-     "a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf0102030405060708030000"
-     "000187d6120000000000"},
+     "9a9999999999a93fcdccccccccccec3f2d431cebe2361a3f0a000000020000000000000002000000"
+     "0a000000640000000001000000140000003200000001c8c7c6c5c4c3c2c1c086fd6a000000001889"
+     "fd6a00000000404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f6061"
+     "62636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f54000000a8a7a6a5a4a3"
+     "a2a1040000002122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f400102"
+     "030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f208877665544332211c8c7"
+     "c6c5c4c3c2c1c086fd6a000000001889fd6a00000000808182838485868788898a8b8c8d8e8f9091"
+     "92939495969798999a9b9c9d9e9fa0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9"
+     "babbbcbdbebf0102030405060708030000000187d6120000000000"},
     {"UpdateMessage",
-     "54524e4d0600010001020304050607080300000058020000b00400000000000078000000000000000000e8"
-     "3f"},
-    {"Verdict", "54524e4d0700010001020304050607080006040000006e6f726d"},
-    {"TaskFailure", "54524e4d0800010001020304050607080400000007040000006469736b"},
-    {"Credit", "54524e4d0900010001020304050607080001100000000000"},
+     "54524e4d0600020001020304050607080300000058020000b0040000000000007800000000000000"
+     "0000e83f"},
+    {"Verdict", "54524e4d0700020001020304050607080006040000006e6f726d"},
+    {"TaskFailure", "54524e4d0800020001020304050607080400000007040000006469736b"},
+    {"Credit", "54524e4d0900020001020304050607080001100000000000"},
     {"EvaluationReport",
-     "54524e4d0a0001000102030405060708030000000000000000002940020000000500000006000000020000"
-     "000400000007000000020000000300000005000000"},
-    {"Ready", "54524e4d0b0001005802000064000000"},
+     "54524e4d0a0002000102030405060708030000000000000000002940020000000500000006000000"
+     "020000000400000007000000020000000300000005000000"},
+    {"Ready", "54524e4d0b0002005802000064000000"},
 };
 const char kGoldenPlan[] =
     "00a8a7a6a5a4a3a2a105000000040000000102030405060708090a0b0c0d0e0f1011121314151617"
     "18191a1b1c1d1e1f20887766554433221109000000000000000a000000080000001f000000656620"
     "7c20746f706b3a302e3031207c207465726e617279207c20726963659a9999999999a93fcdcccccc"
-    "ccccec3f2d431cebe2361a3f0a0000000200000000000000140000003200000001";
+    "ccccec3f2d431cebe2361a3f0a0000000200000000000000020000000a0000006400000000010000"
+    "00140000003200000001";
 const char kGoldenManifest[] =
-    "a8a7a6a5a4a3a2a1040000002122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
-    "400102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f208877665544332211";
+    "a8a7a6a5a4a3a2a1040000002122232425262728292a2b2c2d2e2f303132333435363738393a3b3c"
+    "3d3e3f400102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f2088776655"
+    "44332211";
 
-TEST(Messages, HaveTheBytesOfVersionOne) {
+TEST(Messages, HaveTheBytesOfVersionTwo) {
   const std::vector<Message> all = samples();
   ASSERT_EQ(all.size(), kTypes);
   ASSERT_EQ(std::size(kGoldenPackets), kTypes);
@@ -556,7 +560,7 @@ TEST(Messages, OfAnUnknownTypeAreNamed) {
 
 TEST(Messages, OfAnotherProtocolSayWhatThisProgramSpeaks) {
   for (const Message& message : samples()) {
-    for (const uint16_t protocol : {uint16_t{0}, uint16_t{2}, uint16_t{0xFFFF}}) {
+    for (const uint16_t protocol : {uint16_t{0}, uint16_t{1}, uint16_t{0xFFFF}}) {
       Bytes packet = to_packet(message);
       store(packet.data() + 6, protocol);
       const Result<Message> read = parse_message(packet);
@@ -568,7 +572,7 @@ TEST(Messages, OfAnotherProtocolSayWhatThisProgramSpeaks) {
       ASSERT_FALSE(read);
       EXPECT_EQ(read.error().code(), Code::kUnsupported);
       EXPECT_THAT(read.error().message(),
-                  HasSubstr(fmt::format("of protocol {}, this program speaks 1 to 1", protocol)));
+                  HasSubstr(fmt::format("of protocol {}, this program speaks 2 to 2", protocol)));
     }
   }
 }

@@ -172,11 +172,11 @@ TEST(ShortestDeadline, KeepsTheMeanErrorAndNoShorterOneDoes) {
 TEST(Ladder, TextsComeBackCanonical) {
   const auto chains = parse_ladder(" rotate | randk:0.1 | eden:1 ;float32; ");
   ASSERT_TRUE(chains) << chains.error().describe();
-  EXPECT_EQ(print_ladder(*chains), "rotate:1024 | randk:0.1 | eden:1; float32");
+  EXPECT_EQ(print_chains(*chains), "rotate:1024 | randk:0.1 | eden:1; float32");
   for (const std::string_view text : {stateless_ladder(), stateful_ladder()}) {
     const auto known = parse_ladder(text);
     ASSERT_TRUE(known) << known.error().describe();
-    EXPECT_EQ(print_ladder(*known), text);
+    EXPECT_EQ(print_chains(*known), text);
   }
   const auto stateless = parse_ladder(stateless_ladder());
   for (const Codec& codec : *stateless)
