@@ -131,18 +131,18 @@ class Driver : public ClientSession {
           fmt::format("no connection for {:.0f} s, giving up", seconds(loop_.now() - *lost_at_))));
     const Duration doubled =
         std::min(kFirstPause * (int64_t{1} << std::min(attempts_, 10u)), kLongestPause);
-    Rng draws(setup_.jitter_seed, Purpose::kBackoff, attempts_, number_);
-    const double stretch = 0.5 + draws.uniform();
-    // A large fleet's coordinator asks for more than that.
-    const double spread = draws.uniform() * 1e-3 * welcome_.reconnect_within_ms;
+    const Duration pause =
+        std::max(doubled, Duration(std::chrono::milliseconds(welcome_.reconnect_pause_ms)));
+    const double stretch =
+        0.5 + Rng(setup_.jitter_seed, Purpose::kBackoff, attempts_, number_).uniform();
     ++attempts_;
-    timer_ = loop_.call_at(
-        loop_.now() + std::chrono::duration_cast<Duration>(
-                          std::chrono::duration<double>(seconds(doubled) * stretch + spread)),
-        [this] {
-          timer_ = 0;
-          dial();
-        });
+    timer_ =
+        loop_.call_at(loop_.now() + std::chrono::duration_cast<Duration>(
+                                        std::chrono::duration<double>(seconds(pause) * stretch)),
+                      [this] {
+                        timer_ = 0;
+                        dial();
+                      });
   }
 
   void stop_timer() {

@@ -114,7 +114,7 @@ struct ServerConfig {
   std::string evaluate = "clients";  ///< clients | attached | none
   double plan_lifetime_seconds = 600;
   uint32_t keep_rounds = 100;  ///< that the journal keeps to be replayed; 0: all
-  uint32_t joins_per_s = 500;  ///< that clients are to stay below after an outage; 0: no bound
+  uint32_t joins_per_s = 500;  ///< of clients after an outage, at most; 0: no bound
 };
 
 /// What only a client reads.

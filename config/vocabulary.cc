@@ -228,7 +228,7 @@ constexpr Key kVocabulary[] = {
     {.name = "server.keep_rounds", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::keep_rounds>,
      .meaning = "rounds whose updates the journal keeps, so that they can be replayed; 0: all"},
     {.name = "server.joins_per_s", .type = KeyType::kInteger, .field = &at<&Scenario::server, &ServerConfig::joins_per_s>,
-     .meaning = "after an outage clients come back in so much time that no more of them do in a second; 0: as soon as they can"},
+     .meaning = "after an outage clients wait so long that no more of them come back in a second; 0: no bound"},
 
     {.name = "client.connect", .type = KeyType::kText, .field = &at<&Scenario::client, &ClientConfig::connect>,
      .meaning = "where the coordinator is, such as \"tcp://coordinator.example:7700\""},

@@ -360,13 +360,14 @@ class Driver : public Coordinator {
                        .last_task = last.task,
                        .last_fate = last.fate,
                        .partition = scenario_.data.partition,
-                       .reconnect_within_ms = reconnect_within_ms()});
+                       .reconnect_pause_ms = reconnect_pause_ms()});
   }
 
   /// Pace steering (Bonawitz et al. 2019, arXiv:1902.01046), for the outage of which nobody can be
   /// told when it begins: a join costs half a millisecond, and all of a large fleet at once would
-  /// time each other out.
-  uint32_t reconnect_within_ms() const {
+  /// time each other out. Clients that wait so long on average, between a half and one and a half
+  /// of it, are never more in a second than joins_per_s.
+  uint32_t reconnect_pause_ms() const {
     const uint64_t joins = scenario_.server.joins_per_s;
     const uint64_t most = std::numeric_limits<uint32_t>::max();
     return joins == 0

@@ -47,7 +47,7 @@ void serialize(Archive& archive, Hello& m) {
 template <typename Archive>
 void serialize(Archive& archive, Welcome& m) {
   archive(m.protocol, m.run_id, m.client, m.clients, m.seed, m.unix_seconds, m.last_task,
-          one_of(m.last_fate), m.partition, m.reconnect_within_ms);
+          one_of(m.last_fate), m.partition, m.reconnect_pause_ms);
 }
 template <typename Archive>
 void serialize(Archive& archive, Ready& m) {

@@ -64,9 +64,9 @@ struct Welcome {
   TaskId last_task = 0;      ///< 0: none in this run
   Fate last_fate = Fate::kOpen;
   std::string partition;  ///< data.partition of the run: how a share of common data is dealt
-  /// When the connection is lost, the client dials again after a draw from so long: the fleet is so
-  /// large that it must not come back at once.
-  uint32_t reconnect_within_ms = 0;
+  /// A client that has lost its connection waits so long on average before it dials, and before it
+  /// dials again: a large fleet must not come back at once.
+  uint32_t reconnect_pause_ms = 0;
 };
 
 /// The client has its data at hand and can be asked.

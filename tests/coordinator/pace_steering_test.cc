@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdlib>
 
 #include "tests/coordinator/federation.h"
 
@@ -21,7 +23,8 @@ Return after_an_outage(uint32_t clients, uint32_t joins_per_s, Duration outage) 
   run.add_clients();
   run.start();
   const auto joined = [&] { return run.events.count("client_joined"); };
-  EXPECT_TRUE(run.run_until([&] { return joined() == static_cast<int>(clients); }));
+  run.run_for(std::chrono::seconds(1));
+  EXPECT_EQ(joined(), static_cast<int>(clients));
   run.network.set_server_up(false);
   run.coordinator.reset();
   run.run_for(outage);
@@ -42,16 +45,20 @@ Return after_an_outage(uint32_t clients, uint32_t joins_per_s, Duration outage) 
 }
 
 TEST(PaceSteering, ALargeFleetStaysNearTheRateThatTheCoordinatorWants) {
-  constexpr uint32_t kClients = 10'000, kJoins = 500;
-  for (const int seconds : {1, 5, 60}) {
-    const Return steered = after_an_outage(kClients, kJoins, std::chrono::seconds(seconds)),
-                 free = after_an_outage(kClients, 0, std::chrono::seconds(seconds));
+  const char* wanted = std::getenv("TERN_PACE_CLIENTS");
+  const uint32_t clients = wanted != nullptr ? static_cast<uint32_t>(std::atoi(wanted)) : 1000;
+  const uint32_t joins = clients / 20;
+  for (const int seconds : {1, 60}) {
+    const Return steered = after_an_outage(clients, joins, std::chrono::seconds(seconds)),
+                 free = after_an_outage(clients, 0, std::chrono::seconds(seconds));
     fmt::print(
         "{} clients, an outage of {} s: at most {} joins a second, all in {:.1f} s; without "
         "pace steering {} and {:.1f} s\n",
-        kClients, seconds, steered.peak, steered.seconds, free.peak, free.seconds);
-    EXPECT_LT(steered.peak, 1.25 * kJoins) << "after " << seconds << " s";
-    EXPECT_LT(steered.peak, free.peak) << "after " << seconds << " s";
+        clients, seconds, steered.peak, steered.seconds, free.peak, free.seconds);
+    EXPECT_LT(steered.peak, joins + 5 * std::sqrt(joins)) << "after " << seconds << " s";
+    if (seconds == 1) {
+      EXPECT_LT(10 * steered.peak, free.peak) << "they all come at once otherwise";
+    }
   }
 }
 

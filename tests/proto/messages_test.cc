@@ -36,7 +36,7 @@ auto fields(const Hello& m) {
 }
 auto fields(const Welcome& m) {
   return std::tuple(m.protocol, m.run_id, m.client, m.clients, m.seed, m.unix_seconds, m.last_task,
-                    m.last_fate, m.partition, m.reconnect_within_ms);
+                    m.last_fate, m.partition, m.reconnect_pause_ms);
 }
 auto fields(const Ready& m) { return std::tuple(m.examples, m.test_examples); }
 auto fields(const Status& status) { return std::tuple(status.code(), status.message()); }
@@ -160,7 +160,7 @@ std::vector<Message> samples() {
               .last_task = kTask,
               .last_fate = Fate::kCounted,
               .partition = "shards:2",
-              .reconnect_within_ms = 90'000},
+              .reconnect_pause_ms = 90'000},
       Refusal{{Code::kUnsupported, "too old"}},
       Goodbye{.finished = true, .reason = "done"},
       PlanMessage{.plan = sample_signed(to_bytes(sample_plan()), 64),
@@ -220,7 +220,7 @@ std::vector<Message> extremes() {
               .last_task = kMost64,
               .last_fate = Fate::kRefused,
               .partition = std::string(1000, 'p'),
-              .reconnect_within_ms = kMost32},
+              .reconnect_pause_ms = kMost32},
       Refusal{},
       Refusal{{Code::kInternal, longest_reason}},
       Refusal{{Code::kInvalidArgument, ""}},
