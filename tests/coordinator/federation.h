@@ -37,6 +37,8 @@ struct FederationOptions {
   RateControlConfig rate_control = {};
   std::vector<double> uplinks = {};
   std::vector<WarmUpStep> warmup = {};
+  std::string schedule = "synchronous";
+  uint32_t max_staleness = 20;
 };
 
 class Federation {
@@ -62,6 +64,8 @@ class Federation {
     scenario.fleet.min_updates =
         options.min_updates != 0 ? options.min_updates : scenario.fleet.cohort;
     scenario.fleet.deadline_seconds = options.deadline_seconds;
+    scenario.fleet.schedule = options.schedule;
+    scenario.fleet.max_staleness = options.max_staleness;
     scenario.model.name = "constant";
     scenario.compression.up = options.up;
     scenario.compression.down = options.down;
