@@ -976,7 +976,7 @@ class Driver : public Coordinator {
                 wake(task.client);
                 hand_out_all();
               });
-    act(actions, nullptr);
+    act(actions, nullptr, false);  // where nobody is free, asking again changes nothing
   }
 
   /// Its client is told if it is in the middle of its upload; otherwise when it comes.
@@ -1120,7 +1120,8 @@ class Driver : public Coordinator {
   }
 
   /// Carries out what the machine decided; `upload` is what it decided on, if anything.
-  void act(const std::vector<RoundAction>& actions, const SharedUpload& upload) {
+  void act(const std::vector<RoundAction>& actions, const SharedUpload& upload,
+           bool ends_a_task = true) {
     for (const RoundAction& action : actions) {
       if (std::holds_alternative<CountUpdate>(action)) {
         count(upload);
@@ -1140,7 +1141,7 @@ class Driver : public Coordinator {
       }
     }
     close_if_summed();
-    ask_more_soon();
+    if (ends_a_task) ask_more_soon();
   }
 
   /// It is counted from now on, and said to be once the journal has it.

@@ -88,7 +88,7 @@ class Replay {
     state_.count(client, update, record.transfer->size());
     TERN_CHECK_OK(state_.add(0, update));
     open->counted.push_back(client);
-    open->tasks.push_back(task.task);
+    open->asked_in.push_back(task.round);
     settle(client, task.task, Fate::kCounted);
     ++run_.updates;
     run_.bytes_since_state += record.transfer->size();

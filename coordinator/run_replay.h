@@ -24,7 +24,7 @@ struct ReplayedRound {
   RoundChains chains;              ///< of those who were asked when it began
   std::vector<uint32_t> asked;     ///< clients, in order
   std::vector<uint32_t> counted;   ///< clients, in order
-  std::vector<TaskId> tasks;       ///< theirs
+  std::vector<uint32_t> asked_in;  ///< the round of each one's task
   std::optional<ClosedRecord> closed;
   std::optional<VersionRecord> version;
   bool ended = false;

@@ -1,5 +1,7 @@
 #include "simulations/fleet_work.h"
 
+#include <iterator>
+
 #include "compression/updates/frame.h"
 
 namespace tern {
@@ -13,8 +15,12 @@ constexpr size_t kReplicasKept = 3;
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
                      std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
-                     WorkClock& clock)
-    : data_(std::move(data)), workers_(trainers.size()), devices_(devices), clock_(clock) {
+                     WorkClock& clock, uint32_t older_versions)
+    : data_(std::move(data)),
+      workers_(trainers.size()),
+      devices_(devices),
+      clock_(clock),
+      replicas_kept_(kReplicasKept + older_versions) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i].trainer = std::move(trainers[i]);
     workers_[i].update.resize(data_->schema.elements());
@@ -54,27 +60,31 @@ Result<FleetWork::SharedReplica> FleetWork::replica_of(const RoundPlan& plan,
   const std::lock_guard lock(mutex_);
   if (const auto found = replicas_.find(plan.version); found != replicas_.end())
     return found->second;
-  const Replica& newest = *replicas_.rbegin()->second;
-  if (newest.version() > plan.version)
+  // Whoever was faster may have newer ones; the one before this version is what it is made from.
+  const auto after = replicas_.upper_bound(plan.version);
+  if (after == replicas_.begin())
     return error(Code::kNotFound, "no replica of version {} is left", plan.version);
+  const Replica& before = *std::prev(after)->second;
   std::span<const std::byte> missing = transfer;
-  if (task.download == DownloadKind::kDeltas && held_version < newest.version()) {
+  if (task.download == DownloadKind::kDeltas && held_version < before.version()) {
     // This client lacks more than the fleet does.
     TERN_TRY(const auto frames, split_frames(transfer, plan.version - held_version));
-    const size_t known = newest.version() - held_version;
+    const size_t known = before.version() - held_version;
     if (known >= frames.size())
       return error(Code::kCorrupt, "{} deltas from version {} to {}", frames.size(), held_version,
                    plan.version);
     missing = transfer.subspan(static_cast<size_t>(frames[known].data() - transfer.data()));
   }
-  auto next = std::make_shared<Replica>(newest);
+  auto next = std::make_shared<Replica>(before);
   TERN_CHECK_OK(next->apply(plan, task.download, missing, scratch));
   replicas_[plan.version] = next;
-  while (replicas_.size() > kReplicasKept) replicas_.erase(replicas_.begin());
+  while (replicas_.size() > replicas_kept_) replicas_.erase(replicas_.begin());
   return SharedReplica(next);
 }
 
 Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
+  if (devices_.drops_out(task.round, task.client))
+    return error(Code::kCancelled, "the device dropped out");
   Worker& worker = workers_[index];
   clock_.book(index, WorkStage::kOther);
   Result<TrainReport> report =
