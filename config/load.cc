@@ -216,10 +216,11 @@ class Checker {
     if (!s_.fleet.asynchronous()) return {};
     const Result<Codec> up = Codec::parse(s_.compression.up);
     if (up && up->feedback() == Feedback::kEf21)
-      return refuse("fleet.schedule",
-                    "is \"{}\", where updates are scaled by their age, but '{}' of compression.up "
-                    "adds them up to an estimate of each client: use 'ef', or a synchronous schedule",
-                    s_.fleet.schedule, up->stages()[0].info->name);
+      return refuse(
+          "fleet.schedule",
+          "is \"{}\", where updates are scaled by their age, but '{}' of compression.up "
+          "adds them up to an estimate of each client: use 'ef', or a synchronous schedule",
+          s_.fleet.schedule, up->stages()[0].info->name);
     if (s_.compression.rate_control.on())
       return refuse("fleet.schedule",
                     "is \"{}\", but compression.rate_control plans for all clients of a round "

@@ -30,7 +30,7 @@ struct FleetConfig {
   std::string schedule = "synchronous";  ///< synchronous | late-credit | fedbuff
   double over_select = 1.0;
   uint32_t max_staleness = 20;  ///< rounds that a task may outlive its own; not when synchronous
-  uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
+  uint32_t min_updates = 0;     ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
   uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
   std::string uplink;         ///< bytes a second that clients send; see rate_rule.h; empty: unknown

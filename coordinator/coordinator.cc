@@ -318,13 +318,12 @@ class Driver : public Coordinator {
     if (machine_) act(machine_->on(TaskFailed{task, reason}, loop_.now()), nullptr);
   }
   void write_failure(uint32_t number, TaskId task, const Status& reason) {
-    write(RefusedRecord{.round = round_at_hand(),
-                        .client = number,
-                        .task = task,
-                        .reason = reason.describe()},
-          [this, number, task] {
-            fates_[number] = {task, Fate::kRefused};
-          });
+    write(
+        RefusedRecord{
+            .round = round_at_hand(), .client = number, .task = task, .reason = reason.describe()},
+        [this, number, task] {
+          fates_[number] = {task, Fate::kRefused};
+        });
   }
   /// The machine comes with the first round; a restart may know of tasks before.
   uint32_t round_at_hand() const { return machine_ ? machine_->round() : round_; }
@@ -593,9 +592,8 @@ class Driver : public Coordinator {
     open_.erase(open);
     const Code code = failure.reason.code();
     if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
-      return fail(
-          Status(failure.reason)
-              .within(fmt::format("round {}, client {}", round_at_hand(), member.number)));
+      return fail(Status(failure.reason)
+                      .within(fmt::format("round {}, client {}", round_at_hand(), member.number)));
     failed(member.number, failure.task, failure.reason);
   }
 
@@ -933,8 +931,9 @@ class Driver : public Coordinator {
     for (const SendTask& task : tasks) assign(task, round, version_);
     for (const SendTask& task : tasks) wake(task.client);
     act(actions, nullptr);
-    hand_out_all();
+    // First: where they close the round, the plans are of the version that follows.
     for (const SharedUpload& upload : std::exchange(held_, {})) decide(upload);
+    hand_out_all();
     ask_more_soon();
   }
 
@@ -1474,12 +1473,13 @@ class Driver : public Coordinator {
   std::optional<RoundMachine> machine_;  // from the first round on
   bool announced_ = false;               // its record is on the disk
   RoundChains chains_;                   // of those who were asked when it began
-  std::map<std::pair<uint32_t, std::string>, Plan> train_plans_;  // by their tasks' round, and chain
-  std::unordered_map<uint32_t, Assigned> open_;                   // by client
-  std::unordered_set<TaskId> deciding_;        // tasks whose updates have come, without an answer
-  std::unordered_set<uint32_t> storing_;       // clients whose updates are being written
-  std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake, or a round
-  std::vector<SharedUpload> held_;             // updates that came between rounds
+  std::map<std::pair<uint32_t, std::string>, Plan>
+      train_plans_;                              // by their tasks' round, and chain
+  std::unordered_map<uint32_t, Assigned> open_;  // by client
+  std::unordered_set<TaskId> deciding_;          // tasks whose updates have come, without an answer
+  std::unordered_set<uint32_t> storing_;         // clients whose updates are being written
+  std::vector<SendTask> to_hand_out_;            // tasks that wait for clients to wake, or a round
+  std::vector<SharedUpload> held_;               // updates that came between rounds
   bool asking_more_ = false;
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums

@@ -36,9 +36,9 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint no
   state_ = State::kCollecting;
   asked_ = counted_ = 0;
   carry_over(actions);
-  const uint32_t wanted =
-      rules_.schedule == Schedule::kFedBuff ? rules_.asked - std::min(rules_.asked, open_)
-                                            : rules_.asked;
+  const uint32_t wanted = rules_.schedule == Schedule::kFedBuff
+                              ? rules_.asked - std::min(rules_.asked, open_)
+                              : rules_.asked;
   const std::vector<uint32_t> asked =
       event.available || !tasks_.empty()
           ? select_available(free_clients(event.available), rules_.clients, wanted, rules_.seed,
@@ -116,8 +116,8 @@ RoundMachine::Actions RoundMachine::handle(const AskMore& event, TimePoint) {
   if (wanted == 0) return actions;
   std::vector<uint32_t> free = free_clients(event.available);
   for (; wanted > 0 && !free.empty(); --wanted) {
-    const auto next = free.begin() + draw_next(static_cast<uint32_t>(free.size()), rules_.seed,
-                                               round_, asked_);
+    const auto next =
+        free.begin() + draw_next(static_cast<uint32_t>(free.size()), rules_.seed, round_, asked_);
     ask(*next, actions);
     free.erase(next);
   }
@@ -141,10 +141,9 @@ RoundMachine::Actions RoundMachine::handle(const ResumeRound& event, TimePoint n
     actions.push_back(SendTask{task, known.client});
   }
   if (event.ended) return actions;
-  sink_.on({"round_resumed",
-            {{"round", int64_t{round_}},
-             {"counted", int64_t{counted_}},
-             {"asked", int64_t{asked_}}}});
+  sink_.on(
+      {"round_resumed",
+       {{"round", int64_t{round_}}, {"counted", int64_t{counted_}}, {"asked", int64_t{asked_}}}});
   deadline_at_.reset();
   if (event.closed) {
     state_ = State::kEnding;

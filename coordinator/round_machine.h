@@ -16,9 +16,9 @@
 ///   concurrency): they stay open, too, and whenever a task ends another client is asked at once
 ///   (AskMore). The paper's clients come by themselves; ours are drawn among those that are free.
 /// Under the last two an update that arrives while a version is made is held for the next round
-/// (HoldUpdate), and a task that is too old is given up (DropTask). In any schedule a client has one
-/// task at a time, and is asked once a round at most: a second task of the same round would train
-/// on the same batches.
+/// (HoldUpdate), and a task that is too old is given up (DropTask). In any schedule a client has
+/// one task at a time, and is asked once a round at most: a second task of the same round would
+/// train on the same batches.
 ///
 /// Threads: one thread owns the machine.
 #pragma once
@@ -141,8 +141,8 @@ struct EvaluateModel {
 struct FinishRun {
   bool stopped = false;  ///< by StopRequested, before the last round
 };
-using RoundAction = std::variant<SendTask, SetTimer, CountUpdate, RefuseUpdate, HoldUpdate, DropTask,
-                                 CloseRound, VoidRound, EvaluateModel, FinishRun>;
+using RoundAction = std::variant<SendTask, SetTimer, CountUpdate, RefuseUpdate, HoldUpdate,
+                                 DropTask, CloseRound, VoidRound, EvaluateModel, FinishRun>;
 
 class RoundMachine {
  public:

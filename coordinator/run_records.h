@@ -61,8 +61,8 @@ struct UpdateRecord {
   /// Where the transfer was written as it came; kept under its name before the record.
   std::shared_ptr<BlobWriter> blob;
 };
-/// A task, of this round or an older one, ended without being counted: refused, or failed. Before its client hears of
-/// it.
+/// A task, of this round or an older one, ended without being counted: refused, or failed. Before
+/// its client hears of it.
 struct RefusedRecord {
   uint32_t round = 0;
   uint32_t client = 0;

@@ -35,7 +35,7 @@ struct ReplayedRun {
   uint32_t ended_rounds = 0;          ///< the last round that is over
   std::optional<ReplayedRound> open;  ///< the one after it, if it has begun
   TaskFates fates;
-  OpenTasks tasks;  ///< that are open
+  OpenTasks tasks;                            ///< that are open
   std::vector<nlohmann::ordered_json> notes;  ///< of the rounds that are over, as far as kept
   nlohmann::ordered_json last_notes;
   uint64_t updates = 0, versions = 0;  ///< that were computed again

@@ -250,9 +250,14 @@ json chart_data(const std::vector<json>& metrics) {
     up.emplace_back(round, total_up += number(row, "bytes_up").value_or(0));
     down.emplace_back(round, total_down += number(row, "bytes_down").value_or(0));
   }
-  return {{"accuracy", thinned(accuracy)},     {"timed", thinned(timed)}, {"loss", thinned(loss)},
-          {"train_loss", thinned(train_loss)}, {"up", thinned(up)},       {"down", thinned(down)},
-          {"stale", thinned(stale)},           {"stale_max", thinned(stale_max)}};
+  return {{"accuracy", thinned(accuracy)},
+          {"timed", thinned(timed)},
+          {"loss", thinned(loss)},
+          {"train_loss", thinned(train_loss)},
+          {"up", thinned(up)},
+          {"down", thinned(down)},
+          {"stale", thinned(stale)},
+          {"stale_max", thinned(stale_max)}};
 }
 
 constexpr std::string_view kStyle = R"css(

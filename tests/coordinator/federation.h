@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -37,7 +38,7 @@ struct FederationOptions {
   RateControlConfig rate_control = {};
   std::vector<double> uplinks = {};
   std::vector<WarmUpStep> warmup = {};
-  std::string schedule = "synchronous";
+  std::string_view schedule = "synchronous";
   uint32_t max_staleness = 20;
 };
 

@@ -173,8 +173,8 @@ TEST_F(RecoveryTest, ErrorFeedbackOfTheServerAndItsMomentumAreThere) {
   }
 }
 
-/// Who is counted when depends on who is fast, and a restart takes time from everybody; but whatever
-/// was counted stays so, once, and the journal leads to the model that was published.
+/// Who is counted when depends on who is fast, and a restart takes time from everybody; but
+/// whatever was counted stays so, once, and the journal leads to the model that was published.
 TEST_F(RecoveryTest, AsynchronousRoundsGoOnFromEveryPrefix) {
   for (const char* schedule : {"late-credit", "fedbuff"}) {
     FederationOptions options = small_run();
