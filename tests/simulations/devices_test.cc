@@ -118,7 +118,10 @@ TEST(Devices, InEveryScheduleTheWorkersChangeNothing) {
     if (synchronous) all.push_back({"fleet.over_select", "1"});
     const PreparedScenario prepared = small_scenario(all);
     const RunResult one = run(prepared, {.workers = 1, .out = fresh_folder(schedule)});
-    EXPECT_EQ(one.summary["void_rounds"], 0) << schedule;
+    // In a synchronous round both may drop out.
+    if (!synchronous) {
+      EXPECT_EQ(one.summary["void_rounds"], 0) << schedule;
+    }
     for (const size_t workers : {2u, 3u}) {
       const RunResult more = run(prepared, {.workers = workers});
       EXPECT_EQ(hash_of(more), hash_of(one)) << schedule;
@@ -152,7 +155,9 @@ TEST(Devices, DropOutsAreDrawnAndCostTheTimeUntilThen) {
   EXPECT_EQ(failed + updates, 6 * 4) << "a round waits for all but those";
   EXPECT_GT(failed, 2);
   EXPECT_LT(failed, 18);
-  EXPECT_LE(virtual_seconds(with), virtual_seconds(without)) << "nobody takes longer than a task";
+  // Nobody takes longer than a task; after a round that all have left, the coordinator waits.
+  EXPECT_LE(virtual_seconds(with),
+            virtual_seconds(without) + with.summary["void_rounds"].get<double>());
   EXPECT_EQ(hash_of(run(prepared, {.workers = 2})), hash_of(with));
 }
 
