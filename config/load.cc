@@ -204,6 +204,23 @@ class Checker {
     if (fleet.min_updates > fleet.cohort)
       return refuse("fleet.min_updates", "is {}, but fleet.cohort is only {}", fleet.min_updates,
                     fleet.cohort);
+    return schedule();
+  }
+
+  Status schedule() const {
+    if (!s_.fleet.asynchronous()) return {};
+    const Result<Codec> up = Codec::parse(s_.compression.up);
+    if (up && up->feedback() == Feedback::kEf21)
+      return refuse(
+          "fleet.schedule",
+          "is \"{}\", where updates are scaled by their age, but '{}' of compression.up "
+          "adds them up to an estimate of each client: use 'ef', or a synchronous schedule",
+          s_.fleet.schedule, up->stages()[0].info->name);
+    if (s_.compression.rate_control.on())
+      return refuse("fleet.schedule",
+                    "is \"{}\", but compression.rate_control plans for all clients of a round "
+                    "together: it needs the synchronous schedule",
+                    s_.fleet.schedule);
     return {};
   }
 

@@ -27,14 +27,20 @@ struct DataConfig {
 struct FleetConfig {
   uint32_t clients = 0;  ///< 0: not given (allowed with natural)
   uint32_t cohort = 0;
+  std::string schedule = "synchronous";  ///< synchronous | late-credit | fedbuff
   double over_select = 1.0;
-  uint32_t min_updates = 0;  ///< 0: not given; resolved to cohort
+  uint32_t max_staleness = 20;  ///< rounds that a task may outlive its own; not when synchronous
+  uint32_t min_updates = 0;     ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
   uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
   std::string uplink;         ///< bytes a second that clients send; see rate_rule.h; empty: unknown
   std::string downlink;       ///< and receive, in a simulation
   std::string speed;          ///< samples a second that they train on, in a simulation
   std::optional<double> round_trip_seconds = {};  ///< in a simulation
+  double drop_out = 0;                            ///< share of tasks, in a simulation
+
+  /// Updates count in whatever round they arrive in.
+  bool asynchronous() const { return schedule != "synchronous"; }
 };
 
 /// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for
@@ -56,6 +62,7 @@ struct StrategyConfig {
   double server_learning_rate = 1.0;
   double server_momentum = 0.0;
   double norm_bound = 1024.0;
+  double staleness_exponent = 0.5;
 };
 
 /// "0.25:3 0.06:3": these rates for these many rounds of the run, then the rate of the spec.

@@ -27,11 +27,13 @@ constexpr Range above(double low) { return {.low = low, .open_low = true}; }
 constexpr Range kShareOfOne = {.low = 0, .high = 1, .open_low = true};
 constexpr Range kBetweenZeroAndOne = {.low = 0, .high = 1, .open_low = true, .open_high = true};
 constexpr Range kPositiveTime = {.low = 0, .high = 1e9, .open_low = true};
+constexpr Range kProbability = {.low = 0, .high = 1, .open_high = true};
 constexpr Range kMomentum = {.low = 0, .high = 1, .open_high = true};
 
 constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "csv"};
 constexpr std::string_view kOptimizers[] = {"sgd"};
 constexpr std::string_view kStrategies[] = {"fedavg"};
+constexpr std::string_view kSchedules[] = {"synchronous", "late-credit", "fedbuff"};
 constexpr std::string_view kResidualStores[] = {"float32", "bfloat16"};
 constexpr std::string_view kEvaluators[] = {"clients", "attached", "none"};
 constexpr std::string_view kExamples[] = {"partition", "all"};
@@ -41,6 +43,8 @@ constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv
 constexpr Condition kCsvWithoutTestFile = {
     [](const Scenario& s) { return s.data.source == "csv" && s.data.test_path.empty(); },
     "with data.source = \"csv\" and without data.test_path"};
+constexpr Condition kAsynchronous = {[](const Scenario& s) { return s.fleet.asynchronous(); },
+                                     "with fleet.schedule = \"late-credit\" or \"fedbuff\""};
 constexpr Condition kRateControl = {
     [](const Scenario& s) { return s.compression.rate_control.on(); },
     "with one of compression.rate_control.budget_bytes, .deadline and .mean_error"};
@@ -83,9 +87,15 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.cohort", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::cohort>,
      .meaning = "updates that a round wants",
      .range = at_least(1), .required = true},
+    {.name = "fleet.schedule", .type = KeyType::kChoice, .field = &at<&Scenario::fleet, &FleetConfig::schedule>,
+     .meaning = "what becomes of tasks that outlive their round: refused, counted later, or counted later with others asked in their place at once",
+     .choices = kSchedules},
     {.name = "fleet.over_select", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::over_select>,
-     .meaning = "clients asked for each update wanted",
+     .meaning = "clients asked for each update wanted; with fedbuff, tasks under way",
      .range = at_least(1)},
+    {.name = "fleet.max_staleness", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::max_staleness>,
+     .meaning = "rounds that a task may outlive its own before it is given up",
+     .range = at_least(0), .applies = kAsynchronous},
     {.name = "fleet.min_updates", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::min_updates>,
      .meaning = "with fewer at the deadline the round is void; default: the cohort",
      .range = at_least(1), .zero_is_none = true},
@@ -104,6 +114,9 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.round_trip", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::round_trip_seconds>,
      .meaning = "in a simulation, how long a word and its answer are on the way; default: no time",
      .range = kPositiveTime},
+    {.name = "fleet.drop_out", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::drop_out>,
+     .meaning = "in a simulation, the share of tasks whose device gives up in the middle of training",
+     .range = kProbability},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
@@ -151,6 +164,10 @@ constexpr Key kVocabulary[] = {
     {.name = "strategy.norm_bound", .type = KeyType::kNumber, .field = &at<&Scenario::strategy, &StrategyConfig::norm_bound>,
      .meaning = "an update with a larger L2 norm is refused",
      .range = above(0)},
+    {.name = "strategy.staleness_exponent", .type = KeyType::kNumber,
+     .field = &at<&Scenario::strategy, &StrategyConfig::staleness_exponent>,
+     .meaning = "an update from a model that is t versions old is scaled by (1 + t) to the power of minus this",
+     .range = {.low = 0, .high = 8}, .applies = kAsynchronous},
 
     {.name = "compression.up", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::up>,
      .meaning = "codec of the clients' updates"},

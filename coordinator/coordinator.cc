@@ -57,7 +57,7 @@ constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
 struct Upload {
   UpdateMessage message;
   IncomingTransfer transfer;
-  std::optional<UpdateRules> rules;  // of its round
+  std::optional<UpdateRules> rules;  // of its task
   uint64_t received = 0;             // bytes, part headers included
   TimePoint last_at{};               // when its last part came
   bool asked_for_more = false;       // the next part was on its way by then
@@ -74,6 +74,13 @@ struct Upload {
   std::optional<CheckedUpdate> update;
 };
 using SharedUpload = std::shared_ptr<Upload>;
+
+/// A task without an answer.
+struct Assigned {
+  OpenTask task;
+  Codec codec;
+  std::optional<uint32_t> handed_version = {};  // of its first plan, as far as this process knows
+};
 
 /// One connected peer.
 struct Session {
@@ -146,6 +153,7 @@ class Driver : public Coordinator {
          const SecretKey& key, EventSink& sink)
       : setup_(std::move(setup)),
         scenario_(setup_.scenario),
+        asynchronous_(scenario_.fleet.asynchronous()),
         hooks_(std::move(hooks)),
         loop_(loop),
         transport_(transport),
@@ -192,6 +200,7 @@ class Driver : public Coordinator {
 
   void start() override {
     transport_.start(*this);
+    if (Status status = take_up_tasks(); !status.ok()) return fail(std::move(status));
     if (setup_.replayed.open) return resume(*std::exchange(setup_.replayed.open, std::nullopt));
     phase_ = Phase::kWaiting;
     if (setup_.replayed.origin) return loop_.post([this] { begin_if_ready(); });
@@ -301,20 +310,24 @@ class Driver : public Coordinator {
     finish_evaluation_if_done();
     const auto open = open_.find(number);
     if (open == open_.end()) return;
-    const TaskId task = open->second;
+    const TaskId task = open->second.task.task;
     open_.erase(open);
     failed(number, task, Status(Code::kCancelled, reason));
   }
   void failed(uint32_t number, TaskId task, const Status& reason) {
-    write(RefusedRecord{.round = machine_->round(),
-                        .client = number,
-                        .task = task,
-                        .reason = reason.describe()},
-          [this, number, task] {
-            fates_[number] = {task, Fate::kRefused};
-          });
-    act(machine_->on(TaskFailed{task, reason}, loop_.now()), nullptr);
+    write_failure(number, task, reason);
+    if (machine_) act(machine_->on(TaskFailed{task, reason}, loop_.now()), nullptr);
   }
+  void write_failure(uint32_t number, TaskId task, const Status& reason) {
+    write(
+        RefusedRecord{
+            .round = round_at_hand(), .client = number, .task = task, .reason = reason.describe()},
+        [this, number, task] {
+          fates_[number] = {task, Fate::kRefused};
+        });
+  }
+  /// The machine comes with the first round; a restart may know of tasks before.
+  uint32_t round_at_hand() const { return machine_ ? machine_->round() : round_; }
   static std::string key_text(const PeerKey& key) { return to_hex(key).substr(0, 16); }
 
   void receive(const Connection& from, const Member& member, const Hello& hello) {
@@ -382,14 +395,17 @@ class Driver : public Coordinator {
     session->test_examples = ready.test_examples;
     // Said again it changes the figures; a task at hand isn't sent again.
     if (std::exchange(session->ready, true)) return;
-    if (!to_hand_out_.empty())
-      hand_out_all();
-    else if (const auto open = open_.find(member.number); open != open_.end())
-      hand_out(*session, open->second, train_plan_of(member.number));
-    else if (const auto asked = evaluation_tasks_.find(member.number);
-             asked != evaluation_tasks_.end())
+    if (const auto open = open_.find(member.number); open != open_.end()) {
+      const TaskId task = open->second.task.task;
+      if (std::ranges::find(to_hand_out_, task, &SendTask::task) == to_hand_out_.end())
+        to_hand_out_.push_back({task, member.number});
+    } else if (const auto asked = evaluation_tasks_.find(member.number);
+               asked != evaluation_tasks_.end()) {
       hand_out(*session, asked->second, evaluation_plan_);
+    }
+    hand_out_all();
     if (phase_ == Phase::kWaiting) loop_.post([this] { begin_if_ready(); });
+    ask_more_soon();
   }
 
   void receive(const Connection& from, const Member& member, const UpdateMessage& message) {
@@ -401,12 +417,13 @@ class Driver : public Coordinator {
     // Said again: the first one's verdict will do.
     if (deciding_.contains(message.task) && kPlantedBug != PlantedBug::kWire) return;
     const auto open = open_.find(member.number);
-    if (open != open_.end() && open->second == message.task) {
+    if (open != open_.end() && open->second.task.task == message.task) {
       // What came of an earlier try is in memory until it is written: one at a time.
       if (storing_.contains(member.number)) return disconnect(*session);
-      session->held_version = std::max(session->held_version, rules_->base_version);
-      UpdateRules rules = *rules_;
-      rules.codec = chain_of(member.number);
+      const Assigned& assigned = open->second;
+      session->held_version =
+          std::max(session->held_version, assigned.handed_version.value_or(assigned.task.version));
+      UpdateRules rules = state_->rules(assigned.task, assigned.codec, version_);
       session->uplink.reset();
       session->upload = std::make_shared<Upload>(
           Upload{.message = message,
@@ -585,13 +602,12 @@ class Driver : public Coordinator {
       return finish_evaluation_if_done();
     }
     const auto open = open_.find(member.number);
-    if (open == open_.end() || open->second != failure.task) return;
+    if (open == open_.end() || open->second.task.task != failure.task) return;
     open_.erase(open);
     const Code code = failure.reason.code();
     if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
-      return fail(
-          Status(failure.reason)
-              .within(fmt::format("round {}, client {}", machine_->round(), member.number)));
+      return fail(Status(failure.reason)
+                      .within(fmt::format("round {}, client {}", round_at_hand(), member.number)));
     failed(member.number, failure.task, failure.reason);
   }
 
@@ -790,7 +806,9 @@ class Driver : public Coordinator {
             .asked = static_cast<uint32_t>(clients_asked(scenario_.fleet)),
             .min_updates = scenario_.fleet.min_updates,
             .deadline = deadline,
-            .evaluate_every = scenario_.evaluation.every};
+            .evaluate_every = scenario_.evaluation.every,
+            .schedule = schedule_of(scenario_.fleet),
+            .max_staleness = scenario_.fleet.max_staleness};
   }
 
   /// Connected clients with something to train on, in increasing order.
@@ -843,21 +861,36 @@ class Driver : public Coordinator {
       TERN_CHECK_OK(state_->settle_weights(largest != 0 ? largest : largest_announced()));
     }
     machine_.emplace(round_rules(), round_ + 1, sink_);
+    if (open_.empty()) return {};
+    ResumeRound left{.round = round_, .tasks = {}, .closed = true, .ended = true};
+    for (const auto& [client, open] : open_) left.tasks.push_back({client, open.task.round});
+    (void)machine_->on(left, loop_.now());
+    return {};
+  }
+
+  /// Those that the journal has no end of.
+  Status take_up_tasks() {
+    if (setup_.replayed.open) chains_ = setup_.replayed.open->chains;
+    for (const auto& [client, task] : setup_.replayed.tasks) {
+      TERN_TRY(Codec codec, chain_of(client, task.round));
+      open_.insert_or_assign(client, Assigned{task, std::move(codec)});
+    }
     return {};
   }
 
   /// Goes on with a round that the journal has the beginning of.
   void resume(const ReplayedRound& open) {
     machine_.emplace(round_rules(), open.round, sink_);
-    ResumeRound known{.round = open.round, .tasks = {}, .closed = open.closed.has_value()};
-    for (const auto& [client, given] : open.chains.given) {
-      const auto fate = open.fates.find(client);
-      known.tasks.push_back({client, fate == open.fates.end() ? Fate::kOpen : fate->second});
-    }
-    chains_ = open.chains;
+    ResumeRound known{.round = open.round,
+                      .tasks = {},
+                      .counted = static_cast<uint32_t>(open.counted.size()),
+                      .closed = open.closed.has_value()};
+    for (const uint32_t client : open.asked)
+      known.tasks.push_back({client, open.round, Fate::kRefused});  // counted or not is the same
+    for (const auto& [client, left] : open_)
+      known.tasks.push_back({client, left.task.round, Fate::kOpen});
     const std::vector<RoundAction> actions = machine_->on(known, loop_.now());
     if (!open.closed) {
-      rules_ = state_->rules(open.round);
       phase_ = Phase::kCollecting;
       return hand_out_round(open.round, actions);
     }
@@ -875,17 +908,21 @@ class Driver : public Coordinator {
     if (const auto* over = actions.empty() ? nullptr : std::get_if<FinishRun>(&actions.back()))
       return finish(over->stopped);
     phase_ = Phase::kCollecting;
+    announced_ = false;
+    if (!asynchronous_) {
+      open_.clear();
+      deciding_.clear();
+    }
     const uint32_t round = machine_->round();
     std::vector<uint32_t> asked;
-    for (const RoundAction& action : actions)
+    for (const RoundAction& action : actions) {
       if (const auto* task = std::get_if<SendTask>(&action)) asked.push_back(task->client);
+      if (const auto* dropped = std::get_if<DropTask>(&action)) drop(*dropped);
+    }
     Result<RoundChains> chains = state_->rates().begin_round(round, asked, scratch_);
     if (!chains) return fail(std::move(chains).error());
     chains_ = *std::move(chains);
     say_chains(round);
-    rules_ = state_->rules(round);
-    open_.clear();
-    deciding_.clear();
     RoundRecord record{
         .round = round, .version = version_, .largest_examples = state_->largest_examples()};
     for (const Codec& codec : chains_.chains) record.chains.push_back(codec.spec());
@@ -896,42 +933,115 @@ class Driver : public Coordinator {
   }
 
   void hand_out_round(uint32_t round, const std::vector<RoundAction>& actions) {
-    // A plan is signed for each chain, not for each client.
+    announced_ = true;
     train_plans_.clear();
-    for (const Codec& codec : chains_.chains)
-      train_plans_.push_back({.content = make_plan(PlanKind::kTrain, round, codec.spec())});
     // Where answers come at one virtual time, this order decides who is counted. It is drawn: in
     // the order of client numbers over-selection would always drop the same clients.
     std::vector<SendTask> tasks;
     for (const RoundAction& action : actions)
       if (const auto* task = std::get_if<SendTask>(&action)) tasks.push_back(*task);
     Rng(scenario_.seed, Purpose::kTies, round).shuffle(std::span(tasks));
-    for (const SendTask& task : tasks) open_[task.client] = task.task;
-    for (const SendTask& task : tasks)
-      if (hooks_.wanted && !sessions_.contains(task.client)) hooks_.wanted(task.client);
+    if (!asynchronous_) to_hand_out_.clear();
+    for (const SendTask& task : tasks) assign(task, round, version_);
+    for (const SendTask& task : tasks) wake(task.client);
     act(actions, nullptr);
-    to_hand_out_ = std::move(tasks);
+    // First: where they close the round, the plans are of the version that follows.
+    for (const SharedUpload& upload : std::exchange(held_, {})) decide(upload);
     hand_out_all();
+    ask_more_soon();
+  }
+
+  /// It will be handed out; one that the journal knew is at hand.
+  void assign(const SendTask& task, uint32_t round, uint32_t version) {
+    to_hand_out_.push_back(task);
+    const auto known = open_.find(task.client);
+    if (known != open_.end() && known->second.task.task == task.task) return;
+    Result<Codec> codec = chain_of(task.client, round);
+    if (!codec) return fail(std::move(codec).error());
+    open_.insert_or_assign(
+        task.client,
+        Assigned{{.task = task.task, .round = round, .version = version}, *std::move(codec)});
+  }
+  void wake(uint32_t client) {
+    if (hooks_.wanted && !sessions_.contains(client)) hooks_.wanted(client);
+  }
+
+  /// FedBuff: others in place of those whose tasks have ended. Later, since whatever ended them is
+  /// in the middle of something.
+  void ask_more_soon() {
+    if (asking_more_ || !collecting() || machine_->lacking() == 0) return;
+    asking_more_ = true;
+    loop_.post([this] {
+      asking_more_ = false;
+      if (collecting()) ask_more();
+    });
+  }
+  void ask_more() {
+    AskMore more;
+    if (!setup_.everyone_is_there) more.available = available();
+    const uint32_t round = machine_->round(), version = version_;
+    const std::vector<RoundAction> actions = machine_->on(more, loop_.now());
+    for (const RoundAction& action : actions)
+      if (const auto* task = std::get_if<SendTask>(&action))
+        write(AskedRecord{.round = round, .client = task->client},
+              [this, task = *task, round, version] {
+                assign(task, round, version);
+                wake(task.client);
+                hand_out_all();
+              });
+    act(actions, nullptr, false);  // where nobody is free, asking again changes nothing
+  }
+
+  /// Its client is told if it is in the middle of its upload; otherwise when it comes.
+  void drop(const DropTask& dropped) {
+    const auto open = open_.find(dropped.client);
+    if (open == open_.end() || open->second.task.task != dropped.task) return;
+    open_.erase(open);
+    write_failure(dropped.client, dropped.task, dropped.reason);
+    if (const auto session = sessions_.find(dropped.client); session != sessions_.end())
+      break_off_upload(session->second, dropped.reason);
   }
 
   /// Where clients are woken for a task, nobody begins before all are awake: who was asked before
   /// would always be faster than a newcomer.
   void hand_out_all() {
+    if (!collecting()) return;  // what outlives its round is handed out in the next one
     const auto ready = [this](const SendTask& task) {
       const auto found = sessions_.find(task.client);
       return found != sessions_.end() && found->second.ready;
     };
     if (hooks_.wanted && !std::ranges::all_of(to_hand_out_, ready)) return;
-    for (const SendTask& task : std::exchange(to_hand_out_, {})) {
-      if (phase_ == Phase::kCollecting && ready(task))
-        hand_out(sessions_.find(task.client)->second, task.task, train_plan_of(task.client));
+    const std::vector<SendTask> tasks = std::exchange(to_hand_out_, {});
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      if (!collecting()) {  // somebody was turned away, which has ended the round
+        to_hand_out_.insert(to_hand_out_.end(), tasks.begin() + static_cast<ptrdiff_t>(i),
+                            tasks.end());
+        return;
+      }
+      const auto open = open_.find(tasks[i].client);
+      if (open == open_.end() || open->second.task.task != tasks[i].task || !ready(tasks[i]))
+        continue;
+      if (!open->second.handed_version) open->second.handed_version = version_;
+      hand_out(sessions_.find(tasks[i].client)->second, tasks[i].task,
+               train_plan(open->second.task.round, open->second.codec.spec()));
     }
   }
 
-  const Codec& chain_of(uint32_t client) const {
+  /// Plans may leave and updates be counted.
+  bool collecting() const { return phase_ == Phase::kCollecting && announced_; }
+
+  /// Of a client's task that was asked for in `round`.
+  Result<Codec> chain_of(uint32_t client, uint32_t round) const {
+    if (asynchronous_) return state_->chain_of_round(round);
     return chains_.chains[chains_.given.at(client).chain];
   }
-  Plan& train_plan_of(uint32_t client) { return train_plans_[chains_.given.at(client).chain]; }
+  /// A plan is signed for each chain, not for each client. It is of the newest version, whenever
+  /// the task was asked for.
+  Plan& train_plan(uint32_t round, const std::string& codec) {
+    const auto [plan, missing] = train_plans_.try_emplace({round, codec});
+    if (missing) plan->second.content = make_plan(PlanKind::kTrain, round, codec);
+    return plan->second;
+  }
 
   void say_chains(uint32_t round) {
     if (!scenario_.compression.rate_control.on()) return;
@@ -1010,16 +1120,29 @@ class Driver : public Coordinator {
     if (const auto rate = state_->rates().uplink(message.client))
       sent.fields.emplace_back("transfer_seconds", static_cast<double>(upload->received) / *rate);
     sink_.on(sent);
-    act(machine_->on(UpdateArrived{message, upload->check}, loop_.now()), upload);
+    decide(upload);
+  }
+
+  void decide(const SharedUpload& upload) {
+    if (phase_ == Phase::kFinished) return;
+    // It would close a round whose plans are on their way to the disk.
+    if (!machine_ || (phase_ == Phase::kCollecting && !announced_ && asynchronous_))
+      return held_.push_back(upload);
+    const uint32_t staleness = upload->update ? version_ - upload->update->base_version() : 0;
+    act(machine_->on(UpdateArrived{upload->message, upload->check, staleness}, loop_.now()),
+        upload);
   }
 
   /// Carries out what the machine decided; `upload` is what it decided on, if anything.
-  void act(const std::vector<RoundAction>& actions, const SharedUpload& upload) {
+  void act(const std::vector<RoundAction>& actions, const SharedUpload& upload,
+           bool ends_a_task = true) {
     for (const RoundAction& action : actions) {
       if (std::holds_alternative<CountUpdate>(action)) {
         count(upload);
       } else if (const auto* refuse = std::get_if<RefuseUpdate>(&action)) {
         refuse_update(refuse->message, refuse->reason);
+      } else if (std::holds_alternative<HoldUpdate>(action)) {
+        if (upload) held_.push_back(upload);  // without one its sender guesses
       } else if (const auto* timer = std::get_if<SetTimer>(&action)) {
         timer_ = loop_.call_at(timer->at, [this] {
           timer_ = 0;
@@ -1032,6 +1155,7 @@ class Driver : public Coordinator {
       }
     }
     close_if_summed();
+    if (ends_a_task) ask_more_soon();
   }
 
   /// It is counted from now on, and said to be once the journal has it.
@@ -1041,8 +1165,8 @@ class Driver : public Coordinator {
     ++summing_;
     state_->count(message.client, *upload->update, upload->content().size());
     frames_since_state_ += upload->content().size();
-    write(UpdateRecord{.round = upload->rules->round,
-                       .version = upload->rules->base_version,
+    write(UpdateRecord{.round = machine_->round(),
+                       .version = upload->update->base_version(),
                        .weight = upload->update->weight,
                        .message = message,
                        .transfer = upload->bytes,
@@ -1058,7 +1182,7 @@ class Driver : public Coordinator {
     const auto open = open_.find(message.client);
     // Of tasks that are nobody's or were answered before, the journal has nothing to keep: whoever
     // says them again and again would fill the disk.
-    if (open == open_.end() || open->second != message.task)
+    if (open == open_.end() || open->second.task.task != message.task)
       return answer(message, Fate::kRefused, reason);
     open_.erase(open);
     write(RefusedRecord{.round = machine_->round(),
@@ -1092,23 +1216,22 @@ class Driver : public Coordinator {
     closing_ = closing;
     if (timer_ != 0) loop_.cancel(timer_);
     timer_ = 0;
-    open_.clear();
     phase_ = Phase::kEnding;
     summed_ = false;
-    break_off_uploads();
+    if (asynchronous_) return;
+    open_.clear();
+    // What is still on its way comes too late: whoever sends it is told now, and the next round's
+    // downloads needn't wait behind it.
+    for (auto& [number, session] : sessions_)
+      break_off_upload(session, error(Code::kCancelled, "round {} is over", machine_->round()));
   }
 
-  /// What is still on its way comes too late: whoever sends it is told now, and the next round's
-  /// downloads needn't wait behind it.
-  void break_off_uploads() {
-    for (auto& [number, session] : sessions_) {
-      if (!session.upload) continue;
-      const SharedUpload upload = std::exchange(session.upload, nullptr);
-      session.uplink.reset();
-      ignored(number, upload->received, upload->received > 0);
-      answer(upload->message, Fate::kRefused,
-             error(Code::kCancelled, "round {} is over", upload->rules->round));
-    }
+  void break_off_upload(Session& session, const Status& reason) {
+    if (!session.upload) return;
+    const SharedUpload upload = std::exchange(session.upload, nullptr);
+    session.uplink.reset();
+    ignored(session.number, upload->received, upload->received > 0);
+    answer(upload->message, Fate::kRefused, reason);
   }
 
   /// On a worker.
@@ -1200,8 +1323,14 @@ class Driver : public Coordinator {
     write(StateRecord{.origin = origin(),
                       .state = state(),
                       .fates = {fates_.begin(), fates_.end()},
+                      .open = open_tasks(),
                       .notes = notes},
           [this] { next_round(); });
+  }
+  OpenTasks open_tasks() const {
+    OpenTasks tasks;
+    for (const auto& [client, open] : open_) tasks[client] = open.task;
+    return tasks;
   }
   uint64_t state_bytes() const { return 2 * schema_bytes(); }
   uint64_t schema_bytes() const { return setup_.schema.elements() * sizeof(float); }
@@ -1248,7 +1377,7 @@ class Driver : public Coordinator {
     if (setup_.evaluate_by != EvaluateBy::kNobody && !stopping_)
       for (const auto& [number, session] : sessions_)
         if (session.evaluator == (setup_.evaluate_by == EvaluateBy::kAttached) &&
-            session.test_examples > 0)
+            session.test_examples > 0 && !open_.contains(number))  // nobody waits for who trains
           evaluation_tasks_[number] = evaluation_id(scenario_.seed, round_, number);
     evaluation_plan_ = {.content = make_plan(PlanKind::kEvaluate, round_, "")};
     timer_ = loop_.call_at(loop_.now() + round_rules().deadline.value_or(kEvaluationTime), [this] {
@@ -1329,6 +1458,7 @@ class Driver : public Coordinator {
 
   CoordinatorSetup setup_;
   const Scenario& scenario_;  // setup_'s
+  const bool asynchronous_;
   const CoordinatorHooks hooks_;
   // The loop's thread's; while `publish` runs, that job's.
   std::unique_ptr<RunState> state_;
@@ -1356,13 +1486,16 @@ class Driver : public Coordinator {
 
   // The round at hand.
   std::optional<RoundMachine> machine_;  // from the first round on
-  std::optional<UpdateRules> rules_;
-  RoundChains chains_;
-  std::vector<Plan> train_plans_;              // one for each of chains_.chains
-  std::unordered_map<uint32_t, TaskId> open_;  // tasks without an answer, by client
-  std::unordered_set<TaskId> deciding_;        // tasks whose updates have come, without an answer
-  std::unordered_set<uint32_t> storing_;       // clients whose updates are being written
-  std::vector<SendTask> to_hand_out_;          // tasks that wait for clients to wake
+  bool announced_ = false;               // its record is on the disk
+  RoundChains chains_;                   // of those who were asked when it began
+  std::map<std::pair<uint32_t, std::string>, Plan>
+      train_plans_;                              // by their tasks' round, and chain
+  std::unordered_map<uint32_t, Assigned> open_;  // by client
+  std::unordered_set<TaskId> deciding_;          // tasks whose updates have come, without an answer
+  std::unordered_set<uint32_t> storing_;         // clients whose updates are being written
+  std::vector<SendTask> to_hand_out_;            // tasks that wait for clients to wake, or a round
+  std::vector<SharedUpload> held_;               // updates that came between rounds
+  bool asking_more_ = false;
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums
   bool closing_ = false, summed_ = false;

@@ -103,6 +103,11 @@ Result<std::vector<Rung>> RateController::ladder(uint32_t round, CodecScratch& s
   return rungs;
 }
 
+Result<Codec> RateController::chain_of_round(uint32_t round) const {
+  if (!up_.error_feedback() || !up_.selects()) return up_;
+  return codec_of_round(up_, warmup_, round);
+}
+
 Result<RoundChains> RateController::begin_round(uint32_t round, std::span<const uint32_t> asked,
                                                 CodecScratch& scratch) {
   round_ = round;
@@ -114,9 +119,7 @@ Result<RoundChains> RateController::begin_round(uint32_t round, std::span<const 
     if (found == chains_.chains.end()) chains_.chains.push_back(codec);
     chains_.given[client] = given;
   };
-  TERN_TRY(const Codec up, up_.error_feedback() && up_.selects()
-                               ? codec_of_round(up_, warmup_, round)
-                               : Result<Codec>(up_));
+  TERN_TRY(const Codec up, chain_of_round(round));
   if (!config_.on()) {
     for (const uint32_t client : asked) give(client, up, {});
     return chains_;

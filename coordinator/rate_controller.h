@@ -59,6 +59,8 @@ class RateController {
 
   /// Bytes a second of the client's link, if anything is known.
   std::optional<double> uplink(uint32_t client) const;
+  /// The chain of a round for everybody without rate control. Errors: those of warm_up.h.
+  Result<Codec> chain_of_round(uint32_t round) const;
   /// The chains of a round for who is asked in it. Errors: those of warm_up.h.
   Result<RoundChains> begin_round(uint32_t round, std::span<const uint32_t> asked,
                                   CodecScratch& scratch);

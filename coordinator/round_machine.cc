@@ -1,8 +1,19 @@
 #include "coordinator/round_machine.h"
 
+#include <algorithm>
+#include <iterator>
+#include <numeric>
+#include <set>
+
 #include "coordinator/selection.h"
 
 namespace tern {
+
+Schedule schedule_of(const FleetConfig& fleet) {
+  if (fleet.schedule == "late-credit") return Schedule::kLateCredit;
+  if (fleet.schedule == "fedbuff") return Schedule::kFedBuff;
+  return Schedule::kSynchronous;
+}
 
 RoundMachine::RoundMachine(const RoundRules& rules, uint32_t first_round, EventSink& sink)
     : rules_(rules), sink_(sink), round_(first_round - 1) {}
@@ -23,19 +34,21 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint no
   }
   ++round_;
   state_ = State::kCollecting;
-  tasks_.clear();
-  counted_ = 0;
+  asked_ = counted_ = 0;
+  carry_over(actions);
+  const uint32_t wanted = rules_.schedule == Schedule::kFedBuff
+                              ? rules_.asked - std::min(rules_.asked, open_)
+                              : rules_.asked;
   const std::vector<uint32_t> asked =
-      event.available
-          ? select_available(*event.available, rules_.clients, rules_.asked, rules_.seed, round_)
-          : select_uniform(rules_.clients, rules_.asked, rules_.seed, round_);
-  open_ = static_cast<uint32_t>(asked.size());
-  sink_.on({"round_started", {{"round", int64_t{round_}}, {"asked", int64_t{open_}}}});
-  for (const uint32_t client : asked) {
-    const TaskId task = task_id(rules_.seed, round_, client);
-    tasks_[task] = {.client = client};
-    actions.push_back(SendTask{task, client});
-  }
+      event.available || !tasks_.empty()
+          ? select_available(free_clients(event.available), rules_.clients, wanted, rules_.seed,
+                             round_)
+          : select_uniform(rules_.clients, wanted, rules_.seed, round_);
+  sink_.on({"round_started",
+            {{"round", int64_t{round_}},
+             {"asked", static_cast<int64_t>(asked.size())},
+             {"open", int64_t{open_}}}});
+  for (const uint32_t client : asked) ask(client, actions);
   deadline_at_.reset();
   if (rules_.deadline) {
     deadline_at_ = now + *rules_.deadline;
@@ -44,28 +57,97 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint no
   return actions;
 }
 
+void RoundMachine::carry_over(Actions& actions) {
+  if (!asynchronous()) {
+    tasks_.clear();
+    open_ = 0;
+    return;
+  }
+  std::erase_if(tasks_, [](const auto& task) { return task.second.fate != Fate::kOpen; });
+  for (auto it = tasks_.begin(); it != tasks_.end();) {
+    const Task& task = it->second;
+    if (round_ - task.round <= rules_.max_staleness) {
+      ++it;
+      continue;
+    }
+    Status reason = error(Code::kOutOfRange, "the task is of round {}, {} rounds ago", task.round,
+                          round_ - task.round);
+    sink_.on({"task_failed",
+              {{"round", int64_t{round_}},
+               {"client", int64_t{task.client}},
+               {"reason", reason.describe()}}});
+    actions.push_back(DropTask{it->first, task.client, std::move(reason)});
+    --open_;
+    it = tasks_.erase(it);
+  }
+}
+
+std::vector<uint32_t> RoundMachine::free_clients(
+    const std::optional<std::vector<uint32_t>>& available) const {
+  std::set<uint32_t> taken;
+  for (const auto& [id, task] : tasks_)
+    if (task.fate == Fate::kOpen || task.round == round_) taken.insert(task.client);
+  std::vector<uint32_t> all;
+  if (!available) {
+    all.resize(rules_.clients);
+    std::iota(all.begin(), all.end(), 0u);
+  }
+  std::vector<uint32_t> free;
+  std::ranges::set_difference(available ? *available : all, taken, std::back_inserter(free));
+  return free;
+}
+
+void RoundMachine::ask(uint32_t client, Actions& actions) {
+  const TaskId task = task_id(rules_.seed, round_, client);
+  tasks_[task] = {.client = client, .round = round_};
+  ++asked_;
+  ++open_;
+  actions.push_back(SendTask{task, client});
+}
+
+uint32_t RoundMachine::lacking() const {
+  if (rules_.schedule != Schedule::kFedBuff || state_ != State::kCollecting) return 0;
+  return rules_.asked - std::min(rules_.asked, open_);
+}
+
+RoundMachine::Actions RoundMachine::handle(const AskMore& event, TimePoint) {
+  Actions actions;
+  uint32_t wanted = lacking();
+  if (wanted == 0) return actions;
+  std::vector<uint32_t> free = free_clients(event.available);
+  for (; wanted > 0 && !free.empty(); --wanted) {
+    const auto next =
+        free.begin() + draw_next(static_cast<uint32_t>(free.size()), rules_.seed, round_, asked_);
+    ask(*next, actions);
+    free.erase(next);
+  }
+  if (open_ == 0) end_round(actions);  // everybody was asked, and nobody is left
+  return actions;
+}
+
 RoundMachine::Actions RoundMachine::handle(const ResumeRound& event, TimePoint now) {
   if (state_ != State::kBetweenRounds) return {};
   round_ = event.round;
   tasks_.clear();
-  counted_ = open_ = 0;
+  counted_ = event.counted;
+  asked_ = open_ = 0;
   Actions actions;
   for (const ResumeRound::Known& known : event.tasks) {
-    const TaskId task = task_id(rules_.seed, round_, known.client);
-    tasks_[task] = {.client = known.client, .fate = known.fate};
-    counted_ += known.fate == Fate::kCounted;
+    const TaskId task = task_id(rules_.seed, known.round, known.client);
+    tasks_[task] = {.client = known.client, .round = known.round, .fate = known.fate};
+    asked_ += known.round == round_;
     if (known.fate != Fate::kOpen) continue;
     ++open_;
     actions.push_back(SendTask{task, known.client});
   }
-  sink_.on({"round_resumed",
-            {{"round", int64_t{round_}},
-             {"counted", int64_t{counted_}},
-             {"asked", static_cast<int64_t>(tasks_.size())}}});
+  if (event.ended) return actions;
+  sink_.on(
+      {"round_resumed",
+       {{"round", int64_t{round_}}, {"counted", int64_t{counted_}}, {"asked", int64_t{asked_}}}});
   deadline_at_.reset();
   if (event.closed) {
     state_ = State::kEnding;
-    return {};
+    return actions;
   }
   state_ = State::kCollecting;
   // Clients lost time too: the round gets all of it again.
@@ -85,7 +167,9 @@ RoundMachine::Actions RoundMachine::handle(const UpdateArrived& event, TimePoint
   Task& task = found->second;
   if (task.fate != Fate::kOpen)
     return refuse(message, error(Code::kInvalidArgument, "the task was already answered"));
-  if (state_ != State::kCollecting || (deadline_at_ && now > *deadline_at_)) {
+  if (asynchronous()) {
+    if (state_ != State::kCollecting) return {HoldUpdate{message}};
+  } else if (state_ != State::kCollecting || (deadline_at_ && now > *deadline_at_)) {
     Actions actions = refuse(message, error(Code::kOutOfRange, "round {} is over", round_));
     if (state_ == State::kCollecting) end_round(actions);
     return actions;
@@ -98,7 +182,10 @@ RoundMachine::Actions RoundMachine::handle(const UpdateArrived& event, TimePoint
   } else {
     task.fate = Fate::kCounted;
     ++counted_;
-    sink_.on({"update_counted", {{"round", int64_t{round_}}, {"client", int64_t{message.client}}}});
+    sink_.on({"update_counted",
+              {{"round", int64_t{round_}},
+               {"client", int64_t{message.client}},
+               {"staleness", int64_t{event.staleness}}}});
     actions.push_back(CountUpdate{message});
   }
   end_if_settled(actions);
@@ -113,10 +200,9 @@ RoundMachine::Actions RoundMachine::handle(const TaskFailed& event, TimePoint) {
             {{"round", int64_t{round_}},
              {"client", int64_t{found->second.client}},
              {"reason", event.reason.describe()}}});
-  if (state_ != State::kCollecting) return {};
   --open_;
   Actions actions;
-  end_if_settled(actions);
+  if (state_ == State::kCollecting) end_if_settled(actions);
   return actions;
 }
 
@@ -149,7 +235,9 @@ RoundMachine::Actions RoundMachine::refuse(const UpdateMessage& message, Status 
 }
 
 void RoundMachine::end_if_settled(Actions& actions) {
-  if (counted_ == rules_.cohort || open_ == 0) end_round(actions);
+  // Under FedBuff somebody else may be asked yet.
+  const bool nobody_is_left = open_ == 0 && rules_.schedule != Schedule::kFedBuff;
+  if (counted_ == rules_.cohort || nobody_is_left) end_round(actions);
 }
 
 void RoundMachine::end_round(Actions& actions) {

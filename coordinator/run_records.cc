@@ -159,8 +159,14 @@ Packed pack(const StateRecord& record) {
   packed.json["fates"] = ordered_json::array();
   for (const auto& [client, last] : record.fates)
     packed.json["fates"].push_back({client, last.task, static_cast<int>(last.fate)});
+  if (record.open.empty()) return packed;
+  packed.json["open"] = ordered_json::array();
+  for (const auto& [client, open] : record.open)
+    packed.json["open"].push_back({client, open.task, open.round, open.version});
   return packed;
 }
+
+Packed pack(const AskedRecord& record) { return {record.round, {{"client", record.client}}}; }
 
 RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const Behind& behind) {
   switch (kind) {
@@ -225,9 +231,15 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
             std::make_shared<const Bytes>(arrays.take<std::byte>(frame.at(1)));
       for (const auto& last : json.at("fates"))
         record.fates[last.at(0)] = {last.at(1), static_cast<Fate>(last.at(2).get<uint8_t>())};
+      if (json.contains("open"))
+        for (const auto& open : json.at("open"))
+          record.open[open.at(0)] = {
+              .task = open.at(1), .round = open.at(2), .version = open.at(3)};
       if (arrays.left() != 0) throw std::length_error("bytes are left over");
       return record;
     }
+    case 9:
+      return AskedRecord{.round = round, .client = json.at("client")};
     default:
       throw std::invalid_argument(fmt::format("no record has the kind {}", kind));
   }

@@ -38,7 +38,7 @@ struct RunOrigin {
   Digest start_sha256{};  ///< of the model that it begins with
 };
 
-/// A round is about to be asked for. Before the first plan leaves.
+/// A round begins: who is asked. Before the first plan leaves.
 struct RoundRecord {
   uint32_t round = 0;
   uint32_t version = 0;
@@ -61,8 +61,8 @@ struct UpdateRecord {
   /// Where the transfer was written as it came; kept under its name before the record.
   std::shared_ptr<BlobWriter> blob;
 };
-/// A task of the round ended without being counted: refused, or failed. Before its client hears of
-/// it.
+/// A task, of this round or an older one, ended without being counted: refused, or failed. Before
+/// its client hears of it.
 struct RefusedRecord {
   uint32_t round = 0;
   uint32_t client = 0;
@@ -91,11 +91,17 @@ struct StateRecord {
   RunOrigin origin;
   CoordinatorState state;
   TaskFates fates;
+  OpenTasks open;                ///< that have outlived their rounds
   nlohmann::ordered_json notes;  ///< of the last round
+};
+/// Another client is asked in the middle of a round. Before its plan leaves.
+struct AskedRecord {
+  uint32_t round = 0;
+  uint32_t client = 0;
 };
 
 using RunRecord = std::variant<RunOrigin, RoundRecord, UpdateRecord, RefusedRecord, ClosedRecord,
-                               VersionRecord, EndedRecord, StateRecord>;
+                               VersionRecord, EndedRecord, StateRecord, AskedRecord>;
 /// By their place in RunRecord, from 1.
 inline constexpr uint32_t kStateKind = 8;
 

@@ -38,6 +38,7 @@ class Replay {
     run_.origin = std::move(record.origin);
     run_.ended_rounds = record.state.round;
     run_.fates = std::move(record.fates);
+    run_.tasks = std::move(record.open);
     run_.last_notes = std::move(record.notes);
     return state_.restore(std::move(record.state));
   }
@@ -60,31 +61,44 @@ class Replay {
         return error(Code::kCorrupt, "client {} has chain {} of {}", asked.client, asked.chain,
                      open.chains.chains.size());
       open.chains.given[asked.client] = {.chain = asked.chain, .nmse = asked.nmse};
+      TERN_CHECK_OK(ask(open, asked.client));
     }
     return state_.rates().resume_round(record.round, open.chains, state_.scratch(0));
   }
 
+  Status on(AskedRecord& record) {
+    TERN_TRY(ReplayedRound * open, open_round(record.round));
+    return ask(*open, record.client);
+  }
+
   Status on(UpdateRecord& record) {
-    TERN_TRY(ReplayedRound * open, open_task(record.round, record.message.client));
-    UpdateRules rules = state_.rules(record.round);
-    rules.codec = open->chains.chains[open->chains.given.at(record.message.client).chain];
-    TERN_TRY(const CheckedUpdate update,
+    const uint32_t client = record.message.client;
+    TERN_TRY(ReplayedRound * open, open_round(record.round));
+    TERN_TRY(const OpenTask task, open_task(record.round, client, record.message.task));
+    if (open->closed)
+      return error(Code::kCorrupt, "round {} counts an update after its end", record.round);
+    TERN_TRY(const Codec codec, chain_of(*open, client, task));
+    const UpdateRules rules = state_.rules(task, codec, state_.model().version());
+    TERN_TRY(CheckedUpdate update,
              check_update(rules, record.message, *record.transfer, state_.scratch(0)));
-    if (update.weight != record.weight)
-      return error(Code::kCorrupt, "the update of client {} weighs {}, not {}",
-                   record.message.client, update.weight, record.weight);
-    state_.count(record.message.client, update, record.transfer->size());
+    if (update.weight != record.weight || update.base_version() != record.version)
+      return error(Code::kCorrupt,
+                   "the update of client {} weighs {} and is of version {}, not {} and {}", client,
+                   update.weight, update.base_version(), record.weight, record.version);
+    state_.count(client, update, record.transfer->size());
     TERN_CHECK_OK(state_.add(0, update));
-    open->counted.push_back(record.message.client);
-    settle(*open, record.message.client, record.message.task, Fate::kCounted);
+    open->counted.push_back(client);
+    open->asked_in.push_back(task.round);
+    settle(client, task.task, Fate::kCounted);
     ++run_.updates;
     run_.bytes_since_state += record.transfer->size();
     return {};
   }
 
   Status on(RefusedRecord& record) {
-    TERN_TRY(ReplayedRound * open, open_task(record.round, record.client));
-    settle(*open, record.client, record.task, Fate::kRefused);
+    TERN_TRY([[maybe_unused]] const OpenTask task,
+             open_task(record.round, record.client, record.task));
+    settle(record.client, record.task, Fate::kRefused);
     return {};
   }
 
@@ -94,6 +108,7 @@ class Replay {
       return error(Code::kCorrupt, "round {} closes with {} updates, {} are kept", record.round,
                    record.counted, open->counted.size());
     open->closed = record;
+    if (!state_.scenario().fleet.asynchronous()) run_.tasks.clear();
     if (record.is_void) return state_.drop_round(state_.scratch(0));
     TERN_TRY(std::vector<float> step, state_.aggregate(0));
     TERN_TRY([[maybe_unused]] const SharedFrame frame,
@@ -133,15 +148,29 @@ class Replay {
       return error(Code::kCorrupt, "round {} is not under way", round);
     return &*run_.open;
   }
-  /// The round in which this client has a task without an end.
-  Result<ReplayedRound*> open_task(uint32_t round, uint32_t client) {
-    TERN_TRY(ReplayedRound * open, open_round(round));
-    if (open->closed || !open->chains.given.contains(client) || open->fates.contains(client))
-      return error(Code::kCorrupt, "client {} has no open task in round {}", client, round);
-    return open;
+  Status ask(ReplayedRound& open, uint32_t client) {
+    const OpenTask task{.task = task_id(state_.scenario().seed, open.round, client),
+                        .round = open.round,
+                        .version = state_.model().version()};
+    if (open.closed || !run_.tasks.emplace(client, task).second)
+      return error(Code::kCorrupt, "client {} can't be asked in round {}", client, open.round);
+    open.asked.push_back(client);
+    return {};
   }
-  void settle(ReplayedRound& open, uint32_t client, TaskId task, Fate fate) {
-    open.fates[client] = fate;
+  Result<OpenTask> open_task(uint32_t round, uint32_t client, TaskId task) {
+    const auto open = run_.tasks.find(client);
+    if (open == run_.tasks.end() || open->second.task != task)
+      return error(Code::kCorrupt, "client {} has no open task in round {}", client, round);
+    return open->second;
+  }
+  Result<Codec> chain_of(const ReplayedRound& open, uint32_t client, const OpenTask& task) const {
+    const auto given = open.chains.given.find(client);
+    if (given == open.chains.given.end() || task.round != open.round)
+      return state_.chain_of_round(task.round);
+    return open.chains.chains[given->second.chain];
+  }
+  void settle(uint32_t client, TaskId task, Fate fate) {
+    run_.tasks.erase(client);
     run_.fates[client] = {task, fate};
   }
 

@@ -21,9 +21,10 @@ namespace tern {
 /// A round as far as the journal knows of it.
 struct ReplayedRound {
   uint32_t round = 0;
-  RoundChains chains;              ///< also says who was asked
-  std::map<uint32_t, Fate> fates;  ///< of those whose task has ended
+  RoundChains chains;              ///< of those who were asked when it began
+  std::vector<uint32_t> asked;     ///< clients, in order
   std::vector<uint32_t> counted;   ///< clients, in order
+  std::vector<uint32_t> asked_in;  ///< the round of each one's task
   std::optional<ClosedRecord> closed;
   std::optional<VersionRecord> version;
   bool ended = false;
@@ -34,6 +35,7 @@ struct ReplayedRun {
   uint32_t ended_rounds = 0;          ///< the last round that is over
   std::optional<ReplayedRound> open;  ///< the one after it, if it has begun
   TaskFates fates;
+  OpenTasks tasks;                            ///< that are open
   std::vector<nlohmann::ordered_json> notes;  ///< of the rounds that are over, as far as kept
   nlohmann::ordered_json last_notes;
   uint64_t updates = 0, versions = 0;  ///< that were computed again

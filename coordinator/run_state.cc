@@ -6,6 +6,7 @@
 #include "compression/updates/frame.h"
 #include "config/downlink.h"
 #include "coordinator/strategies/ef21.h"
+#include "coordinator/strategies/staleness.h"
 #include "coordinator/warm_up.h"
 
 namespace tern {
@@ -63,24 +64,28 @@ Status RunState::settle_weights(uint32_t largest_examples) {
   return {};
 }
 
-UpdateRules RunState::rules(uint32_t round) const {
-  return {.codec = up_,
+UpdateRules RunState::rules(const OpenTask& task, const Codec& codec,
+                            uint32_t newest_version) const {
+  return {.codec = codec,
           .schema = &schema_,
-          .round = round,
-          .base_version = model_.version(),
+          .round = task.round,
+          .base_version = task.version,
+          .newest_version = newest_version,
           .norm_bound = scenario_.strategy.norm_bound,
           .largest_examples = largest_examples_,
           .weight_shift = fedavg_weight_shift(largest_examples_)};
 }
 
-void RunState::count(uint32_t client, const CheckedUpdate& update, size_t bytes) {
+void RunState::count(uint32_t client, CheckedUpdate& update, size_t bytes) {
+  update.factor = staleness_factor(model_.version() - update.base_version(),
+                                   scenario_.strategy.staleness_exponent);
   if (up_.feedback() == Feedback::kEf21)
     optimizer_.estimate_weights.try_emplace(client, update.weight);
   rates_.counted(client, bytes, update.frame.norm());
 }
 
 Status RunState::add(size_t worker, const CheckedUpdate& update) {
-  return decode_accumulate(update.frame, update.weight, 1.0, scratch(worker), sum_);
+  return decode_accumulate(update.frame, update.weight, update.factor, scratch(worker), sum_);
 }
 
 Status RunState::drop_round(CodecScratch& scratch) {

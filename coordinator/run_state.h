@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <vector>
@@ -38,6 +39,14 @@ struct CoordinatorState {
   Digest parent_sha256{};         ///< of the version before
   uint32_t largest_examples = 0;  ///< of a client; 0: not settled yet
 };
+
+/// A task without an answer.
+struct OpenTask {
+  TaskId task = 0;
+  uint32_t round = 0;    ///< in which it was asked for
+  uint32_t version = 0;  ///< the newest one then
+};
+using OpenTasks = std::map<uint32_t, OpenTask>;  ///< by client: it has one at a time
 
 class RunState {
  public:
@@ -68,10 +77,13 @@ class RunState {
   bool settled() const { return largest_examples_ != 0; }
   uint32_t largest_examples() const { return largest_examples_; }
 
-  /// What updates of a round are checked against; each task's own chain takes codec's place.
-  UpdateRules rules(uint32_t round) const;
-  /// Notes that an update is counted; add() follows.
-  void count(uint32_t client, const CheckedUpdate& update, size_t bytes);
+  /// The chain of a round without rate control. Errors: those of warm_up.h.
+  Result<Codec> chain_of_round(uint32_t round) const { return rates_.chain_of_round(round); }
+  /// What the update of a task is checked against. On the loop's thread also while publish() runs:
+  /// so the newest version is the caller's to say.
+  UpdateRules rules(const OpenTask& task, const Codec& codec, uint32_t newest_version) const;
+  /// Notes that an update is counted, and what for; add() follows.
+  void count(uint32_t client, CheckedUpdate& update, size_t bytes);
   /// Adds a counted update to the sum. Cost: that of decode_accumulate.
   Status add(size_t worker, const CheckedUpdate& update);
 

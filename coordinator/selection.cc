@@ -35,4 +35,8 @@ std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint
   return cohort;
 }
 
+uint32_t draw_next(uint32_t free, uint64_t seed, uint32_t round, uint32_t asked) {
+  return Rng(seed, Purpose::kSelect, round, asked + 1).below(free);
+}
+
 }  // namespace tern

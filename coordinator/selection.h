@@ -19,4 +19,8 @@ std::vector<uint32_t> select_uniform(uint32_t clients, uint32_t count, uint64_t 
 std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint32_t clients,
                                        uint32_t count, uint64_t seed, uint32_t round);
 
+/// Which of `free` clients, in increasing order, is asked after `asked` others in the middle of a
+/// round. Depends on its arguments alone.
+uint32_t draw_next(uint32_t free, uint64_t seed, uint32_t round, uint32_t asked);
+
 }  // namespace tern

@@ -13,10 +13,11 @@ Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage
   const DecodeLimits limits{
       .codec = &rules.codec, .max_bytes = max_update_bytes(rules), .norm_bound = rules.norm_bound};
   TERN_TRY(CheckedFrame frame, inspect(transfer, *rules.schema, limits, scratch));
-  if (frame.meta().round != rules.round || frame.meta().base_version != rules.base_version)
+  const uint32_t base = frame.meta().base_version;
+  if (frame.meta().round != rules.round || base < rules.base_version || base > rules.newest_version)
     return error(Code::kInvalidArgument,
                  "the update is of round {} from version {}, the plan of round {} from version {}",
-                 frame.meta().round, frame.meta().base_version, rules.round, rules.base_version);
+                 frame.meta().round, base, rules.round, rules.base_version);
   const uint32_t examples = message.report.examples;
   if (examples == 0 || examples > rules.largest_examples)
     return error(Code::kInvalidArgument,

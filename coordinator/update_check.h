@@ -12,12 +12,13 @@
 
 namespace tern {
 
-/// What a round expects of every update.
+/// What is expected of the update of a task.
 struct UpdateRules {
-  Codec codec;                              ///< of this round: a warm-up changes its rate
+  Codec codec;                              ///< of its round: a warm-up changes its rate
   const ParameterSchema* schema = nullptr;  ///< never null
-  uint32_t round = 0;
-  uint32_t base_version = 0;
+  uint32_t round = 0;                       ///< in which it was asked for
+  uint32_t base_version = 0;    ///< that it may be based on: the newest when it was asked for,
+  uint32_t newest_version = 0;  ///< or a later one, which a client got that came back
   double norm_bound = 0;
   uint32_t largest_examples = 0;  ///< that a client of this fleet can hold
   int weight_shift = 0;           ///< see fedavg_weight
@@ -26,6 +27,9 @@ struct UpdateRules {
 struct CheckedUpdate {
   CheckedFrame frame;  ///< a view of the transfer's bytes
   uint32_t weight = 0;
+  double factor = 1;  ///< for its age; see staleness.h
+
+  uint32_t base_version() const { return frame.meta().base_version; }
 };
 
 /// Longest transfer that an update of these rules can have.

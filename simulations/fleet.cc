@@ -74,7 +74,8 @@ class OneProcessFleet : public Fleet {
     }
     std::vector<float> version_zero(data_->schema.elements());
     initialize_parameters(data_->schema, scenario.seed, kGridBits, version_zero);
-    work_.emplace(data_, std::move(version_zero), std::move(trainers), devices_, clock_);
+    work_.emplace(data_, std::move(version_zero), std::move(trainers), devices_, clock_,
+                  scenario.fleet.asynchronous() ? scenario.fleet.max_staleness : 0);
     TERN_TRY(network_, FleetNetwork::make(transport, key_, devices_, *pool_));
     CoordinatorSetup setup{.scenario = scenario, .schema = data_->schema};
     setup.classes = static_cast<uint32_t>(data_->data.shape.classes);

@@ -8,17 +8,18 @@ namespace tern {
 namespace {
 
 /// In real time a late client may still train from a version before the newest.
-constexpr uint32_t kVersionsKept = 3;
+constexpr size_t kModelsKept = 3;
 
 }  // namespace
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
                      std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
-                     WorkClock& clock)
+                     WorkClock& clock, uint32_t older_versions)
     : data_(std::move(data)),
       workers_(trainers.size()),
       devices_(devices),
       clock_(clock),
+      models_kept_(kModelsKept + older_versions),
       replica_(data_->schema, std::move(version_zero)) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     workers_[i].trainer = std::move(trainers[i]);
@@ -52,15 +53,20 @@ Result<SharedModel> FleetWork::model_of(const RoundPlan& plan, const ClientTask&
   TERN_TRY(SharedModel model, replica_.reach(plan, task.download, transfer, scratch));
   if (plan.version < replica_.version()) return model;  // of a late one; the others have gone on
   std::vector<uint32_t> keep;
-  for (const auto& [version, held] : replica_.models())
-    if (version + kVersionsKept > plan.version) keep.push_back(version);
-  std::ranges::copy(plan.versions.kept(plan.version), std::back_inserter(keep));
+  size_t newest = 0;
+  for (auto held = replica_.models().rbegin();
+       held != replica_.models().rend() && newest < models_kept_; ++held, ++newest) {
+    keep.push_back(held->first);
+    std::ranges::copy(plan.versions.kept(held->first), std::back_inserter(keep));
+  }
   std::ranges::sort(keep);
   replica_.move_to(plan.version, keep);
   return model;
 }
 
 Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
+  if (devices_.drops_out(task.round, task.client))
+    return error(Code::kCancelled, "the device dropped out");
   Worker& worker = workers_[index];
   clock_.book(index, WorkStage::kOther);
   Result<TrainReport> report = worker.trainer->train(task, worker.base->parameters, worker.update);

@@ -20,10 +20,11 @@ namespace tern {
 /// Threads: worker w calls with its own index; restore() while no task runs.
 class FleetWork : public ClientWork {
  public:
-  /// A trainer for each worker. `devices` and `clock` outlive it.
+  /// A trainer for each worker. `devices` and `clock` outlive it. `older_versions`: that tasks may
+  /// still begin from.
   FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
             std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
-            WorkClock& clock);
+            WorkClock& clock, uint32_t older_versions);
 
   Status restore(const HeldModels& models) { return replica_.restore(models); }
 
@@ -32,7 +33,7 @@ class FleetWork : public ClientWork {
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
   Duration training_takes(const RoundPlan& plan, uint32_t client) const override {
-    return devices_.training(client, plan.training, data_->clients[client].size());
+    return devices_.training(plan.round, client, plan.training, data_->clients[client].size());
   }
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
@@ -54,6 +55,7 @@ class FleetWork : public ClientWork {
   std::vector<Worker> workers_;
   const Devices& devices_;
   WorkClock& clock_;
+  const size_t models_kept_;
   std::mutex mutex_;  // guards replica_
   Replica replica_;   // of all clients: their newest versions, and what the next ones build on
 };

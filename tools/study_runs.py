@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -34,6 +35,27 @@ def read_variants(path):
 
 def short(variant):
     return ", ".join(f"`{setting.removeprefix('compression.')}`" for setting in variant).replace("|", "\\|")
+
+
+def reached(folder, target, smooth):
+    """When the mean of `smooth` evaluations in a row is at the target, and what it took; None if it never is."""
+    recent, sums, updates = [], {"bytes_up": 0, "bytes_down": 0, "staleness": 0}, 0
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        sums["bytes_up"] += row["bytes_up"]
+        sums["bytes_down"] += row["bytes_down"]
+        sums["staleness"] += (row.get("staleness") or 0) * row["updates"]
+        updates += row["updates"]
+        if row["accuracy"] is None:
+            continue
+        recent = [*recent, row["accuracy"]][-smooth:]
+        if len(recent) == smooth and statistics.mean(recent) >= target:
+            return {**sums, "staleness": sums["staleness"] / max(updates, 1), "round": row["round"], "seconds": row["virtual_seconds"]}
+    return None
+
+
+def text_of(seconds):
+    return f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.0f} s"
 
 
 class Study:

@@ -56,6 +56,7 @@ Result<ordered_json> replay_run(const std::string& folder) {
         {{"round", round.round},
          {"void", !round.version.has_value()},
          {"counted", round.counted},
+         {"asked_in", round.asked_in},
          {"sha256", round.version ? ordered_json(to_hex(round.version->sha256)) : nullptr}});
   };
   // Chains come from the journal, so what is known of links doesn't matter.
@@ -71,6 +72,7 @@ Result<ordered_json> replay_run(const std::string& folder) {
     rounds.push_back({{"round", open->round},
                       {"void", open->closed && open->closed->is_void},
                       {"counted", open->counted},
+                      {"asked_in", open->asked_in},
                       {"sha256", nullptr}});
   return ordered_json{{"run", fmt::format("{:016x}", run.replayed.origin->run_id)},
                       {"rounds", run.replayed.ended_rounds},

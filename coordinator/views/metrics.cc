@@ -1,5 +1,6 @@
 #include "coordinator/views/metrics.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace tern {
@@ -96,6 +97,7 @@ void MetricsView::on(const Event& event) {
     norms_ = updates_ = 0;
     counted_ = static_cast<uint32_t>(event.number("counted"));
     refused_ = failed_ = 0;
+    staleness_sum_ = staleness_max_ = 0;
     slowest_.reset();
     transfers_.reset();
     chains_.clear();
@@ -144,6 +146,8 @@ void MetricsView::on(const Event& event) {
     totals_.wire_down = whole("down");
   } else if (event.name == "update_counted") {
     ++counted_;
+    staleness_sum_ += whole("staleness");
+    staleness_max_ = std::max(staleness_max_, whole("staleness"));
     if (last_transfer_ > slowest_.value_or(0)) {
       totals_.transfer_rounds =
           totals_.transfer_rounds.value_or(0) + last_transfer_ - slowest_.value_or(0);
@@ -185,6 +189,8 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"updates", counted_},
                    {"refused", refused_},
                    {"failed", failed_},
+                   {"staleness", mean(static_cast<double>(staleness_sum_), counted_)},
+                   {"staleness_max", staleness_max_},
                    {"void", known("void", false)},
                    {"version", known("version", nullptr)},
                    {"bytes_up", std::exchange(round_up_, 0)},

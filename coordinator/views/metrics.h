@@ -86,6 +86,7 @@ class MetricsView : public EventSink {
   uint64_t round_control_up_ = 0;
   uint64_t round_control_down_ = 0;
   uint32_t counted_ = 0;
+  uint64_t staleness_sum_ = 0, staleness_max_ = 0;  // of those that were counted
   uint32_t refused_ = 0;
   uint32_t failed_ = 0;
   double last_transfer_ = 0;  // of the update that was sent last: it is counted next, or not at all

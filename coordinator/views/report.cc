@@ -233,6 +233,8 @@ json chart_data(const std::vector<json>& metrics) {
   std::vector<std::pair<double, double>> train_loss;
   std::vector<std::pair<double, double>> up;
   std::vector<std::pair<double, double>> down;
+  std::vector<std::pair<double, double>> stale;
+  std::vector<std::pair<double, double>> stale_max;
   double total_up = 0;
   double total_down = 0;
   for (size_t i = 0; i < metrics.size(); ++i) {
@@ -243,11 +245,19 @@ json chart_data(const std::vector<json>& metrics) {
     if (const auto y = number(row, "accuracy"); y && seconds) timed.emplace_back(*seconds, *y);
     if (const auto y = number(row, "loss")) loss.emplace_back(round, *y);
     if (const auto y = number(row, "train_loss")) train_loss.emplace_back(round, *y);
+    if (const auto y = number(row, "staleness")) stale.emplace_back(round, *y);
+    if (const auto y = number(row, "staleness_max")) stale_max.emplace_back(round, *y);
     up.emplace_back(round, total_up += number(row, "bytes_up").value_or(0));
     down.emplace_back(round, total_down += number(row, "bytes_down").value_or(0));
   }
-  return {{"accuracy", thinned(accuracy)},     {"timed", thinned(timed)}, {"loss", thinned(loss)},
-          {"train_loss", thinned(train_loss)}, {"up", thinned(up)},       {"down", thinned(down)}};
+  return {{"accuracy", thinned(accuracy)},
+          {"timed", thinned(timed)},
+          {"loss", thinned(loss)},
+          {"train_loss", thinned(train_loss)},
+          {"up", thinned(up)},
+          {"down", thinned(down)},
+          {"stale", thinned(stale)},
+          {"stale_max", thinned(stale_max)}};
 }
 
 constexpr std::string_view kStyle = R"css(
@@ -350,6 +360,8 @@ constexpr std::string_view kScript = R"js(
   Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
   draw("accuracy", round, [line("test accuracy", data.accuracy, "--first")], plain, false);
   if (document.getElementById("timed")) draw("timed", time, [line("test accuracy", data.timed, "--first")], plain, false);
+  if (document.getElementById("stale"))
+    draw("stale", round, [line("mean", data.stale, "--first"), line("oldest", data.stale_max, "--second", [], 1)], plain, true);
   draw("loss", round, [line("test", data.loss, "--first"), line("training", data.train_loss, "--second", [], 1)], plain, false);
   draw("bytes", round, [line("from clients", data.up, "--first"), line("to clients", data.down, "--second", [5, 4])], bytes, true);
   paint();
@@ -406,6 +418,13 @@ std::string render_report(const json& summary, const std::vector<json>& metrics,
         "<section class=\"card wide\"><h2>Test accuracy over time</h2><div class=\"plot\"><canvas "
         "id=\"timed\" role=\"img\" aria-label=\"Test accuracy by virtual time\"></canvas></div>"
         "</section>\n";
+  const bool some_were_late = std::ranges::any_of(
+      metrics, [](const json& row) { return number(row, "staleness_max").value_or(0) > 0; });
+  if (some_were_late)
+    page +=
+        "<section class=\"card wide\"><h2>Age of the updates, in versions</h2><div "
+        "class=\"plot\"><canvas id=\"stale\" role=\"img\" aria-label=\"Staleness of the counted "
+        "updates by round\"></canvas></div></section>\n";
   page +=
       "<section class=\"card wide\"><h2>Bytes so far</h2><div class=\"plot\"><canvas id=\"bytes\" "
       "role=\"img\" aria-label=\"Cumulative bytes from and to clients by round\"></canvas></div>"

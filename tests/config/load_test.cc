@@ -216,8 +216,8 @@ std::vector<BadInput> bad_inputs() {
       "The top level has seed, rounds and the tables data, fleet, model, training, strategy, "
       "compression, evaluation, target, server, client";
   const std::string fleet =
-      "[fleet] has clients, cohort, over_select, min_updates, deadline, max_examples, "
-      "uplink_bytes_per_s, downlink_bytes_per_s, samples_per_s, round_trip";
+      "[fleet] has clients, cohort, schedule, over_select, max_staleness, min_updates, deadline, "
+      "max_examples, uplink_bytes_per_s, downlink_bytes_per_s, samples_per_s, round_trip, drop_out";
   return {
       // Unknown names.
       {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
@@ -341,6 +341,18 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:20: server.start_when: is 101, but fleet.clients is only 100"},
       {good(8, "cohort = 10\nmin_updates = 11"),
        "x.toml:9: fleet.min_updates: is 11, but fleet.cohort is only 10"},
+      {good(8, "cohort = 10\nmax_staleness = 5"),
+       "x.toml:9: fleet.max_staleness: applies only with fleet.schedule = \"late-credit\" or "
+       "\"fedbuff\""},
+      {with_line(good(8, "cohort = 10\nschedule = \"fedbuff\""), 16,
+                 "up = \"ef21 | topk:0.01 | ternary | rice\""),
+       "x.toml:9: fleet.schedule: is \"fedbuff\", where updates are scaled by their age, but "
+       "'ef21' of compression.up adds them up to an estimate of each client: use 'ef', or a "
+       "synchronous schedule"},
+      {with_line(good(8, "cohort = 10\nschedule = \"late-credit\""), 15,
+                 "[compression]\nrate_control.budget_bytes = 100"),
+       "x.toml:9: fleet.schedule: is \"late-credit\", but compression.rate_control plans for all "
+       "clients of a round together: it needs the synchronous schedule"},
       {good(13, "local_epochs = 1\nlocal_steps = 5"),
        "x.toml:14: training.local_steps: does not go together with training.local_epochs: give one "
        "of the two"},
@@ -564,6 +576,8 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
                               ? Override{"compression.keyframe", "ef | topk:0.02"}
                               : Override{"compression.keyframe_every", "10"});
     }
+    if (key.name == "fleet.max_staleness" || key.name == "strategy.staleness_exponent")
+      overrides.push_back({"fleet.schedule", "fedbuff"});
     const Result<Scenario> scenario = parse_scenario(kCsv, "/runs/x.toml", overrides);
     ASSERT_TRUE(scenario) << key.name << ": " << scenario.error().describe();
     const std::optional<std::string> printed = print_value(key, *scenario);
@@ -611,9 +625,11 @@ partition = "shards:2"
 [fleet]
 clients = 100
 cohort = 10
+schedule = "synchronous"
 over_select = 1.0
 min_updates = 10
 deadline = "90s"
+drop_out = 0.0
 
 [model]
 name = "mlp-2nn"

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -40,6 +41,8 @@ struct FederationOptions {
   std::vector<double> uplinks = {};
   std::vector<WarmUpStep> warmup = {};
   uint32_t joins_per_s = 500;
+  std::string_view schedule = "synchronous";
+  uint32_t max_staleness = 20;
 };
 
 class Federation {
@@ -65,6 +68,8 @@ class Federation {
     scenario.fleet.min_updates =
         options.min_updates != 0 ? options.min_updates : scenario.fleet.cohort;
     scenario.fleet.deadline_seconds = options.deadline_seconds;
+    scenario.fleet.schedule = options.schedule;
+    scenario.fleet.max_staleness = options.max_staleness;
     scenario.model.name = "constant";
     scenario.compression.up = options.up;
     scenario.compression.down = options.down;

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,8 @@ class RecoveryTest : public testing::Test {
     if (!recovered.run) return "";
     Federation federation(options);
     federation.add_clients();
+    for (size_t i = 0; i < federation.clients.size(); ++i)
+      federation.clients[i]->loop.work_takes = work_takes_ * (1 << i);
     RunLog log(std::move(recovered.journal), keep_rounds);
     federation.open({}, [&](CoordinatorSetup& setup) {
       setup.log = &log;
@@ -121,6 +124,7 @@ class RecoveryTest : public testing::Test {
   }
 
   std::filesystem::path root_;
+  Duration work_takes_{};  ///< of the first client; of each other twice that of the one before
   uint64_t commits_ = 0;
   uint32_t rounds_ = 0;
 };
@@ -181,6 +185,92 @@ TEST_F(RecoveryTest, KeyframesThatLaterVersionsStandOnAreThere) {
     write_rows("cut", "whole", std::span(rows).first(kept));
     EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
   }
+}
+
+/// Who is counted when depends on who is fast, and a restart takes time from everybody; but
+/// whatever was counted stays so, once, and the journal leads to the model that was published.
+TEST_F(RecoveryTest, AsynchronousRoundsGoOnFromEveryPrefix) {
+  for (const char* schedule : {"late-credit", "fedbuff"}) {
+    FederationOptions options = small_run();
+    options.schedule = schedule;
+    options.clients = 6;
+    options.cohort = 2;
+    options.over_select = 1.5;
+    options.rounds = 6;
+    options.max_staleness = 2;
+    options.largest_examples = 8;
+    work_takes_ = std::chrono::seconds(1);
+    run(options, "whole");
+    const std::vector<Row> rows = rows_of("whole");
+    EXPECT_EQ(std::ranges::any_of(rows, [](const Row& row) { return row.kind == 9; }),
+              options.schedule == "fedbuff");
+    int older = 0;  // counted in a round that didn't ask for them
+    for (size_t kept = 0; kept <= rows.size(); ++kept) {
+      SCOPED_TRACE(testing::Message() << schedule << ", after row " << kept);
+      write_rows("cut", "whole", std::span(rows).first(kept));
+      const std::string model = run(options, "cut");
+      EXPECT_EQ(rounds_, 6u);
+      for (const bool from_start : {true, false}) {
+        const Recovered again(options, folder("cut"), from_start);
+        ASSERT_TRUE(again.run) << again.run.error().describe();
+        EXPECT_EQ(to_hex(again.state->model().sha256()), model);
+      }
+      const ParameterSchema schema = test_schema(options.elements);
+      const Scenario scenario = Federation(options).scenario();
+      const auto state =
+          RunState::make({.scenario = scenario, .schema = schema, .clients = options.clients})
+              .value();
+      std::set<TaskId> counted;
+      ReplayOptions replayed{.from_start = true};
+      replayed.round_ended = [&](const ReplayedRound& round) {
+        EXPECT_EQ(round.counted.size(), 2u);
+        for (size_t i = 0; i < round.counted.size(); ++i) {
+          const TaskId task = task_id(scenario.seed, round.asked_in[i], round.counted[i]);
+          EXPECT_TRUE(counted.insert(task).second) << "none is counted twice";
+          older += round.asked_in[i] < round.round;
+        }
+      };
+      Journal journal = Journal::open(folder("cut")).value();
+      const auto whole = replay(journal, *state, replayed);
+      ASSERT_TRUE(whole) << whole.error().describe();
+      EXPECT_EQ(whole->versions, 6u) << "every version is computed anew";
+      EXPECT_EQ(counted.size(), 12u);
+      // What its client was told in the prefix is in the run that goes on.
+      for (size_t row = 0; row < kept; ++row) {
+        if (rows[row].kind != 3) continue;
+        const JournalRecord record{rows[row].kind, rows[row].round, rows[row].body};
+        const RunRecord update = parse_record(record, journal.blobs()).value();
+        EXPECT_TRUE(counted.contains(std::get<UpdateRecord>(update).message.task));
+      }
+    }
+    EXPECT_GT(older, 0) << "tasks have outlived their rounds";
+    std::filesystem::remove_all(folder("whole"));
+  }
+}
+
+TEST_F(RecoveryTest, ASavedStateKnowsTheTasksThatAreOpen) {
+  StateRecord state{.open = {{3, {.task = ~uint64_t{0}, .round = 7, .version = 6}},
+                             {5, {.task = 1, .round = 9, .version = 9}}},
+                    .notes = {}};
+  state.state.model.parameters = state.state.model.residual =
+      std::make_shared<const std::vector<float>>();
+  Journal journal = Journal::open(folder("state")).value();
+  ASSERT_TRUE(append_records(journal, {state, AskedRecord{.round = 10, .client = 4}}));
+  std::vector<RunRecord> read;
+  ASSERT_TRUE(journal
+                  .read(1,
+                        [&](uint64_t, const JournalRecord& row) -> Status {
+                          read.push_back(parse_record(row, journal.blobs()).value());
+                          return {};
+                        })
+                  .ok());
+  const OpenTasks& open = std::get<StateRecord>(read.at(0)).open;
+  ASSERT_EQ(open.size(), 2u);
+  EXPECT_EQ(open.at(3).task, ~uint64_t{0});
+  EXPECT_EQ(open.at(3).round, 7u);
+  EXPECT_EQ(open.at(3).version, 6u);
+  EXPECT_EQ(std::get<AskedRecord>(read.at(1)).round, 10u);
+  EXPECT_EQ(std::get<AskedRecord>(read.at(1)).client, 4u);
 }
 
 TEST_F(RecoveryTest, AVoidRoundStaysVoid) {

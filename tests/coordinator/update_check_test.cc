@@ -16,6 +16,7 @@ class UpdateCheck : public testing::Test {
                      .schema = &schema_,
                      .round = 7,
                      .base_version = 6,
+                     .newest_version = 6,
                      .norm_bound = 50,
                      .largest_examples = 600,
                      .weight_shift = 0};

@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "simulations/simulation.h"
 #include "tests/simulations/small_scenario.h"
 
@@ -100,6 +102,63 @@ TEST(Devices, ADeadlineEndsARoundOnTheVirtualClock) {
   const RunResult result = run(small_scenario(all));
   EXPECT_LE(virtual_seconds(result), 6 * 2 + 1e-9);
   EXPECT_LT(result.summary["client_trainings"], 6 * 4) << "not all came in time";
+}
+
+TEST(Devices, InEveryScheduleTheWorkersChangeNothing) {
+  double patient = 0;
+  for (const char* schedule : {"synchronous", "late-credit", "fedbuff"}) {
+    std::vector<Override> all = slow_devices();
+    all.insert(all.end(), {{"fleet.schedule", schedule},
+                           {"fleet.cohort", "2"},
+                           {"fleet.over_select", "2"},
+                           {"fleet.min_updates", "1"},
+                           {"fleet.drop_out", "0.2"},
+                           {"rounds", "20"}});
+    const bool synchronous = std::string_view(schedule) == "synchronous";
+    if (synchronous) all.push_back({"fleet.over_select", "1"});
+    const PreparedScenario prepared = small_scenario(all);
+    const RunResult one = run(prepared, {.workers = 1, .out = fresh_folder(schedule)});
+    // In a synchronous round both may drop out.
+    if (!synchronous) {
+      EXPECT_EQ(one.summary["void_rounds"], 0) << schedule;
+    }
+    for (const size_t workers : {2u, 3u}) {
+      const RunResult more = run(prepared, {.workers = workers});
+      EXPECT_EQ(hash_of(more), hash_of(one)) << schedule;
+      EXPECT_EQ(virtual_seconds(more), virtual_seconds(one));
+      EXPECT_EQ(more.summary["bytes"], one.summary["bytes"]);
+    }
+    if (synchronous) {
+      patient = virtual_seconds(one);
+      continue;
+    }
+    EXPECT_LT(virtual_seconds(one), 0.7 * patient) << schedule;
+    const RunResult stopped = run(prepared, {.out = fresh_folder("stopped")}, kStopAtOnce);
+    EXPECT_FALSE(stopped.resumable) << "tasks outlive their rounds";
+  }
+}
+
+TEST(Devices, DropOutsAreDrawnAndCostTheTimeUntilThen) {
+  std::vector<Override> all = {{"fleet.samples_per_s", "50"}, {"fleet.min_updates", "1"}};
+  const RunResult without = run(small_scenario(all));
+  all.push_back({"fleet.drop_out", "0.4"});
+  const PreparedScenario prepared = small_scenario(all);
+  const std::string out = fresh_folder("out");
+  const RunResult with = run(prepared, {.out = out});
+  std::ifstream metrics(out + "/metrics.jsonl");
+  int failed = 0, updates = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    const ordered_json row = ordered_json::parse(line);
+    failed += row["failed"].get<int>();
+    updates += row["updates"].get<int>();
+  }
+  EXPECT_EQ(failed + updates, 6 * 4) << "a round waits for all but those";
+  EXPECT_GT(failed, 2);
+  EXPECT_LT(failed, 18);
+  // Nobody takes longer than a task; after a round that all have left, the coordinator waits.
+  EXPECT_LE(virtual_seconds(with),
+            virtual_seconds(without) + with.summary["void_rounds"].get<double>());
+  EXPECT_EQ(hash_of(run(prepared, {.workers = 2})), hash_of(with));
 }
 
 TEST(Devices, TheTargetSaysWhenItWasReached) {

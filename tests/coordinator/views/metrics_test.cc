@@ -44,6 +44,19 @@ TEST(Metrics, WhatNobodyWaitedForWasSentAllTheSame) {
   EXPECT_EQ(view.totals().dense_up, 8000u);
 }
 
+TEST(Metrics, SaysHowOldTheCountedUpdatesOfARoundWere) {
+  MetricsView view({});
+  view.on({"round_started", {{"round", int64_t{1}}, {"asked", int64_t{2}}}});
+  for (const int64_t staleness : {0, 5, 1})
+    view.on({"update_counted", {{"client", int64_t{1}}, {"staleness", staleness}}});
+  const ordered_json row = view.finish_round(1);
+  EXPECT_EQ(row["staleness"], 2.0);
+  EXPECT_EQ(row["staleness_max"], 5);
+  view.on({"round_started", {{"round", int64_t{2}}, {"asked", int64_t{2}}}});
+  EXPECT_TRUE(view.finish_round(2)["staleness"].is_null()) << "nobody was counted";
+  EXPECT_EQ(view.rows().back()["staleness_max"], 0);
+}
+
 TEST(Metrics, BytesOfTheWireAreTheLastTotals) {
   MetricsView view({});
   EXPECT_FALSE(view.totals().wire_up);

@@ -135,6 +135,21 @@ TEST(Report, ShowsAccuracyOverVirtualTimeWhereThereIsOne) {
   EXPECT_EQ(data_of(page)["timed"], (json{{7.5, 0.5}, {15.0, 0.5}}));
 }
 
+TEST(Report, ShowsTheAgeOfUpdatesWhereSomeWereLate) {
+  std::vector<json> rows = metrics(10);
+  for (json& row : rows) {
+    row["staleness"] = 0.0;
+    row["staleness_max"] = 0;
+  }
+  EXPECT_THAT(render_report(summary(), rows, ""), Not(HasSubstr("id=\"stale\"")));
+  rows[2]["staleness"] = 1.5;
+  rows[2]["staleness_max"] = 4;
+  const std::string page = render_report(summary(), rows, "");
+  EXPECT_THAT(page, HasSubstr("id=\"stale\""));
+  EXPECT_EQ(data_of(page)["stale"][2], (json{3, 1.5}));
+  EXPECT_EQ(data_of(page)["stale_max"][2], (json{3, 4}));
+}
+
 TEST(Report, HasNothingToFetch) {
   const std::string page = render_report(summary(), metrics(5), "");
   EXPECT_THAT(page, HasSubstr("Chart.js v3"));
