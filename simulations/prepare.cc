@@ -178,11 +178,11 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   double residuals = remembers ? scenario.fleet.clients : 0.0;
   if (scenario.compression.error_feedback.store == "bfloat16") residuals /= 2;
   if (up.feedback() == Feedback::kDgc) residuals += scenario.fleet.clients;  // momentum
-  const double memory =
-      4.0 * static_cast<double>(n) * (6 + 2 * static_cast<double>(tree.periods.size()) +
-                                       6 * static_cast<double>(workers) + residuals) +
-      4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
-                                prepared.data->data.test.inputs.size());
+  const double memory = 4.0 * static_cast<double>(n) *
+                            (6 + 2 * static_cast<double>(tree.periods.size()) +
+                             6 * static_cast<double>(workers) + residuals) +
+                        4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
+                                                  prepared.data->data.test.inputs.size());
   return ordered_json{{"parameters", n},
                       {"clients", scenario.fleet.clients},
                       {"update_bytes", up_bytes},

@@ -143,7 +143,8 @@ Result<bool> run_client(const LoadedScenario& loaded, const ClientDaemonOptions&
   DeviceWork work(schema, [&](const Welcome& welcome) { return examples.share_of(welcome); });
   TERN_TRY(FileClientStore store,
            FileClientStore::open(scenario.client.state_dir + "/client.state", schema.hash(),
-                                 schema.elements(), [&]() -> const HeldModels& { return work.models(); }));
+                                 schema.elements(),
+                                 [&]() -> const HeldModels& { return work.models(); }));
   work.keep_models(store.take_models());
   std::atomic<bool> working = false;
   auto pool = std::make_unique<ThreadPool>(

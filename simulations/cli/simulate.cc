@@ -82,9 +82,9 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
       "# in all {} up, {} down, {:.3g} samples to train, about {} of memory.\n",
       print_scenario(scenario), cost["parameters"].get<uint64_t>(),
       human_bytes(cost["update_bytes"].get<double>()),
-      human_bytes(cost["download_bytes"].get<double>()), human_bytes(cost["bytes_up"].get<double>()),
-      human_bytes(cost["bytes_down"].get<double>()), cost["samples"].get<double>(),
-      human_bytes(cost["memory_bytes"].get<double>()));
+      human_bytes(cost["download_bytes"].get<double>()),
+      human_bytes(cost["bytes_up"].get<double>()), human_bytes(cost["bytes_down"].get<double>()),
+      cost["samples"].get<double>(), human_bytes(cost["memory_bytes"].get<double>()));
   fmt::print("{}", preview_table(cost["rate_control"]));
 }
 

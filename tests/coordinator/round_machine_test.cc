@@ -199,6 +199,7 @@ TEST(RoundMachine, AResumedRunAsksTheSameClientsAsOneThatWentThrough) {
 
 std::vector<uint32_t> clients_of(const std::vector<SendTask>& tasks) {
   std::vector<uint32_t> clients;
+  clients.reserve(tasks.size());
   for (const SendTask& task : tasks) clients.push_back(task.client);
   return clients;
 }

@@ -28,6 +28,7 @@ std::vector<T> only(const std::vector<RoundAction>& actions) {
 
 std::vector<uint32_t> clients_of(const std::vector<SendTask>& tasks) {
   std::vector<uint32_t> clients;
+  clients.reserve(tasks.size());
   for (const SendTask& task : tasks) clients.push_back(task.client);
   return clients;
 }
