@@ -212,7 +212,7 @@ void run_clients(const Load& load, const Keys& keys, const std::string& endpoint
                     ZmqClientOptions{.server = endpoint,
                                      .server_key = keys.server.public_key().curve,
                                      .own = {key.public_key().curve, key.curve_secret()}})));
-  (void)loop.run_until([&] { return shared.finished == load.clients; }, std::chrono::minutes(5));
+  (void)loop.run_until([&] { return shared.finished == load.clients; }, std::chrono::minutes(30));
   auto& times = shared.acks;
   std::ranges::sort(times);
   const double figures[2] = {times[times.size() / 2], times[times.size() * 99 / 100]};
