@@ -222,7 +222,7 @@ TEST_P(KeyframedVersions, WhatWasNotSentIsStillOwed) {
 }
 
 TEST_P(KeyframedVersions, ARestoredModelGoesOnWithTheSameBits) {
-  for (uint32_t stop = 1; stop <= 13; ++stop) {
+  for (const uint32_t stop : {1u, 4u, 5u, 12u, 13u}) {
     VersionedModel through(schema_, kSeed, tree()), restored(schema_, kSeed, tree());
     for (uint32_t round = 1; round <= stop; ++round) ASSERT_NO_FATAL_FAILURE(publish(through));
     ASSERT_TRUE(restored.restore(through.state()).ok());
