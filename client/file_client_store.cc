@@ -136,7 +136,8 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
     PublishedModel model{.version = reader.take<uint32_t>()};
     if (!take_array(reader, elements, model.parameters) || model.parameters.size() != elements)
       return damaged();
-    store.saved_models_[model.version] = std::make_shared<const PublishedModel>(std::move(model));
+    const uint32_t version = model.version;
+    store.saved_models_[version] = std::make_shared<const PublishedModel>(std::move(model));
   }
   if (!reader.ok() || reader.left() > 0) return damaged();
   // Without a replica the model has to be downloaded again.
