@@ -165,12 +165,7 @@ TEST_F(RecoveryTest, ErrorFeedbackOfTheServerAndItsMomentumAreThere) {
   FederationOptions options = small_run();
   options.rounds = 6;
   options.up = "rotate:1024 | eden:4";
-  const std::string expected = run(options, "whole");
-  const std::vector<Row> rows = rows_of("whole");
-  for (size_t kept = 1; kept < rows.size(); kept += 5) {
-    write_rows("cut", "whole", std::span(rows).first(kept));
-    EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
-  }
+  expect_the_same_after_cuts(options, 5);
 }
 
 TEST_F(RecoveryTest, KeyframesThatLaterVersionsStandOnAreThere) {
@@ -179,12 +174,7 @@ TEST_F(RecoveryTest, KeyframesThatLaterVersionsStandOnAreThere) {
   options.down = "topk:0.1 | ternary | rice";
   options.keyframe = "ef | topk:0.25 | ternary | rice";
   options.keyframe_every = {3};
-  const std::string expected = run(options, "whole");
-  const std::vector<Row> rows = rows_of("whole");
-  for (size_t kept = 1; kept < rows.size(); kept += 3) {
-    write_rows("cut", "whole", std::span(rows).first(kept));
-    EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
-  }
+  expect_the_same_after_cuts(options, 3);
 }
 
 /// Who is counted when depends on who is fast, and a restart takes time from everybody; but

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <set>
 
+#include "tests/coordinator/round_actions.h"
+
 namespace tern {
 namespace {
 
@@ -27,19 +29,6 @@ RoundRules small_rules() {
           .asked = 4,
           .min_updates = 4,
           .evaluate_every = 2};
-}
-
-template <typename T>
-std::vector<T> only(const std::vector<RoundAction>& actions) {
-  std::vector<T> found;
-  for (const RoundAction& action : actions)
-    if (const T* one = std::get_if<T>(&action)) found.push_back(*one);
-  return found;
-}
-
-UpdateArrived update_of(const SendTask& task, Status check = {}) {
-  return {.message = {.task = task.task, .client = task.client, .report = {.examples = 5}},
-          .check = std::move(check)};
 }
 
 TEST(RoundMachine, AsksDifferentClientsInOrderAndTheSameOnesForTheSameSeed) {
@@ -195,13 +184,6 @@ TEST(RoundMachine, AResumedRunAsksTheSameClientsAsOneThatWentThrough) {
   const auto tasks = only<SendTask>(resumed.on(BeginRound{}, {}));
   ASSERT_EQ(tasks.size(), second.size());
   for (size_t i = 0; i < tasks.size(); ++i) EXPECT_EQ(tasks[i].task, second[i].task);
-}
-
-std::vector<uint32_t> clients_of(const std::vector<SendTask>& tasks) {
-  std::vector<uint32_t> clients;
-  clients.reserve(tasks.size());
-  for (const SendTask& task : tasks) clients.push_back(task.client);
-  return clients;
 }
 
 TEST(RoundMachine, AsksAmongThoseWhoAreThere) {

@@ -9,6 +9,7 @@
 #include "coordinator/round_machine.h"
 #include "coordinator/strategies/staleness.h"
 #include "tests/coordinator/federation.h"
+#include "tests/coordinator/round_actions.h"
 
 namespace tern {
 namespace {
@@ -17,26 +18,6 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAre;
-
-template <typename T>
-std::vector<T> only(const std::vector<RoundAction>& actions) {
-  std::vector<T> found;
-  for (const RoundAction& action : actions)
-    if (const T* one = std::get_if<T>(&action)) found.push_back(*one);
-  return found;
-}
-
-std::vector<uint32_t> clients_of(const std::vector<SendTask>& tasks) {
-  std::vector<uint32_t> clients;
-  clients.reserve(tasks.size());
-  for (const SendTask& task : tasks) clients.push_back(task.client);
-  return clients;
-}
-
-UpdateArrived update_of(const SendTask& task, Status check = {}) {
-  return {.message = {.task = task.task, .client = task.client, .report = {.examples = 5}},
-          .check = std::move(check)};
-}
 
 RoundRules rules_of(Schedule schedule) {
   return {.seed = 7,
