@@ -123,6 +123,16 @@ class RecoveryTest : public testing::Test {
     ASSERT_TRUE(journal.append(records));
   }
 
+  /// Goes on from every so many rows of a whole run's.
+  void expect_the_same_after_cuts(const FederationOptions& options, size_t step) {
+    const std::string expected = run(options, "whole");
+    const std::vector<Row> rows = rows_of("whole");
+    for (size_t kept = 1; kept < rows.size(); kept += step) {
+      write_rows("cut", "whole", std::span(rows).first(kept));
+      EXPECT_EQ(run(options, "cut"), expected) << "after row " << kept;
+    }
+  }
+
   std::filesystem::path root_;
   Duration work_takes_{};  ///< of the first client; of each other twice that of the one before
   uint64_t commits_ = 0;
