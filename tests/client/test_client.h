@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -288,7 +289,7 @@ class TestClient {
   MachineLoop loop;
   CuttableTransport transport;
   TrainingLog training;
-  int loads = 0;
+  std::atomic<int> loads = 0;  ///< counted where the work is done, read by the test
   bool load_fails = false;
   DeviceWork work;
   MemoryClientStore store;
