@@ -35,6 +35,7 @@ enum class Purpose : uint32_t {
   kUplink = 18,      ///< what a simulated client's link carries upwards
   kDownlink = 19,    ///< and downwards
   kSpeed = 20,       ///< how fast it trains
+  kChoice = 21,      ///< among clients that a rule of selection prefers
 };
 
 using PhiloxBlock = std::array<uint32_t, 4>;

@@ -29,6 +29,7 @@ struct Order {
   ClientTask task;
   Bytes transfer;             // once complete
   uint32_t held_version = 0;  // when the work begins
+  bool drops_out = false;
 };
 
 /// What a worker made of an order.
@@ -381,8 +382,11 @@ class Driver : public ClientSession {
     auto shared_order = std::make_shared<Order>(std::move(order));
     auto shared_state = std::make_shared<ClientState>(*std::move(state));
     auto outcome = std::make_shared<Outcome>();
+    const TrainingTime takes =
+        training ? work_.training_takes(shared_order->plan, number_, loop_.now()) : TrainingTime{};
+    shared_order->drops_out = takes.drops_out;
     loop_.run_taking(
-        training ? work_.training_takes(shared_order->plan, number_) : Duration{},
+        takes.duration,
         [this, shared_order, shared_state, outcome, first = std::move(actions)](size_t worker) {
           work(worker, *machine_, *shared_order, *shared_state, first, *outcome);
         },
@@ -418,7 +422,7 @@ class Driver : public ClientSession {
       if (std::holds_alternative<UpdateReplica>(action)) {
         actions = machine.on(ReplicaUpdated{move_replica(worker, order, outcome)});
       } else if (const auto* train = std::get_if<TrainLocally>(&action)) {
-        actions = machine.on(TrainingDone{work_.train(worker, train->task)});
+        actions = machine.on(TrainingDone{train_locally(worker, order, train->task)});
       } else if (const auto* encode = std::get_if<EncodeAndStore>(&action)) {
         actions = machine.on(UpdateStored{encode_update(worker, *encode, state, outcome)});
       } else if (const auto* send = std::get_if<SendUpdate>(&action)) {
@@ -434,6 +438,11 @@ class Driver : public ClientSession {
         work_.update_replica(worker, order.plan, order.task, order.held_version, order.transfer));
     outcome.replica_moved = true;
     return {};
+  }
+
+  Result<TrainReport> train_locally(size_t worker, const Order& order, const TrainTask& task) {
+    if (order.drops_out) return error(Code::kCancelled, "the device dropped out");
+    return work_.train(worker, task);
   }
 
   Status encode_update(size_t worker, const EncodeAndStore& action, const ClientState& state,

@@ -15,6 +15,12 @@
 
 namespace tern {
 
+/// On a virtual clock; in real time nobody asks.
+struct TrainingTime {
+  Duration duration{};
+  bool drops_out = false;  ///< after that time, without an update
+};
+
 /// Threads: called on workers, with the worker's index; one task stays on one worker. `train`
 /// leaves the update where the following `encode` on that worker finds it.
 class ClientWork {
@@ -31,9 +37,9 @@ class ClientWork {
   /// Errors: those of Replica::apply.
   virtual Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                                 uint32_t held_version, std::span<const std::byte> transfer) = 0;
-  /// How long a client's training takes on a virtual clock; in real time nobody asks.
-  virtual Duration training_takes(const RoundPlan&, uint32_t client) const {
-    static_cast<void>(client);
+  /// What a client's training that begins `now` takes; on the loop's thread.
+  virtual TrainingTime training_takes(const RoundPlan&, uint32_t client, TimePoint now) const {
+    static_cast<void>(client), static_cast<void>(now);
     return {};
   }
   /// Errors: those of Trainer::train.

@@ -28,16 +28,20 @@ struct FleetConfig {
   uint32_t clients = 0;  ///< 0: not given (allowed with natural)
   uint32_t cohort = 0;
   std::string schedule = "synchronous";  ///< synchronous | late-credit | fedbuff
+  std::string selection = "uniform";     ///< see selection_rule.h
   double over_select = 1.0;
   uint32_t max_staleness = 20;  ///< rounds that a task may outlive its own; not when synchronous
   uint32_t min_updates = 0;     ///< 0: not given; resolved to cohort
   std::optional<double> deadline_seconds = {};
-  uint32_t max_examples = 0;  ///< that a client may hold; 0: not given
-  std::string uplink;         ///< bytes a second that clients send; see rate_rule.h; empty: unknown
-  std::string downlink;       ///< and receive, in a simulation
-  std::string speed;          ///< samples a second that they train on, in a simulation
+  std::optional<double> deadline_quantile = {};  ///< of the fleet's known times; see selector.h
+  uint32_t max_examples = 0;                     ///< that a client may hold; 0: not given
+  std::string uplink;    ///< bytes a second that clients send; see rate_rule.h; empty: unknown
+  std::string downlink;  ///< and receive, in a simulation
+  std::string speed;     ///< samples a second that they train on, in a simulation
   std::optional<double> round_trip_seconds = {};  ///< in a simulation
   double drop_out = 0;                            ///< share of tasks, in a simulation
+  std::string devices;       ///< file of what each device does, in a simulation; device_traces.h
+  std::string availability;  ///< file of when it can be asked, likewise
 
   /// Updates count in whatever round they arrive in.
   bool asynchronous() const { return schedule != "synchronous"; }

@@ -12,6 +12,7 @@
 #include "compression/updates/ladder.h"
 #include "config/model_card.h"
 #include "config/rate_rule.h"
+#include "config/selection_rule.h"
 
 namespace tern {
 namespace {
@@ -45,6 +46,8 @@ constexpr Condition kCsvWithoutTestFile = {
     "with data.source = \"csv\" and without data.test_path"};
 constexpr Condition kAsynchronous = {[](const Scenario& s) { return s.fleet.asynchronous(); },
                                      "with fleet.schedule = \"late-credit\" or \"fedbuff\""};
+constexpr Condition kSynchronous = {[](const Scenario& s) { return !s.fleet.asynchronous(); },
+                                    "with fleet.schedule = \"synchronous\""};
 constexpr Condition kRateControl = {
     [](const Scenario& s) { return s.compression.rate_control.on(); },
     "with one of compression.rate_control.budget_bytes, .deadline and .mean_error"};
@@ -90,6 +93,8 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.schedule", .type = KeyType::kChoice, .field = &at<&Scenario::fleet, &FleetConfig::schedule>,
      .meaning = "what becomes of tasks that outlive their round: refused, counted later, or counted later with others asked in their place at once",
      .choices = kSchedules},
+    {.name = "fleet.selection", .type = KeyType::kSelection, .field = &at<&Scenario::fleet, &FleetConfig::selection>,
+     .meaning = "how the clients of a round are chosen among those that are there"},
     {.name = "fleet.over_select", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::over_select>,
      .meaning = "clients asked for each update wanted; with fedbuff, tasks under way",
      .range = at_least(1)},
@@ -102,6 +107,9 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.deadline", .type = KeyType::kDuration, .field = &at<&Scenario::fleet, &FleetConfig::deadline_seconds>,
      .meaning = "when a round closes at the latest; default: never",
      .range = kPositiveTime},
+    {.name = "fleet.deadline_quantile", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::deadline_quantile>,
+     .meaning = "a round closes after 1.5 times what this share of the known clients needs, or at fleet.deadline if that is sooner",
+     .range = kShareOfOne, .applies = kSynchronous},
     {.name = "fleet.max_examples", .type = KeyType::kInteger, .field = &at<&Scenario::fleet, &FleetConfig::max_examples>,
      .meaning = "an update that claims more examples is refused; default: what the largest client holds",
      .range = at_least(1), .zero_is_none = true},
@@ -117,6 +125,10 @@ constexpr Key kVocabulary[] = {
     {.name = "fleet.drop_out", .type = KeyType::kNumber, .field = &at<&Scenario::fleet, &FleetConfig::drop_out>,
      .meaning = "in a simulation, the share of tasks whose device gives up in the middle of training",
      .range = kProbability},
+    {.name = "fleet.devices", .type = KeyType::kPath, .field = &at<&Scenario::fleet, &FleetConfig::devices>,
+     .meaning = "in a simulation, a CSV file of what each device trains and sends in a second"},
+    {.name = "fleet.availability", .type = KeyType::kPath, .field = &at<&Scenario::fleet, &FleetConfig::availability>,
+     .meaning = "in a simulation, a CSV file of when each device can be asked; default: always"},
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
@@ -514,6 +526,10 @@ std::string expectation(const Key& key) {
     case KeyType::kSchedule:
       return "a list of rate:rounds such as \"0.25:3 0.06:3\" (rates above 0 and at most 1, rounds "
              "at least 1)";
+    case KeyType::kSelection:
+      return "one of uniform, weighted, round-robin, power-of-choice:D (D candidates for each "
+             "client "
+             "asked, 1 to 1e6), oort";
     case KeyType::kRate:
       return "a rate for all clients such as \"125000\", or \"loguniform:LOW..HIGH\" such as "
              "\"loguniform:1e4..1e6\" (1 to 1e15 a second)";
@@ -646,6 +662,11 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
     const std::optional<RateRule> rule = parse_rate_rule(*text);
     if (!rule) return refused(key, value);
     return assign_as<std::string>(key, rate_text(*rule), scenario);
+  }
+  if (key.type == KeyType::kSelection) {
+    const std::optional<SelectionRule> rule = parse_selection_rule(*text);
+    if (!rule) return refused(key, value);
+    return assign_as<std::string>(key, selection_text(*rule), scenario);
   }
   if (key.type == KeyType::kChains) {
     TERN_TRY(const std::vector<Codec> chains, parse_chains(*text));

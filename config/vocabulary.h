@@ -28,6 +28,7 @@ enum class KeyType {
   kShape,      ///< "1x28x28" or "784"
   kDuration,   ///< "500ms", "60s", "5m", "1h"; held in seconds
   kSchedule,   ///< "0.25:3 0.06:3"; an empty string is an empty schedule
+  kSelection,  ///< see selection_rule.h; becomes canonical
   kRate,       ///< "125000" or "loguniform:1e4..1e6"; becomes canonical
   kLadder,     ///< chains with ";" between them, for rate control; becomes canonical
   kChains,     ///< likewise, for each level of keyframes

@@ -42,6 +42,7 @@ constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
                                        .least = kCreditWindow / 2,
                                        .step = kPartBytes,
                                        .patience = std::chrono::milliseconds(100)};
+constexpr Duration kLookForClients = std::chrono::seconds(1);
 constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
 /// ones it isn't worth a call.
@@ -80,6 +81,10 @@ struct Assigned {
   OpenTask task;
   Codec codec;
   std::optional<uint32_t> handed_version = {};  // of its first plan, as far as this process knows
+  TimePoint handed_at{};
+  double seconds(TimePoint now) const {
+    return handed_version ? tern::seconds(now - handed_at) : 0;
+  }
 };
 
 /// One connected peer.
@@ -180,6 +185,8 @@ class Driver : public Coordinator {
                                        .initial = setup_.initial,
                                        .workers = setup_.workers}));
     }
+    for (uint32_t client = 0; client < setup_.examples.size(); ++client)
+      state_->selector().announced(client, setup_.examples[client]);
     version_ = model().version();
     start_sha256_ = model().sha256();
     const ReplayedRun& replayed = setup_.replayed;
@@ -311,8 +318,19 @@ class Driver : public Coordinator {
     const auto open = open_.find(number);
     if (open == open_.end()) return;
     const TaskId task = open->second.task.task;
+    say_times(number, open->second, "failed");
     open_.erase(open);
     failed(number, task, Status(Code::kCancelled, reason));
+  }
+  /// When a client's task was handed out, and that it ends now.
+  void say_times(uint32_t client, const Assigned& assigned, const char* end) {
+    if (!assigned.handed_version) return;
+    sink_.on({"task_timed",
+              {{"round", int64_t{assigned.task.round}},
+               {"client", int64_t{client}},
+               {"from", seconds(assigned.handed_at)},
+               {"until", seconds(loop_.now())},
+               {"end", end}}});
   }
   void failed(uint32_t number, TaskId task, const Status& reason) {
     write_failure(number, task, reason);
@@ -603,6 +621,7 @@ class Driver : public Coordinator {
     }
     const auto open = open_.find(member.number);
     if (open == open_.end() || open->second.task.task != failure.task) return;
+    say_times(member.number, open->second, "failed");
     open_.erase(open);
     const Code code = failure.reason.code();
     if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
@@ -811,8 +830,9 @@ class Driver : public Coordinator {
             .max_staleness = scenario_.fleet.max_staleness};
   }
 
-  /// Connected clients with something to train on, in increasing order.
+  /// Whom the hook names, or connected clients with something to train on, in increasing order.
   std::vector<uint32_t> available() const {
+    if (hooks_.available) return hooks_.available();
     std::vector<uint32_t> numbers;
     for (const auto& [number, session] : sessions_)
       if (!session.evaluator && session.examples > 0 && setup_.membership(session.connection.key))
@@ -825,21 +845,30 @@ class Driver : public Coordinator {
     if (phase_ != Phase::kWaiting) return;
     BeginRound begin;
     if (!setup_.everyone_is_there && round_ < scenario_.rounds) {
-      begin.available = available();
       const size_t wanted = std::max<size_t>(machine_ ? 0 : setup_.start_when,
                                              std::max(1u, scenario_.fleet.min_updates));
+      // Asked at each join: as long as there aren't enough in any case, nobody is looked at.
+      if (said_waiting_ && !hooks_.available && sessions_.size() < wanted) return;
+      begin.available = available();
       if (begin.available->size() < wanted) {
         if (!said_waiting_)
           sink_.on({"waiting_for_clients",
                     {{"connected", static_cast<int64_t>(begin.available->size())},
                      {"wanted", static_cast<int64_t>(wanted)}}});
         said_waiting_ = true;
+        if (hooks_.available)
+          loop_.call_at(loop_.now() + kLookForClients, [this] { begin_if_ready(); });
         return;
       }
       said_waiting_ = false;
     }
     if (!machine_)
       if (Status status = settle_weights(); !status.ok()) return fail(std::move(status));
+    // A client that boasts is believed up to what an update may claim.
+    for (const auto& [number, session] : sessions_)
+      if (!session.evaluator && session.examples > 0)
+        state_->selector().announced(number,
+                                     std::min(session.examples, state_->largest_examples()));
     begin_round(begin);
   }
 
@@ -860,7 +889,7 @@ class Driver : public Coordinator {
       const uint32_t largest = setup_.largest_examples;
       TERN_CHECK_OK(state_->settle_weights(largest != 0 ? largest : largest_announced()));
     }
-    machine_.emplace(round_rules(), round_ + 1, sink_);
+    machine_.emplace(round_rules(), round_ + 1, state_->selector(), sink_);
     if (open_.empty()) return {};
     ResumeRound left{.round = round_, .tasks = {}, .closed = true, .ended = true};
     for (const auto& [client, open] : open_) left.tasks.push_back({client, open.task.round});
@@ -880,7 +909,7 @@ class Driver : public Coordinator {
 
   /// Goes on with a round that the journal has the beginning of.
   void resume(const ReplayedRound& open) {
-    machine_.emplace(round_rules(), open.round, sink_);
+    machine_.emplace(round_rules(), open.round, state_->selector(), sink_);
     ResumeRound known{.round = open.round,
                       .tasks = {},
                       .counted = static_cast<uint32_t>(open.counted.size()),
@@ -996,6 +1025,7 @@ class Driver : public Coordinator {
   void drop(const DropTask& dropped) {
     const auto open = open_.find(dropped.client);
     if (open == open_.end() || open->second.task.task != dropped.task) return;
+    say_times(dropped.client, open->second, "late");
     open_.erase(open);
     write_failure(dropped.client, dropped.task, dropped.reason);
     if (const auto session = sessions_.find(dropped.client); session != sessions_.end())
@@ -1021,7 +1051,10 @@ class Driver : public Coordinator {
       const auto open = open_.find(tasks[i].client);
       if (open == open_.end() || open->second.task.task != tasks[i].task || !ready(tasks[i]))
         continue;
-      if (!open->second.handed_version) open->second.handed_version = version_;
+      if (!open->second.handed_version) {
+        open->second.handed_version = version_;
+        open->second.handed_at = loop_.now();
+      }
       hand_out(sessions_.find(tasks[i].client)->second, tasks[i].task,
                train_plan(open->second.task.round, open->second.codec.spec()));
     }
@@ -1161,13 +1194,20 @@ class Driver : public Coordinator {
   /// It is counted from now on, and said to be once the journal has it.
   void count(const SharedUpload& upload) {
     const UpdateMessage& message = upload->message;
-    open_.erase(message.client);
+    const auto open = open_.find(message.client);
+    double seconds = 0;
+    if (open != open_.end()) {
+      seconds = open->second.seconds(loop_.now());
+      say_times(message.client, open->second, "counted");
+      open_.erase(open);
+    }
     ++summing_;
-    state_->count(message.client, *upload->update, upload->content().size());
+    state_->count(message, *upload->update, upload->content().size(), seconds);
     frames_since_state_ += upload->content().size();
     write(UpdateRecord{.round = machine_->round(),
                        .version = upload->update->base_version(),
                        .weight = upload->update->weight,
+                       .seconds = seconds,
                        .message = message,
                        .transfer = upload->bytes,
                        .blob = upload->file},
@@ -1184,6 +1224,7 @@ class Driver : public Coordinator {
     // says them again and again would fill the disk.
     if (open == open_.end() || open->second.task.task != message.task)
       return answer(message, Fate::kRefused, reason);
+    say_times(message.client, open->second, "refused");
     open_.erase(open);
     write(RefusedRecord{.round = machine_->round(),
                         .client = message.client,
@@ -1211,7 +1252,13 @@ class Driver : public Coordinator {
   }
 
   void end_collecting(uint32_t counted, bool closing) {
-    write(ClosedRecord{.round = machine_->round(), .counted = counted, .is_void = !closing});
+    ClosedRecord record{.round = machine_->round(), .counted = counted, .is_void = !closing};
+    if (scenario_.fleet.deadline_quantile)
+      for (const auto& [client, open] : open_) {
+        record.late[client] = open.seconds(loop_.now());
+        state_->selector().late(client, record.late[client]);
+      }
+    write(std::move(record));
     if (phase_ == Phase::kFinished) return;
     closing_ = closing;
     if (timer_ != 0) loop_.cancel(timer_);
@@ -1219,6 +1266,7 @@ class Driver : public Coordinator {
     phase_ = Phase::kEnding;
     summed_ = false;
     if (asynchronous_) return;
+    for (const auto& [client, open] : open_) say_times(client, open, "late");
     open_.clear();
     // What is still on its way comes too late: whoever sends it is told now, and the next round's
     // downloads needn't wait behind it.

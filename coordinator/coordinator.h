@@ -60,11 +60,13 @@ struct CoordinatorSetup {
   /// Of one client; 0: the most that clients announce before the first round, within 64 times
   /// the median.
   uint32_t largest_examples = 0;
+  /// Of each client, as far as known before it comes.
+  std::vector<uint32_t> examples;
   /// Bytes a second that each client's link carries, as far as an operator knows; 0 or missing: the
   /// scenario's, or what uploads show.
   std::vector<double> uplinks;
   uint32_t start_when = 0;        ///< clients to wait for before the first round
-  bool everyone_is_there = true;  /// simulations: any client can be asked, whoever is connected
+  bool everyone_is_there = true;  ///< any client can be asked, whoever is connected
   Duration plan_lifetime = std::chrono::minutes(10);
   EvaluateBy evaluate_by = EvaluateBy::kClients;
   /// Where everything is written before anybody is told of it; outlives the coordinator. Without
@@ -86,6 +88,9 @@ struct CoordinatorHooks {
   std::function<void(bool scheduled, Evaluated)> evaluate;
   /// At the end of each round, after its evaluation if there was one; an error ends the run.
   std::function<Status(uint32_t round, const Evaluation*)> after_round;
+  /// Clients that can be asked now, connected or not, in increasing order; without it, those that
+  /// are connected. Asked in every second until there are enough.
+  std::function<std::vector<uint32_t>()> available;
   /// A client that is not connected has a task.
   std::function<void(uint32_t client)> wanted;
   /// What the journal keeps of the round that has ended; asked after after_round.
@@ -109,8 +114,8 @@ class Coordinator : public ServerTransport::Handler {
   virtual Status restore(CoordinatorState state) = 0;
   /// Opens for clients and begins as soon as enough are there. Events: client_joined, peer_refused,
   /// clock_skew, waiting_for_clients, round_started, chain_given, deadline_set, download_sent,
-  /// update_sent, update_counted, update_refused, update_ignored, task_failed, round_closed or
-  /// round_void, version_published, model_evaluated, control_bytes, run_finished.
+  /// update_sent, update_counted, update_refused, update_ignored, task_failed, task_timed,
+  /// round_closed or round_void, version_published, model_evaluated, control_bytes, run_finished.
   virtual void start() = 0;
   /// Cuts off now, and not at its next packet, whoever the membership knows no more.
   virtual void members_changed() = 0;

@@ -5,8 +5,6 @@
 #include <numeric>
 #include <set>
 
-#include "coordinator/selection.h"
-
 namespace tern {
 
 Schedule schedule_of(const FleetConfig& fleet) {
@@ -15,8 +13,9 @@ Schedule schedule_of(const FleetConfig& fleet) {
   return Schedule::kSynchronous;
 }
 
-RoundMachine::RoundMachine(const RoundRules& rules, uint32_t first_round, EventSink& sink)
-    : rules_(rules), sink_(sink), round_(first_round - 1) {}
+RoundMachine::RoundMachine(const RoundRules& rules, uint32_t first_round, const Selector& selector,
+                           EventSink& sink)
+    : rules_(rules), selector_(selector), sink_(sink), round_(first_round - 1) {}
 
 std::vector<RoundAction> RoundMachine::on(const RoundEvent& event, TimePoint now) {
   return std::visit([&](const auto& e) { return handle(e, now); }, event);
@@ -39,22 +38,26 @@ RoundMachine::Actions RoundMachine::handle(const BeginRound& event, TimePoint no
   const uint32_t wanted = rules_.schedule == Schedule::kFedBuff
                               ? rules_.asked - std::min(rules_.asked, open_)
                               : rules_.asked;
-  const std::vector<uint32_t> asked =
-      event.available || !tasks_.empty()
-          ? select_available(free_clients(event.available), rules_.clients, wanted, rules_.seed,
-                             round_)
-          : select_uniform(rules_.clients, wanted, rules_.seed, round_);
+  std::optional<std::vector<uint32_t>> free;
+  if (event.available || !tasks_.empty()) free = free_clients(event.available);
+  const std::vector<uint32_t> asked = selector_.select(free, wanted, round_);
   sink_.on({"round_started",
             {{"round", int64_t{round_}},
              {"asked", static_cast<int64_t>(asked.size())},
              {"open", int64_t{open_}}}});
   for (const uint32_t client : asked) ask(client, actions);
-  deadline_at_.reset();
-  if (rules_.deadline) {
-    deadline_at_ = now + *rules_.deadline;
-    actions.push_back(SetTimer{*deadline_at_});
-  }
+  set_deadline(now, actions);
   return actions;
+}
+
+void RoundMachine::set_deadline(TimePoint now, Actions& actions) {
+  deadline_at_.reset();
+  std::optional<Duration> wait = rules_.deadline;
+  if (const auto observed = selector_.deadline(); observed && (!wait || *observed < *wait))
+    wait = observed;
+  if (!wait) return;
+  deadline_at_ = now + *wait;
+  actions.push_back(SetTimer{*deadline_at_});
 }
 
 void RoundMachine::carry_over(Actions& actions) {
@@ -112,15 +115,10 @@ uint32_t RoundMachine::lacking() const {
 
 RoundMachine::Actions RoundMachine::handle(const AskMore& event, TimePoint) {
   Actions actions;
-  uint32_t wanted = lacking();
-  if (wanted == 0) return actions;
-  std::vector<uint32_t> free = free_clients(event.available);
-  for (; wanted > 0 && !free.empty(); --wanted) {
-    const auto next =
-        free.begin() + draw_next(static_cast<uint32_t>(free.size()), rules_.seed, round_, asked_);
-    ask(*next, actions);
-    free.erase(next);
-  }
+  if (lacking() == 0) return actions;
+  for (const uint32_t client :
+       selector_.select(free_clients(event.available), lacking(), round_, asked_))
+    ask(client, actions);
   if (open_ == 0) end_round(actions);  // everybody was asked, and nobody is left
   return actions;
 }
@@ -144,17 +142,12 @@ RoundMachine::Actions RoundMachine::handle(const ResumeRound& event, TimePoint n
   sink_.on(
       {"round_resumed",
        {{"round", int64_t{round_}}, {"counted", int64_t{counted_}}, {"asked", int64_t{asked_}}}});
-  deadline_at_.reset();
   if (event.closed) {
     state_ = State::kEnding;
     return actions;
   }
   state_ = State::kCollecting;
-  // Clients lost time too: the round gets all of it again.
-  if (rules_.deadline) {
-    deadline_at_ = now + *rules_.deadline;
-    actions.push_back(SetTimer{*deadline_at_});
-  }
+  set_deadline(now, actions);  // clients lost time too: the round gets all of it again
   end_if_settled(actions);
   return actions;
 }

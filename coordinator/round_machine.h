@@ -34,6 +34,7 @@
 #include "base/event.h"
 #include "base/status.h"
 #include "config/scenario.h"
+#include "coordinator/selector.h"
 #include "proto/messages.h"
 
 namespace tern {
@@ -45,10 +46,10 @@ struct RoundRules {
   uint64_t seed = 1;
   uint32_t clients = 0;
   uint32_t rounds = 0;
-  uint32_t cohort = 0;       ///< updates that a round wants
-  uint32_t asked = 0;        ///< clients asked for them
-  uint32_t min_updates = 0;  ///< fewer at the end: the round is void
-  std::optional<Duration> deadline;
+  uint32_t cohort = 0;               ///< updates that a round wants
+  uint32_t asked = 0;                ///< clients asked for them
+  uint32_t min_updates = 0;          ///< fewer at the end: the round is void
+  std::optional<Duration> deadline;  ///< beside the selector's
   uint32_t evaluate_every = 10;
   Schedule schedule = Schedule::kSynchronous;
   uint32_t max_staleness = 20;  ///< rounds that a task may outlive its own
@@ -148,8 +149,9 @@ class RoundMachine {
  public:
   /// `first_round` is the number of the next round to begin: 1, or later when a run is resumed.
   /// Needs 0 < cohort <= asked <= clients and min_updates <= cohort (config checks them).
-  /// `sink` outlives the machine.
-  RoundMachine(const RoundRules& rules, uint32_t first_round, EventSink& sink);
+  /// `selector` and `sink` outlive the machine.
+  RoundMachine(const RoundRules& rules, uint32_t first_round, const Selector& selector,
+               EventSink& sink);
 
   std::vector<RoundAction> on(const RoundEvent& event, TimePoint now);
 
@@ -181,11 +183,13 @@ class RoundMachine {
   void carry_over(Actions& actions);
   std::vector<uint32_t> free_clients(const std::optional<std::vector<uint32_t>>& available) const;
   void ask(uint32_t client, Actions& actions);
+  void set_deadline(TimePoint now, Actions& actions);
   Actions refuse(const UpdateMessage& message, Status reason);
   void end_if_settled(Actions& actions);
   void end_round(Actions& actions);
 
   RoundRules rules_;
+  const Selector& selector_;
   EventSink& sink_;
   State state_ = State::kBetweenRounds;
   uint32_t round_;

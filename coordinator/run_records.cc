@@ -106,6 +106,7 @@ Packed pack(const UpdateRecord& record) {
            {"task", record.message.task},
            {"version", record.version},
            {"weight", record.weight},
+           {"seconds", record.seconds},
            {"examples", report.examples},
            {"samples_trained", report.samples_trained},
            {"steps", report.steps},
@@ -121,7 +122,8 @@ Packed pack(const RefusedRecord& record) {
 }
 
 Packed pack(const ClosedRecord& record) {
-  return {record.round, {{"counted", record.counted}, {"void", record.is_void}}};
+  return {record.round,
+          {{"counted", record.counted}, {"void", record.is_void}, {"late", record.late}}};
 }
 
 Packed pack(const VersionRecord& record) {
@@ -151,6 +153,7 @@ Packed pack(const StateRecord& record) {
   packed.json["rate"] = {{"bytes", state.rate.bytes},
                          {"nmse", state.rate.nmse},
                          {"square_norms", state.rate.square_norms}};
+  packed.json["experiences"] = to_json(state.experiences);
   packed.json["bases"] = packed.json["frames"] = ordered_json::array();
   for (const auto& [version, base] : state.model.bases)
     packed.json["bases"].push_back({version, add(*base)});
@@ -186,6 +189,7 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
           .round = round,
           .version = json.at("version"),
           .weight = json.at("weight"),
+          .seconds = json.at("seconds"),
           .message = {.task = json.at("task"),
                       .client = json.at("client"),
                       .report = {.examples = json.at("examples"),
@@ -200,8 +204,10 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
                            .task = json.at("task"),
                            .reason = json.at("reason")};
     case 5:
-      return ClosedRecord{
-          .round = round, .counted = json.at("counted"), .is_void = json.at("void")};
+      return ClosedRecord{.round = round,
+                          .counted = json.at("counted"),
+                          .is_void = json.at("void"),
+                          .late = json.at("late")};
     case 6:
       return VersionRecord{
           .round = round, .version = json.at("version"), .sha256 = digest_from(json.at("sha256"))};
@@ -224,6 +230,7 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
       state.rate = {.bytes = rate.at("bytes"),
                     .nmse = rate.at("nmse"),
                     .square_norms = rate.at("square_norms")};
+      state.experiences = experiences_from_json(json.at("experiences"));
       for (const auto& base : json.at("bases"))
         state.model.bases[base.at(0)] = arrays.take_floats(base.at(1));
       for (const auto& frame : json.at("frames"))

@@ -85,7 +85,7 @@ class Replay {
       return error(Code::kCorrupt,
                    "the update of client {} weighs {} and is of version {}, not {} and {}", client,
                    update.weight, update.base_version(), record.weight, record.version);
-    state_.count(client, update, record.transfer->size());
+    state_.count(record.message, update, record.transfer->size(), record.seconds);
     TERN_CHECK_OK(state_.add(0, update));
     open->counted.push_back(client);
     open->asked_in.push_back(task.round);
@@ -108,6 +108,7 @@ class Replay {
       return error(Code::kCorrupt, "round {} closes with {} updates, {} are kept", record.round,
                    record.counted, open->counted.size());
     open->closed = record;
+    for (const auto& [client, seconds] : record.late) state_.selector().late(client, seconds);
     if (!state_.scenario().fleet.asynchronous()) run_.tasks.clear();
     if (record.is_void) return state_.drop_round(state_.scratch(0));
     TERN_TRY(std::vector<float> step, state_.aggregate(0));

@@ -13,6 +13,13 @@ namespace tern {
 
 namespace {
 
+/// Who is asked in proportion to its examples mustn't weigh so a second time.
+bool weighs_equally(const Scenario& scenario) { return scenario.fleet.selection == "weighted"; }
+
+}  // namespace
+
+namespace {
+
 VersionTree tree_of(const RunState::Setup& setup) {
   VersionTree tree = version_tree(setup.scenario.compression);
   tree.root = setup.initial.empty() ? 0 : 1;
@@ -27,6 +34,7 @@ RunState::RunState(const Setup& setup, Codec up, std::vector<Codec> down, RateCo
       up_(std::move(up)),
       down_(std::move(down)),
       rates_(std::move(rates)),
+      selector_(setup.scenario, setup.clients),
       model_(schema_, scenario_.seed, tree_of(setup)),
       scratch_(std::max<size_t>(setup.workers, 1)) {}
 
@@ -56,9 +64,9 @@ Status RunState::publish_initial(std::span<const float> initial) {
 
 Status RunState::settle_weights(uint32_t largest_examples) {
   const int shift = fedavg_weight_shift(largest_examples);
-  const AccumulatorBounds bounds{
-      .norm_bound = scenario_.strategy.norm_bound,
-      .largest_weights = uint64_t{scenario_.fleet.cohort} * fedavg_weight(largest_examples, shift)};
+  const uint64_t largest = weighs_equally(scenario_) ? 1 : fedavg_weight(largest_examples, shift);
+  const AccumulatorBounds bounds{.norm_bound = scenario_.strategy.norm_bound,
+                                 .largest_weights = scenario_.fleet.cohort * largest};
   TERN_TRY(sum_, FixedPointAccumulator::make(schema_.elements(), bounds));
   largest_examples_ = largest_examples;
   return {};
@@ -73,15 +81,18 @@ UpdateRules RunState::rules(const OpenTask& task, const Codec& codec,
           .newest_version = newest_version,
           .norm_bound = scenario_.strategy.norm_bound,
           .largest_examples = largest_examples_,
-          .weight_shift = fedavg_weight_shift(largest_examples_)};
+          .weight_shift = fedavg_weight_shift(largest_examples_),
+          .equal_weights = weighs_equally(scenario_)};
 }
 
-void RunState::count(uint32_t client, CheckedUpdate& update, size_t bytes) {
+void RunState::count(const UpdateMessage& message, CheckedUpdate& update, size_t bytes,
+                     double seconds) {
   update.factor = staleness_factor(model_.version() - update.base_version(),
                                    scenario_.strategy.staleness_exponent);
   if (up_.feedback() == Feedback::kEf21)
-    optimizer_.estimate_weights.try_emplace(client, update.weight);
-  rates_.counted(client, bytes, update.frame.norm());
+    optimizer_.estimate_weights.try_emplace(message.client, update.weight);
+  rates_.counted(message.client, bytes, update.frame.norm());
+  selector_.counted(message.client, update.frame.meta().round, message.report, seconds);
 }
 
 Status RunState::add(size_t worker, const CheckedUpdate& update) {
@@ -111,13 +122,15 @@ Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::vector
 }
 
 CoordinatorState RunState::state(uint32_t round) const {
-  return {round, model_.state(), optimizer_, rates_.state(), parent_sha256_, largest_examples_};
+  return {round,          model_.state(),   optimizer_, rates_.state(), selector_.state(),
+          parent_sha256_, largest_examples_};
 }
 
 Status RunState::restore(CoordinatorState state) {
   TERN_CHECK_OK(model_.restore(std::move(state.model)));
   optimizer_ = std::move(state.optimizer);
   rates_.restore(std::move(state.rate));
+  selector_.restore(std::move(state.experiences));
   parent_sha256_ = state.parent_sha256;
   return state.largest_examples == 0 ? Status() : settle_weights(state.largest_examples);
 }

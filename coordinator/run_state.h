@@ -24,6 +24,7 @@
 #include "compression/updates/scratch.h"
 #include "config/scenario.h"
 #include "coordinator/rate_controller.h"
+#include "coordinator/selector.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/update_check.h"
 #include "coordinator/versions.h"
@@ -36,6 +37,7 @@ struct CoordinatorState {
   VersionsState model;
   ServerOptimizerState optimizer;
   RateState rate;
+  ClientExperiences experiences;
   Digest parent_sha256{};         ///< of the version before
   uint32_t largest_examples = 0;  ///< of a client; 0: not settled yet
 };
@@ -69,6 +71,7 @@ class RunState {
   const VersionedModel& model() const { return model_; }
   const Digest& parent_sha256() const { return parent_sha256_; }
   RateController& rates() { return rates_; }
+  Selector& selector() { return selector_; }
   CodecScratch& scratch(size_t worker) { return scratch_[worker]; }
 
   /// Before the first round: what an update can weigh, and room for the sum. Errors: those of
@@ -82,8 +85,9 @@ class RunState {
   /// What the update of a task is checked against. On the loop's thread also while publish() runs:
   /// so the newest version is the caller's to say.
   UpdateRules rules(const OpenTask& task, const Codec& codec, uint32_t newest_version) const;
-  /// Notes that an update is counted, and what for; add() follows.
-  void count(uint32_t client, CheckedUpdate& update, size_t bytes);
+  /// Notes that an update is counted, and what for; add() follows. Its transfer has `bytes`, and
+  /// came so many `seconds` after its plan had left.
+  void count(const UpdateMessage& message, CheckedUpdate& update, size_t bytes, double seconds);
   /// Adds a counted update to the sum. Cost: that of decode_accumulate.
   Status add(size_t worker, const CheckedUpdate& update);
 
@@ -108,6 +112,7 @@ class RunState {
   const Codec up_;
   const std::vector<Codec> down_;  // of each level of VersionTree
   RateController rates_;
+  Selector selector_;
   VersionedModel model_;
   ServerOptimizerState optimizer_;
   Digest parent_sha256_{};

@@ -1,9 +1,11 @@
-/// Who is asked in a round.
+/// Draws of clients without replacement. selector.h has the rules that use them.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "base/rng.h"
 
 namespace tern {
 
@@ -19,8 +21,15 @@ std::vector<uint32_t> select_uniform(uint32_t clients, uint32_t count, uint64_t 
 std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint32_t clients,
                                        uint32_t count, uint64_t seed, uint32_t round);
 
-/// Which of `free` clients, in increasing order, is asked after `asked` others in the middle of a
-/// round. Depends on its arguments alone.
-uint32_t draw_next(uint32_t free, uint64_t seed, uint32_t round, uint32_t asked);
+/// `count` different ones of `free`, which is in increasing order, after `asked` others in a round;
+/// in the order drawn. count <= free.size(). Cost: O(count x free). Depends on its arguments alone.
+std::vector<uint32_t> draw_more(std::span<const uint32_t> free, uint32_t count, uint64_t seed,
+                                uint32_t round, uint32_t asked);
+
+/// `count` different ones of `clients`, one after the other, each with a probability in proportion
+/// to its weight among those that are left; in the order drawn. All weights at least 1, their sum
+/// below 2^63, count <= clients.size(). Cost: O(clients + count x log clients).
+std::vector<uint32_t> draw_weighted(std::span<const uint32_t> clients,
+                                    std::span<const uint64_t> weights, uint32_t count, Rng& rng);
 
 }  // namespace tern

@@ -23,7 +23,8 @@ Result<CheckedUpdate> check_update(const UpdateRules& rules, const UpdateMessage
     return error(Code::kInvalidArgument,
                  "the client says that it holds {} examples; clients hold 1 to {}", examples,
                  rules.largest_examples);
-  return CheckedUpdate{std::move(frame), fedavg_weight(examples, rules.weight_shift)};
+  const uint32_t weight = rules.equal_weights ? 1 : fedavg_weight(examples, rules.weight_shift);
+  return CheckedUpdate{std::move(frame), weight};
 }
 
 }  // namespace tern

@@ -22,6 +22,7 @@ struct UpdateRules {
   double norm_bound = 0;
   uint32_t largest_examples = 0;  ///< that a client of this fleet can hold
   int weight_shift = 0;           ///< see fedavg_weight
+  bool equal_weights = false;     ///< 1 for everybody, whatever it holds
 };
 
 struct CheckedUpdate {

@@ -62,6 +62,7 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
   const auto& rate = json.at("rate");
   checkpoint.fleet.rate = {
       .bytes = rate.at("bytes"), .nmse = rate.at("nmse"), .square_norms = rate.at("square_norms")};
+  checkpoint.fleet.experiences = experiences_from_json(json.at("experiences"));
   for (const auto& base : json.at("bases")) {
     TERN_TRY(std::vector<float> model, take(reader, base.at(1)));
     checkpoint.fleet.model.bases[base.at(0)] =
@@ -119,6 +120,7 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
   json["rate"] = {{"bytes", fleet.rate.bytes},
                   {"nmse", fleet.rate.nmse},
                   {"square_norms", fleet.rate.square_norms}};
+  json["experiences"] = to_json(fleet.experiences);
   json["bases"] = json["frames"] = ordered_json::array();
   for (const auto& [version, base] : fleet.model.bases)
     json["bases"].push_back({version, add_array(*base)});

@@ -50,7 +50,7 @@ class OneProcessFleet : public Fleet {
   OneProcessFleet(const PreparedScenario& prepared, size_t workers, SecretKey key, EventSink& sink)
       : data_(prepared.data),
         test_clients_(prepared.test_clients),
-        devices_(prepared.scenario),
+        devices_(prepared.scenario, prepared.traces),
         key_(std::move(key)),
         plans_(std::make_shared<PlanCheck>(key_.public_key())),
         sink_(sink),
@@ -85,6 +85,12 @@ class OneProcessFleet : public Fleet {
     setup.run_id = kRunId;
     setup.workers = pool_->size();
     setup.largest_examples = prepared.largest_examples;
+    setup.everyone_is_there = !devices_.come_and_go();
+    if (!prepared.traces.devices.empty())
+      for (uint32_t client = 0; client < setup.clients; ++client)
+        setup.uplinks.push_back(devices_.link(client).up_bytes_per_s);
+    for (const auto& examples : data_->clients)
+      setup.examples.push_back(static_cast<uint32_t>(examples.size()));
     setup.stop_on_failure = true;
     time_is_virtual_ = transport == FleetTransport::kMemory && devices_.take_time();
     CoordinatorHooks hooks;
@@ -97,6 +103,10 @@ class OneProcessFleet : public Fleet {
       say_time();
       return (*after_round_)(round, evaluation);
     };
+    if (devices_.come_and_go())
+      hooks.available = [this, clients = setup.clients] {
+        return devices_.available(clients, network_->loop().now());
+      };
     hooks.wanted = [this](uint32_t client) { wake(client); };
     hooks.stop_requested = [this] { return stop_->load(); };
     hooks.book = [this](size_t worker, WorkStage stage) { clock_.book(worker, stage); };
@@ -116,7 +126,8 @@ class OneProcessFleet : public Fleet {
     return coordinator_->restore({.round = state.round,
                                   .model = std::move(state.model),
                                   .optimizer = std::move(state.optimizer),
-                                  .rate = std::move(state.rate)});
+                                  .rate = std::move(state.rate),
+                                  .experiences = std::move(state.experiences)});
   }
 
   Result<bool> run(const std::atomic<bool>& stop, const RoundHook& after_round) override {
@@ -141,6 +152,7 @@ class OneProcessFleet : public Fleet {
             .model = std::move(coordinator.model),
             .optimizer = std::move(coordinator.optimizer),
             .rate = std::move(coordinator.rate),
+            .experiences = std::move(coordinator.experiences),
             .clients = store_.all()};
   }
   WorkSeconds seconds() const override {

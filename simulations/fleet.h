@@ -21,6 +21,7 @@
 #include "base/work_clock.h"
 #include "client/client_store.h"
 #include "coordinator/rate_controller.h"
+#include "coordinator/selector.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/versions.h"
 #include "coordinator/views/evaluation.h"
@@ -35,6 +36,7 @@ struct FleetState {
   VersionsState model;
   ServerOptimizerState optimizer;
   RateState rate;
+  ClientExperiences experiences;
   std::map<uint32_t, ClientState> clients;
 };
 

@@ -65,8 +65,6 @@ Result<SharedModel> FleetWork::model_of(const RoundPlan& plan, const ClientTask&
 }
 
 Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
-  if (devices_.drops_out(task.round, task.client))
-    return error(Code::kCancelled, "the device dropped out");
   Worker& worker = workers_[index];
   clock_.book(index, WorkStage::kOther);
   Result<TrainReport> report = worker.trainer->train(task, worker.base->parameters, worker.update);

@@ -32,8 +32,9 @@ class FleetWork : public ClientWork {
   uint64_t max_download_bytes() const override { return tern::max_download_bytes(data_->schema); }
   Status update_replica(size_t worker, const RoundPlan& plan, const ClientTask& task,
                         uint32_t held_version, std::span<const std::byte> transfer) override;
-  Duration training_takes(const RoundPlan& plan, uint32_t client) const override {
-    return devices_.training(plan.round, client, plan.training, data_->clients[client].size());
+  TrainingTime training_takes(const RoundPlan& plan, uint32_t client,
+                              TimePoint now) const override {
+    return devices_.training(plan, client, data_->clients[client].size(), now);
   }
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,

@@ -67,9 +67,17 @@ Result<PreparedScenario> prepare(const Scenario& original) {
   FleetConfig& fleet = scenario.fleet;
   if (const Result<PartitionRule> rule = parse_partition(scenario.data.partition); !rule)
     return at_key(rule.error(), "data.partition");
-  if (scenario.compression.rate_control.needs_links() && fleet.uplink.empty())
+  if (!fleet.devices.empty() &&
+      !(fleet.uplink.empty() && fleet.downlink.empty() && fleet.speed.empty()))
     return Status(Code::kInvalidArgument,
-                  "needs fleet.uplink_bytes_per_s: in a simulation nothing else says what the "
+                  "does not go together with fleet.samples_per_s, uplink_bytes_per_s and "
+                  "downlink_bytes_per_s: the file says these of each device",
+                  {.key = "fleet.devices"});
+  if (scenario.compression.rate_control.needs_links() && fleet.uplink.empty() &&
+      fleet.devices.empty())
+    return Status(Code::kInvalidArgument,
+                  "needs fleet.uplink_bytes_per_s or fleet.devices: in a simulation nothing else "
+                  "says what the "
                   "clients' links carry",
                   {.key = scenario.compression.rate_control.deadline_seconds
                               ? "compression.rate_control.deadline"
@@ -83,6 +91,15 @@ Result<PreparedScenario> prepare(const Scenario& original) {
         fmt::format("a round asks {} clients (cohort {} x over_select {}), the fleet has {}",
                     clients_asked(fleet), fleet.cohort, fleet.over_select, fleet.clients),
         {.key = "fleet.cohort"});
+  TERN_TRY(prepared.traces, read_device_traces(fleet));
+  if (const uint32_t most = most_at_once(prepared.traces, fleet.clients),
+      wanted = std::max(1u, fleet.min_updates);
+      most < wanted)
+    return Status(Code::kInvalidArgument,
+                  fmt::format("{}: at most {} of {} clients are there at once, a round needs {} "
+                              "(fleet.min_updates)",
+                              fleet.availability, most, fleet.clients, wanted),
+                  {.key = "fleet.availability"});
   TERN_TRY(Deal deal, deal_examples(scenario, data));
   prepared.test_clients = std::move(deal.test);
 
@@ -125,6 +142,11 @@ std::string input_sha256(const PreparedScenario& prepared) {
   }
   for (const auto& client : prepared.data->clients) add(std::span<const uint32_t>(client));
   add(std::span<const float>(prepared.initial));
+  for (const DeviceCapacity& device : prepared.traces.devices) add(std::span(&device, 1));
+  for (const Availability& one : prepared.traces.availabilities) {
+    add(std::span(&one.period, 1));
+    add(std::span<const Availability::Window>(one.windows));
+  }
   return to_hex(sha256(std::string_view(digests)));
 }
 

@@ -9,6 +9,7 @@
 #include "compression/updates/accumulator.h"
 #include "config/scenario.h"
 #include "learning/learning_data.h"
+#include "simulations/device_traces.h"
 
 namespace tern {
 
@@ -20,11 +21,12 @@ struct PreparedScenario {
   std::vector<float>
       initial;  ///< of model.initial, on the grid; empty: the run starts from the seed
   AccumulatorBounds bounds;
+  DeviceTraces traces;
   uint32_t largest_examples = 1;  ///< that a client holds
 };
 
 /// Loads and partitions the data and checks the scenario against them. Errors: those of load_data,
-/// partition and the model, with Where{file or key}.
+/// read_device_traces, partition and the model, with Where{file or key}.
 Result<PreparedScenario> prepare(const Scenario& scenario);
 
 /// SHA-256, in hexadecimal, of the examples, their partition and the initial model: a run can only

@@ -91,8 +91,8 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                                                              .wall_seconds = wall()});
   };
   // Otherwise a client may be in the middle of a task when a round ends.
-  const bool resumable =
-      options.transport == FleetTransport::kMemory && Devices(scenario).end_with_the_round();
+  const bool resumable = options.transport == FleetTransport::kMemory &&
+                         Devices(scenario, prepared.traces).end_with_the_round();
   std::optional<Evaluation> last_evaluation;
   const auto after_round = [&](uint32_t round, const Evaluation* evaluation) -> Status {
     if (evaluation) last_evaluation = *evaluation;

@@ -216,8 +216,10 @@ std::vector<BadInput> bad_inputs() {
       "The top level has seed, rounds and the tables data, fleet, model, training, strategy, "
       "compression, evaluation, target, server, client";
   const std::string fleet =
-      "[fleet] has clients, cohort, schedule, over_select, max_staleness, min_updates, deadline, "
-      "max_examples, uplink_bytes_per_s, downlink_bytes_per_s, samples_per_s, round_trip, drop_out";
+      "[fleet] has clients, cohort, schedule, selection, over_select, max_staleness, min_updates, "
+      "deadline, deadline_quantile, max_examples, uplink_bytes_per_s, downlink_bytes_per_s, "
+      "samples_per_s, round_trip, "
+      "drop_out, devices, availability";
   return {
       // Unknown names.
       {good(2, "round = 300"), "x.toml:2: round: unknown name; did you mean rounds? " + top},
@@ -545,6 +547,8 @@ std::string sample(const Key& key) {
       return "90s";
     case KeyType::kSchedule:
       return "0.25:3 0.06:4";
+    case KeyType::kSelection:
+      return "power-of-choice:2";
     case KeyType::kRate:
       return "loguniform:1000..5000";
     case KeyType::kLadder:
@@ -626,6 +630,7 @@ partition = "shards:2"
 clients = 100
 cohort = 10
 schedule = "synchronous"
+selection = "uniform"
 over_select = 1.0
 min_updates = 10
 deadline = "90s"

@@ -10,6 +10,24 @@
 
 namespace tern {
 
+struct OwnSelector {
+  Selector selector;
+};
+/// A machine with the selector that its rules ask for.
+class TestMachine : public OwnSelector, public RoundMachine {
+ public:
+  TestMachine(const RoundRules& rules, uint32_t first_round, EventSink& sink,
+              FleetConfig fleet = {})
+      : OwnSelector{Selector(scenario_of(rules, std::move(fleet)), rules.clients)},
+        RoundMachine(rules, first_round, selector, sink) {}
+
+ private:
+  static Scenario scenario_of(const RoundRules& rules, FleetConfig fleet) {
+    fleet.cohort = rules.asked;
+    return {.seed = rules.seed, .fleet = std::move(fleet)};
+  }
+};
+
 /// The actions of one kind.
 template <typename T>
 std::vector<T> only(const std::vector<RoundAction>& actions) {

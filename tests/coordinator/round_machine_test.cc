@@ -33,7 +33,7 @@ RoundRules small_rules() {
 
 TEST(RoundMachine, AsksDifferentClientsInOrderAndTheSameOnesForTheSameSeed) {
   Recorder sink;
-  RoundMachine one(small_rules(), 1, sink), other(small_rules(), 1, sink);
+  TestMachine one(small_rules(), 1, sink), other(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(one.on(BeginRound{}, {}));
   const auto again = only<SendTask>(other.on(BeginRound{}, {}));
   ASSERT_EQ(tasks.size(), 4u);
@@ -51,7 +51,7 @@ TEST(RoundMachine, ClosesWhenTheCohortIsCountedAndRefusesTheRestAsLate) {
   Recorder sink;
   RoundRules rules = small_rules();
   rules.asked = 6;
-  RoundMachine machine(rules, 1, sink);
+  TestMachine machine(rules, 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   ASSERT_EQ(tasks.size(), 6u);
   for (size_t i = 0; i < 3; ++i) {
@@ -69,7 +69,7 @@ TEST(RoundMachine, ClosesWhenTheCohortIsCountedAndRefusesTheRestAsLate) {
 
 TEST(RoundMachine, CountsATaskOnce) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   EXPECT_EQ(only<CountUpdate>(machine.on(update_of(tasks[0]), {})).size(), 1u);
   const auto again = machine.on(update_of(tasks[0]), {});
@@ -81,7 +81,7 @@ TEST(RoundMachine, CountsATaskOnce) {
 
 TEST(RoundMachine, RefusesForeignTasksAndTasksOfAnotherClient) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   UpdateArrived foreign = update_of(tasks[0]);
   foreign.message.task ^= 1;
@@ -96,7 +96,7 @@ TEST(RoundMachine, RefusesForeignTasksAndTasksOfAnotherClient) {
 
 TEST(RoundMachine, ABadUpdateIsRefusedAndTheRoundIsVoidBelowTheMinimum) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   (void)machine.on(update_of(tasks[0]), {});
   (void)machine.on(update_of(tasks[1]), {});
@@ -115,7 +115,7 @@ TEST(RoundMachine, TheDeadlineClosesWithEnoughAndVoidsWithTooFew) {
     RoundRules rules = small_rules();
     rules.min_updates = minimum;
     rules.deadline = seconds(60);
-    RoundMachine machine(rules, 1, sink);
+    TestMachine machine(rules, 1, sink);
     const auto begun = machine.on(BeginRound{}, seconds(100));
     ASSERT_EQ(only<SetTimer>(begun).size(), 1u);
     EXPECT_EQ(only<SetTimer>(begun)[0].at, seconds(160));
@@ -134,7 +134,7 @@ TEST(RoundMachine, AnUpdateAfterTheDeadlineIsRefusedEvenIfTheTimerIsLate) {
   RoundRules rules = small_rules();
   rules.min_updates = 1;
   rules.deadline = seconds(60);
-  RoundMachine machine(rules, 1, sink);
+  TestMachine machine(rules, 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   (void)machine.on(update_of(tasks[0]), seconds(10));
   const auto actions = machine.on(update_of(tasks[1]), seconds(61));
@@ -144,7 +144,7 @@ TEST(RoundMachine, AnUpdateAfterTheDeadlineIsRefusedEvenIfTheTimerIsLate) {
 
 TEST(RoundMachine, EvaluatesEveryFewRoundsAndAfterTheLast) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   std::vector<uint32_t> evaluated;
   for (;;) {
     const auto begun = machine.on(BeginRound{}, {});
@@ -163,7 +163,7 @@ TEST(RoundMachine, EvaluatesEveryFewRoundsAndAfterTheLast) {
 
 TEST(RoundMachine, StopEndsTheRunAfterTheRoundAtHandWithAnEvaluation) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   (void)machine.on(StopRequested{}, {});
   for (const SendTask& task : tasks) (void)machine.on(update_of(task), {});
@@ -175,12 +175,12 @@ TEST(RoundMachine, StopEndsTheRunAfterTheRoundAtHandWithAnEvaluation) {
 
 TEST(RoundMachine, AResumedRunAsksTheSameClientsAsOneThatWentThrough) {
   Recorder sink;
-  RoundMachine through(small_rules(), 1, sink);
+  TestMachine through(small_rules(), 1, sink);
   for (const SendTask& task : only<SendTask>(through.on(BeginRound{}, {})))
     (void)through.on(update_of(task), {});
   (void)through.on(RoundEnded{}, {});
   const auto second = only<SendTask>(through.on(BeginRound{}, {}));
-  RoundMachine resumed(small_rules(), 2, sink);
+  TestMachine resumed(small_rules(), 2, sink);
   const auto tasks = only<SendTask>(resumed.on(BeginRound{}, {}));
   ASSERT_EQ(tasks.size(), second.size());
   for (size_t i = 0; i < tasks.size(); ++i) EXPECT_EQ(tasks[i].task, second[i].task);
@@ -190,7 +190,7 @@ TEST(RoundMachine, AsksAmongThoseWhoAreThere) {
   Recorder sink;
   std::vector<uint32_t> all(20);
   std::iota(all.begin(), all.end(), 0u);
-  RoundMachine everyone(small_rules(), 1, sink), without(small_rules(), 1, sink),
+  TestMachine everyone(small_rules(), 1, sink), without(small_rules(), 1, sink),
       some(small_rules(), 1, sink);
   const auto cohort = clients_of(only<SendTask>(everyone.on(BeginRound{all}, {})));
   EXPECT_EQ(cohort, clients_of(only<SendTask>(without.on(BeginRound{}, {}))));
@@ -208,7 +208,7 @@ TEST(RoundMachine, AsksFewerWhenFewerAreThereAndEndsWithTheLastOfThem) {
     Recorder sink;
     RoundRules rules = small_rules();
     rules.min_updates = minimum;
-    RoundMachine machine(rules, 1, sink);
+    TestMachine machine(rules, 1, sink);
     const auto tasks = only<SendTask>(machine.on(BeginRound{std::vector<uint32_t>{4, 17}}, {}));
     ASSERT_THAT(clients_of(tasks), testing::ElementsAre(4, 17));
     EXPECT_EQ(tasks[0].task, task_id(7, 1, 4)) << "a task's id says nothing of who else is there";
@@ -221,7 +221,7 @@ TEST(RoundMachine, AsksFewerWhenFewerAreThereAndEndsWithTheLastOfThem) {
 
 TEST(RoundMachine, ARoundThatAllHaveFailedIsVoid) {
   Recorder sink;
-  RoundMachine machine(small_rules(), 1, sink);
+  TestMachine machine(small_rules(), 1, sink);
   const auto tasks = only<SendTask>(machine.on(BeginRound{}, {}));
   for (size_t i = 0; i + 1 < tasks.size(); ++i)
     EXPECT_TRUE(machine.on(TaskFailed{tasks[i].task, error(Code::kIo, "gone")}, {}).empty());

@@ -42,7 +42,7 @@ class Machine : public EventSink {
     return machine.on(event, now);
   }
   std::vector<std::string> names;
-  RoundMachine machine;
+  TestMachine machine;
 };
 
 // ---- The round machine

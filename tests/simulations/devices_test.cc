@@ -161,6 +161,66 @@ TEST(Devices, DropOutsAreDrawnAndCostTheTimeUntilThen) {
   EXPECT_EQ(hash_of(run(prepared, {.workers = 2})), hash_of(with));
 }
 
+// ---- Traces
+
+std::string trace(const std::string& folder, const std::string& text) {
+  return file_in(folder, "trace.csv", text);
+}
+
+TEST(Devices, WorkWhenTheyAreThereAlone) {
+  // Clients 0 to 3 are there in the first 50 of 100 seconds, the others after them; a training
+  // takes 40 / 2.5 = 16 s. Three rounds of the former; the fourth breaks off at 50 s and is void; a
+  // second later the others begin.
+  std::string windows = "client,active,inactive,finish_time\n";
+  for (int client = 0; client < 8; ++client)
+    windows += fmt::format("{},{},100\n", client, client < 4 ? "0,50" : "50,100");
+  std::vector<Override> all = {{"fleet.availability", trace("windows", windows)},
+                               {"fleet.devices", trace("devices", "samples_per_s\n2.5\n")}};
+  const RunResult result = run(small_scenario(all));
+  EXPECT_EQ(result.summary["void_rounds"], 1);
+  EXPECT_EQ(virtual_seconds(result), 51 + 2 * 16);
+  // Without a client at the beginning, a run waits for the first ones.
+  all[0].value = trace("later", "client,active,inactive,finish_time\na,30,1000,1000\n");
+  EXPECT_EQ(virtual_seconds(run(small_scenario(all))), 30 + 6 * 16);
+  // One that would wait for ever is refused.
+  all[0].value =
+      trace("never", "client,active,inactive,finish_time\na,0,50,100\nb,50,100,100\nc,1,1,100\n");
+  const Result<PreparedScenario> never = prepare(parse_small_scenario(all));
+  ASSERT_FALSE(never);
+  EXPECT_NE(
+      never.error().describe().find("at most 3 of 8 clients are there at once, a round needs 4"),
+      std::string::npos)
+      << never.error().describe();
+}
+
+// ---- Selection
+
+TEST(Devices, EveryRuleOfSelectionGoesOnWhereItStopped) {
+  for (const char* rule : {"weighted", "round-robin", "power-of-choice:2", "oort"}) {
+    std::vector<Override> all = slow_devices();
+    all.insert(all.end(), {{"fleet.selection", rule}, {"fleet.cohort", "3"}});
+    const PreparedScenario prepared = small_scenario(all);
+    const RunResult through = run(prepared, {.workers = 1});
+    EXPECT_EQ(hash_of(run(prepared, {.workers = 3})), hash_of(through)) << rule;
+    RunOptions options{.workers = 2, .out = fresh_folder("out")};
+    RunResult part = run(prepared, options, kStopAtOnce);
+    options.resume = true;
+    while (part.interrupted) part = run(prepared, options, kStopAtOnce);
+    EXPECT_EQ(hash_of(part), hash_of(through)) << rule;
+    EXPECT_NE(hash_of(through), hash_of(run(small_scenario({all.begin(), all.end() - 2})))) << rule;
+  }
+}
+
+TEST(Devices, ADeadlineFromTheirSpeedsPassesOverTheSlowest) {
+  std::vector<Override> all = slow_devices();
+  all.insert(all.end(), {{"fleet.min_updates", "1"}, {"fleet.clients", "40"}, {"rounds", "20"}});
+  const double patient = virtual_seconds(run(small_scenario(all)));
+  all.push_back({"fleet.deadline_quantile", "0.5"});
+  const RunResult result = run(small_scenario(all));
+  EXPECT_LT(virtual_seconds(result), 0.8 * patient);
+  EXPECT_GT(result.summary["client_trainings"], 40) << "but not over everybody";
+}
+
 TEST(Devices, TheTargetSaysWhenItWasReached) {
   std::vector<Override> all = slow_devices();
   all.push_back({"target.accuracy", "0.6"});

@@ -26,6 +26,15 @@ inline std::string fresh_folder(const std::string& folder_name) {
   return path;
 }
 
+/// A file of this test's own, alone in the folder `folder_name`.
+inline std::string file_in(const std::string& folder_name, const std::string& name,
+                           const std::string& text) {
+  const std::string folder = fresh_folder(folder_name);
+  std::filesystem::create_directories(folder);
+  std::ofstream(folder + "/" + name) << text;
+  return folder + "/" + name;
+}
+
 /// 400 examples of two overlapping blobs in 12 dimensions.
 inline std::string blob_file() {
   const std::string path = fmt::format("{}tern-blobs-{}.csv", testing::TempDir(), getpid());
@@ -51,12 +60,16 @@ inline std::vector<Override> small_overrides() {
           {"evaluation.every", "2"}};
 }
 
-inline PreparedScenario small_scenario(std::vector<Override> extra = {}) {
+inline Scenario parse_small_scenario(const std::vector<Override>& extra) {
   std::vector<Override> all = small_overrides();
   all.insert(all.end(), extra.begin(), extra.end());
   Result<Scenario> scenario = parse_scenario("", "/small.toml", all);
   EXPECT_TRUE(scenario) << scenario.error().describe();
-  Result<PreparedScenario> prepared = prepare(*scenario);
+  return *std::move(scenario);
+}
+
+inline PreparedScenario small_scenario(const std::vector<Override>& extra = {}) {
+  Result<PreparedScenario> prepared = prepare(parse_small_scenario(extra));
   EXPECT_TRUE(prepared) << prepared.error().describe();
   return *std::move(prepared);
 }

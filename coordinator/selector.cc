@@ -1,0 +1,228 @@
+#include "coordinator/selector.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <numeric>
+
+#include "base/rng.h"
+#include "coordinator/selection.h"
+
+namespace tern {
+
+namespace {
+
+constexpr double kFirstExploration = 0.9, kExplorationDecay = 0.98, kLastExploration = 0.2;
+/// Of Oort: how near to the best a client must be to be drawn, and where utilities are cut off.
+constexpr double kNearTheBest = 0.95, kCutOff = 0.95;
+/// A round waits longer than the quantile says: times vary, and whom it misses seems faster than it
+/// is.
+constexpr double kDeadlineMargin = 1.5;
+/// What clients say is believed up to this.
+constexpr double kLargestLoss = 1e6;
+/// Scores become whole weights, so that a last bit of this machine's log() decides nothing.
+constexpr double kWeightOne = 0x1p20;
+
+double quantile(std::vector<double> values, double share) {
+  const auto at = values.begin() +
+                  static_cast<ptrdiff_t>(std::ceil(share * static_cast<double>(values.size()) - 1));
+  std::ranges::nth_element(values, std::max(at, values.begin()));
+  return *std::max(at, values.begin());
+}
+
+uint32_t share_of(double share, uint32_t count) {
+  return static_cast<uint32_t>(std::lround(share * count));
+}
+
+double exploration(uint32_t round) {
+  double share = kFirstExploration;
+  for (uint32_t i = 1; i < round && share > kLastExploration; ++i) share *= kExplorationDecay;
+  return std::max(share, kLastExploration);
+}
+
+std::vector<uint32_t> sorted(std::vector<uint32_t> clients) {
+  std::ranges::sort(clients);
+  return clients;
+}
+
+}  // namespace
+
+nlohmann::ordered_json to_json(const ClientExperiences& experiences) {
+  auto json = nlohmann::ordered_json::array();
+  for (const auto& [client, known] : experiences)
+    json.push_back({client, known.round, known.examples, known.mean_loss, known.seconds});
+  return json;
+}
+
+ClientExperiences experiences_from_json(const nlohmann::ordered_json& json) {
+  ClientExperiences experiences;
+  for (const auto& known : json)
+    experiences[known.at(0)] = {.round = known.at(1),
+                                .examples = known.at(2),
+                                .mean_loss = known.at(3),
+                                .seconds = known.at(4)};
+  return experiences;
+}
+
+Selector::Selector(const Scenario& scenario, uint32_t clients)
+    : rule_(parse_selection_rule(scenario.fleet.selection).value_or(SelectionRule{})),
+      seed_(scenario.seed),
+      clients_(clients),
+      asked_a_round_(static_cast<uint32_t>(clients_asked(scenario.fleet))),
+      quantile_(scenario.fleet.deadline_quantile) {
+  if (rule_.kind != SelectionRule::Kind::kRoundRobin) return;
+  std::vector<uint32_t> order(clients);
+  std::iota(order.begin(), order.end(), 0u);
+  Rng(seed_, Purpose::kChoice).shuffle(std::span(order));
+  place_.resize(clients);
+  for (uint32_t place = 0; place < clients; ++place) place_[order[place]] = place;
+}
+
+void Selector::announced(uint32_t client, uint32_t examples) {
+  if (rule_.kind != SelectionRule::Kind::kWeighted) return;
+  if (client >= examples_.size()) examples_.resize(client + 1, 1);
+  examples_[client] = std::max(examples, 1u);
+}
+
+void Selector::counted(uint32_t client, uint32_t round, const TrainReport& report, double seconds) {
+  if (!rule_.learns() && !quantile_) return;
+  const double loss = report.mean_loss;
+  known_[client] = {.round = round,
+                    .examples = report.examples,
+                    .mean_loss = loss > 0 ? std::min(loss, kLargestLoss) : 0,
+                    .seconds = seconds};
+}
+
+void Selector::late(uint32_t client, double seconds) {
+  if (!rule_.learns() && !quantile_) return;
+  ClientExperience& known = known_[client];
+  known.seconds = std::max(known.seconds, seconds);
+}
+
+std::vector<uint32_t> Selector::select(const std::optional<Clients>& free, uint32_t count,
+                                       uint32_t round, uint32_t asked) const {
+  using Kind = SelectionRule::Kind;
+  if (rule_.kind == Kind::kUniform && asked == 0)
+    return free ? select_available(*free, clients_, count, seed_, round)
+                : select_uniform(clients_, count, seed_, round);
+  Clients all;
+  if (!free) {
+    all.resize(clients_);
+    std::iota(all.begin(), all.end(), 0u);
+  }
+  const Clients& there = free ? *free : all;
+  count = static_cast<uint32_t>(std::min<size_t>(count, there.size()));
+  switch (rule_.kind) {
+    case Kind::kUniform:
+      return sorted(draw_more(there, count, seed_, round, asked));
+    case Kind::kWeighted:
+      return sorted(weighted(there, count, round, asked));
+    case Kind::kRoundRobin:
+      return sorted(round_robin(there, count, round, asked));
+    case Kind::kPowerOfChoice:
+      return sorted(power_of_choice(there, count, round, asked));
+    case Kind::kOort:
+      return sorted(oort(there, count, round, asked));
+  }
+  return {};
+}
+
+std::vector<uint32_t> Selector::weighted(const Clients& free, uint32_t count, uint32_t round,
+                                         uint32_t asked) const {
+  std::vector<uint64_t> weights;
+  weights.reserve(free.size());
+  for (const uint32_t client : free)
+    weights.push_back(client < examples_.size() ? examples_[client] : 1);
+  Rng rng(seed_, Purpose::kChoice, round, asked);
+  return draw_weighted(free, weights, count, rng);
+}
+
+std::vector<uint32_t> Selector::round_robin(const Clients& free, uint32_t count, uint32_t round,
+                                            uint32_t asked) const {
+  const uint64_t start = (uint64_t{round - 1} * asked_a_round_ + asked) % clients_;
+  Clients order = free;
+  const auto turn = [&](uint32_t client) { return (place_[client] + clients_ - start) % clients_; };
+  std::ranges::nth_element(order, order.begin() + count, {}, turn);
+  order.resize(count);
+  return order;
+}
+
+std::vector<uint32_t> Selector::power_of_choice(const Clients& free, uint32_t count, uint32_t round,
+                                                uint32_t asked) const {
+  const double wanted = std::ceil(rule_.candidates * count);
+  Clients candidates =
+      draw_more(free, static_cast<uint32_t>(std::fmin(wanted, static_cast<double>(free.size()))),
+                seed_, round, asked);
+  // In the order drawn, which is what equal ones are told apart by.
+  std::ranges::stable_sort(candidates, std::greater<>(), [&](uint32_t client) {
+    const auto known = known_.find(client);
+    return known == known_.end() || known->second.round == 0
+               ? std::numeric_limits<double>::infinity()
+               : known->second.mean_loss;
+  });
+  candidates.resize(count);
+  return candidates;
+}
+
+std::vector<uint32_t> Selector::oort(const Clients& free, uint32_t count, uint32_t round,
+                                     uint32_t asked) const {
+  Clients unknown, known;
+  for (const uint32_t client : free) {
+    const auto found = known_.find(client);
+    (found == known_.end() || found->second.round == 0 ? unknown : known).push_back(client);
+  }
+  // Whom one of the two groups lacks comes from the other.
+  const auto unknown_count = static_cast<uint32_t>(unknown.size()),
+             known_count = static_cast<uint32_t>(known.size());
+  const uint32_t explored = std::max(std::min(share_of(exploration(round), count), unknown_count),
+                                     count - std::min(count, known_count));
+  Clients chosen = draw_more(unknown, explored, seed_, round, asked);
+  const uint32_t exploited = count - explored;
+  if (exploited == 0) return chosen;
+  std::vector<double> scores = utilities(known, round);
+  std::vector<double> best = scores;
+  std::ranges::nth_element(best, best.begin() + (exploited - 1), std::greater<>());
+  const double near = kNearTheBest * best[exploited - 1];
+  Clients candidates;
+  std::vector<uint64_t> weights;
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (scores[i] < near) continue;
+    candidates.push_back(known[i]);
+    weights.push_back(1 + static_cast<uint64_t>(scores[i] * kWeightOne));
+  }
+  Rng rng(seed_, Purpose::kChoice, round, asked);
+  std::ranges::copy(draw_weighted(candidates, weights, exploited, rng), std::back_inserter(chosen));
+  return chosen;
+}
+
+std::vector<double> Selector::utilities(std::span<const uint32_t> clients, uint32_t round) const {
+  std::vector<double> gains, seconds;
+  for (const uint32_t client : clients) {
+    const ClientExperience& known = known_.at(client);
+    gains.push_back(static_cast<double>(known.examples) * known.mean_loss);
+    seconds.push_back(known.seconds);
+  }
+  const double high = quantile(gains, kCutOff), low = std::min(high, std::ranges::min(gains));
+  const double preferred = quantile(seconds, 0.5);
+  std::vector<double> scores;
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const double gain = high > low ? (std::min(gains[i], high) - low) / (high - low) : 1;
+    const double neglect =
+        std::sqrt(0.1 * std::log(static_cast<double>(round)) / known_.at(clients[i]).round);
+    const double slower = seconds[i] > preferred ? preferred / seconds[i] : 1;
+    scores.push_back((gain + neglect) * slower * slower);
+  }
+  return scores;
+}
+
+std::optional<Duration> Selector::deadline() const {
+  if (!quantile_ || known_.empty() || known_.size() < asked_a_round_) return std::nullopt;
+  std::vector<double> seconds;
+  for (const auto& [client, known] : known_) seconds.push_back(known.seconds);
+  const double wait = kDeadlineMargin * quantile(std::move(seconds), *quantile_);
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(std::fmin(wait, 1e9)));
+}
+
+}  // namespace tern
