@@ -9,6 +9,9 @@ using nlohmann::ordered_json;
 
 namespace {
 
+/// Of a round, in its row: more can't be looked at one by one.
+constexpr uint64_t kMostTasks = 50;
+
 template <typename T>
 ordered_json or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
@@ -102,6 +105,9 @@ void MetricsView::on(const Event& event) {
     transfers_.reset();
     chains_.clear();
     reasons_.clear();
+    tasks_ = ordered_json::array();
+    ends_ = ends_counted_ = 0;
+    timed_ = timed_counted_ = 0;
   } else if (event.name == "chain_given") {
     ++chains_[text("chain")];
     ++reasons_[text("reason")];
@@ -157,6 +163,15 @@ void MetricsView::on(const Event& event) {
     ++refused_;
   } else if (event.name == "task_failed") {
     ++failed_;
+  } else if (event.name == "task_timed") {
+    const double until = event.number("until");
+    ends_ = std::max(ends_, until);
+    if (text("end") == "counted") {
+      ends_counted_ += until;
+      ++timed_counted_;
+    }
+    if (timed_++ < kMostTasks)
+      tasks_.push_back({whole("client"), event.number("from"), until, text("end")});
   } else if (event.name == "round_void") {
     row_["void"] = true;
     ++totals_.void_rounds;
@@ -181,6 +196,9 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
   const auto mean = [](double sum, uint64_t count) {
     return count > 0 ? ordered_json(sum / static_cast<double>(count)) : ordered_json(nullptr);
   };
+  // Where nothing takes time there is nothing to tell.
+  const bool timed = ends_ > 0;
+  const double waited = static_cast<double>(timed_counted_) * ends_ - ends_counted_;
   const auto known = [this](const char* key, ordered_json otherwise) {
     return row_.contains(key) ? row_[key] : std::move(otherwise);
   };
@@ -202,6 +220,8 @@ const ordered_json& MetricsView::finish_round(double wall_seconds) {
                    {"transfer_slowest", or_null(slowest_)},
                    {"transfer_sum", or_null(transfers_)},
                    {"virtual_seconds", or_null(totals_.virtual_seconds)},
+                   {"waiting", timed ? mean(waited, timed_counted_) : nullptr},
+                   {"tasks", timed ? std::exchange(tasks_, ordered_json::array()) : nullptr},
                    {"chains", null_if_empty(chains_)},
                    {"reasons", null_if_empty(reasons_)},
                    {"train_loss", mean(loss_sum_, updates_)},

@@ -89,6 +89,9 @@ class MetricsView : public EventSink {
   uint64_t staleness_sum_ = 0, staleness_max_ = 0;  // of those that were counted
   uint32_t refused_ = 0;
   uint32_t failed_ = 0;
+  nlohmann::ordered_json tasks_ = nlohmann::ordered_json::array();
+  double ends_ = 0, ends_counted_ = 0;  // when the last task ended; sum over those counted
+  uint64_t timed_ = 0, timed_counted_ = 0;
   double last_transfer_ = 0;  // of the update that was sent last: it is counted next, or not at all
   std::optional<double> slowest_, transfers_;
   std::map<std::string, uint64_t> chains_, reasons_;

@@ -20,6 +20,7 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxPoints = 1000;
+constexpr size_t kMaxTasks = 120;
 constexpr std::string_view kNone = "&ndash;";
 
 std::string escape(std::string_view text) {
@@ -226,6 +227,15 @@ json thinned(const std::vector<std::pair<double, double>>& points) {
   return out;
 }
 
+/// [client, from, until, end] of the last rounds' tasks, as many as can be told apart.
+json last_tasks(const std::vector<json>& metrics) {
+  json tasks = json::array();
+  for (auto row = metrics.rbegin(); row != metrics.rend() && tasks.size() < kMaxTasks; ++row)
+    for (const json& task : at(*row, "tasks"))
+      if (tasks.size() < kMaxTasks && task.is_array() && task.size() == 4) tasks.push_back(task);
+  return tasks;
+}
+
 json chart_data(const std::vector<json>& metrics) {
   std::vector<std::pair<double, double>> accuracy;
   std::vector<std::pair<double, double>> timed;
@@ -235,6 +245,7 @@ json chart_data(const std::vector<json>& metrics) {
   std::vector<std::pair<double, double>> down;
   std::vector<std::pair<double, double>> stale;
   std::vector<std::pair<double, double>> stale_max;
+  std::vector<std::pair<double, double>> waiting;
   double total_up = 0;
   double total_down = 0;
   for (size_t i = 0; i < metrics.size(); ++i) {
@@ -245,6 +256,7 @@ json chart_data(const std::vector<json>& metrics) {
     if (const auto y = number(row, "accuracy"); y && seconds) timed.emplace_back(*seconds, *y);
     if (const auto y = number(row, "loss")) loss.emplace_back(round, *y);
     if (const auto y = number(row, "train_loss")) train_loss.emplace_back(round, *y);
+    if (const auto y = number(row, "waiting")) waiting.emplace_back(round, *y);
     if (const auto y = number(row, "staleness")) stale.emplace_back(round, *y);
     if (const auto y = number(row, "staleness_max")) stale_max.emplace_back(round, *y);
     up.emplace_back(round, total_up += number(row, "bytes_up").value_or(0));
@@ -257,14 +269,16 @@ json chart_data(const std::vector<json>& metrics) {
           {"up", thinned(up)},
           {"down", thinned(down)},
           {"stale", thinned(stale)},
-          {"stale_max", thinned(stale_max)}};
+          {"stale_max", thinned(stale_max)},
+          {"waiting", thinned(waiting)},
+          {"tasks", last_tasks(metrics)}};
 }
 
 constexpr std::string_view kStyle = R"css(
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #ffffff; --text: #1b2733; --soft: #5b6b7b;
-  --line: #dde3ea; --first: #1f6fb8; --second: #c8590a; }
+  --line: #dde3ea; --first: #1f6fb8; --second: #c8590a; --third: #8a97a5; --fourth: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --page: #12171d; --card: #1b222b; --text: #e4eaf0; --soft: #9aa9b8;
-  --line: #323d49; --first: #6cb4f5; --second: #ffa45c; } }
+  --line: #323d49; --first: #6cb4f5; --second: #ffa45c; --third: #71808f; --fourth: #ff8a80; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); line-height: 1.45;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif; }
@@ -284,6 +298,7 @@ h2 { font-size: 1.05rem; margin: 0 0 10px; }
 .columns .wide { grid-column: 1 / -1; }
 .columns.text { align-items: start; }
 .plot { position: relative; height: 280px; }
+.plot.tall { height: 420px; }
 .none { color: var(--soft); }
 pre { margin: 0; overflow-x: auto; font-size: 0.85rem; line-height: 1.5; }
 table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
@@ -343,10 +358,31 @@ constexpr std::string_view kScript = R"js(
           x: {type: "linear", title: {display: true, text: across.label}, ticks: {...across.ticks, maxRotation: 0, maxTicksLimit: 8}},
           y: {beginAtZero: zero, ticks: {callback: format, maxTicksLimit: 7}}}}}));
   };
+  // A bar from the plan to the end of each task; a row for each client.
+  const timeline = (id, tasks) => {
+    const rows = [...new Set(tasks.map((task) => task[0]))].sort((a, b) => a - b);
+    const ends = [["counted", "--first"], ["late", "--second"], ["refused", "--fourth"], ["failed", "--third"]];
+    const sets = ends.map(([end, tone]) => ({
+      label: end, backgroundColor: () => colour(tone), grouped: false, barPercentage: 0.7, categoryPercentage: 1, minBarLength: 2,
+      data: tasks.filter((task) => task[3] === end).map(([client, from, until]) => ({x: [from, until], y: String(client)}))}));
+    charts.push(new Chart(document.getElementById(id), {
+      type: "bar",
+      data: {labels: rows.map(String), datasets: sets.filter((set) => set.data.length)},
+      options: {
+        indexAxis: "y", animation: false, responsive: true, maintainAspectRatio: false,
+        plugins: {
+          legend: {display: true, align: "start", labels: {boxWidth: 12, boxHeight: 12}},
+          tooltip: {callbacks: {title: (items) => "Client " + items[0].label,
+                                label: ({dataset, raw}) => dataset.label + " after " + plain(raw.x[1] - raw.x[0]) + " s, at " + plain(raw.x[1]) + " s"}}},
+        scales: {
+          x: {type: "linear", min: Math.min(...tasks.map((task) => task[1])), title: {display: true, text: time.label},
+              ticks: {maxRotation: 0, maxTicksLimit: 8}},
+          y: {type: "category", title: {display: true, text: "client"}, ticks: {autoSkip: true}}}}}));
+  };
   const paint = () => {
     const text = colour("--soft"), grid = colour("--line");
     for (const chart of charts) {
-      for (const set of chart.data.datasets) set.borderColor = set.backgroundColor = colour(set.tone);
+      for (const set of chart.data.datasets) if (set.tone) set.borderColor = set.backgroundColor = colour(set.tone);
       for (const axis of Object.values(chart.options.scales)) {
         axis.ticks.color = text;
         axis.grid = {color: grid, borderColor: grid};
@@ -362,6 +398,10 @@ constexpr std::string_view kScript = R"js(
   if (document.getElementById("timed")) draw("timed", time, [line("test accuracy", data.timed, "--first")], plain, false);
   if (document.getElementById("stale"))
     draw("stale", round, [line("mean", data.stale, "--first"), line("oldest", data.stale_max, "--second", [], 1)], plain, true);
+  if (document.getElementById("waiting")) {
+    draw("waiting", round, [line("mean of the counted clients", data.waiting, "--first")], plain, true);
+    timeline("tasks", data.tasks);
+  }
   draw("loss", round, [line("test", data.loss, "--first"), line("training", data.train_loss, "--second", [], 1)], plain, false);
   draw("bytes", round, [line("from clients", data.up, "--first"), line("to clients", data.down, "--second", [5, 4])], bytes, true);
   paint();
@@ -425,6 +465,15 @@ std::string render_report(const json& summary, const std::vector<json>& metrics,
         "<section class=\"card wide\"><h2>Age of the updates, in versions</h2><div "
         "class=\"plot\"><canvas id=\"stale\" role=\"img\" aria-label=\"Staleness of the counted "
         "updates by round\"></canvas></div></section>\n";
+  const auto has_tasks = [](const json& row) { return at(row, "tasks").is_array(); };
+  if (std::ranges::any_of(metrics, has_tasks))
+    page +=
+        "<section class=\"card wide\"><h2>Seconds that counted clients waited for their round's "
+        "end</h2><div class=\"plot\"><canvas id=\"waiting\" role=\"img\" aria-label=\"Mean waiting "
+        "time by round\"></canvas></div></section>\n"
+        "<section class=\"card wide\"><h2>The last tasks of the devices</h2><div class=\"plot "
+        "tall\"><canvas id=\"tasks\" role=\"img\" aria-label=\"When each client was at its "
+        "tasks\"></canvas></div></section>\n";
   page +=
       "<section class=\"card wide\"><h2>Bytes so far</h2><div class=\"plot\"><canvas id=\"bytes\" "
       "role=\"img\" aria-label=\"Cumulative bytes from and to clients by round\"></canvas></div>"

@@ -57,6 +57,33 @@ TEST(Metrics, SaysHowOldTheCountedUpdatesOfARoundWere) {
   EXPECT_EQ(view.rows().back()["staleness_max"], 0);
 }
 
+TEST(Metrics, TellsWhoWaitedForTheEndOfARound) {
+  MetricsView view({});
+  const auto task = [&](int64_t client, double from, double until, const char* end) {
+    view.on({"task_timed",
+             {{"round", int64_t{1}},
+              {"client", client},
+              {"from", from},
+              {"until", until},
+              {"end", end}}});
+  };
+  view.on({"round_started", {{"round", int64_t{1}}, {"asked", int64_t{3}}}});
+  task(4, 0, 2, "counted");
+  task(5, 0, 6, "counted");
+  task(6, 0, 6.5, "late");
+  const ordered_json row = view.finish_round(1);
+  EXPECT_EQ(row["waiting"], (4.5 + 0.5) / 2) << "until the last one ended";
+  EXPECT_EQ(row["tasks"].dump(),
+            R"([[4,0.0,2.0,"counted"],[5,0.0,6.0,"counted"],[6,0.0,6.5,"late"]])");
+  view.on({"round_started", {{"round", int64_t{2}}, {"asked", int64_t{3}}}});
+  for (int64_t client = 0; client < 200; ++client) task(client, 7, 8, "counted");
+  EXPECT_EQ(view.finish_round(2)["tasks"].size(), 50u) << "more can't be looked at";
+  view.on({"round_started", {{"round", int64_t{3}}, {"asked", int64_t{3}}}});
+  task(1, 0, 0, "counted");
+  EXPECT_TRUE(view.finish_round(3)["tasks"].is_null()) << "nothing takes time";
+  EXPECT_TRUE(view.rows().back()["waiting"].is_null());
+}
+
 TEST(Metrics, BytesOfTheWireAreTheLastTotals) {
   MetricsView view({});
   EXPECT_FALSE(view.totals().wire_up);
