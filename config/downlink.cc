@@ -1,6 +1,7 @@
 #include "config/downlink.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tern {
 
@@ -12,6 +13,28 @@ Result<Codec> error_fed(const Codec& codec) {
 }
 
 }  // namespace
+
+void choose_downlink(double gap, CompressionConfig& compression) {
+  // Whoever comes this often has missed few versions: keyframes would only delay what is owed.
+  constexpr double kPlainChain = 4;
+  // Up to here a refinement reaches from one visit to the next; beyond, keyframes need keyframes.
+  constexpr double kOneLevel = 20;
+  constexpr uint32_t kShort = 10, kLong = 100;
+  compression.keyframe.clear();
+  compression.keyframe_every.clear();
+  if (gap < kPlainChain) {
+    compression.down = "ef | topk:0.01 | ternary | rice";
+  } else if (gap <= kOneLevel) {
+    compression.down = "topk:0.005 | ternary | rice";
+    compression.keyframe = "ef | topk:0.02 | ternary | rice";
+    compression.keyframe_every = {static_cast<uint32_t>(std::lround(gap))};
+  } else {
+    compression.down = "topk:0.01 | ternary | rice";
+    compression.keyframe = "topk:0.02 | ternary | rice; ef | topk:0.05 | ternary | rice";
+    const auto visits = static_cast<uint32_t>(std::lround(std::fmin(gap, kLong) / kShort));
+    compression.keyframe_every = {kShort, kShort * visits};
+  }
+}
 
 VersionTree version_tree(const CompressionConfig& compression) {
   VersionTree tree{.periods = compression.keyframe_every};

@@ -2,6 +2,7 @@
 /// its levels, from the keys compression.down, keyframe and keyframe_every.
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "base/status.h"
@@ -10,6 +11,13 @@
 #include "proto/version_tree.h"
 
 namespace tern {
+
+/// In compression.down: choose_downlink chooses.
+inline constexpr std::string_view kAuto = "auto";
+
+/// Chains and keyframes for a fleet of which a client comes every `gap` versions, by what
+/// docs/downlink.md has measured; sets down, keyframe and keyframe_every.
+void choose_downlink(double gap, CompressionConfig& compression);
 
 /// Its root is 0.
 VersionTree version_tree(const CompressionConfig& compression);

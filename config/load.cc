@@ -140,6 +140,7 @@ class Checker {
     TERN_CHECK_OK(rate_control());
     TERN_CHECK_OK(chain("compression.up", s_.compression.up, "compression.error_feedback.warmup",
                         feedback.warmup));
+    TERN_CHECK_OK(automatic_downlink());
     TERN_CHECK_OK(chain("compression.down", s_.compression.down,
                         "compression.error_feedback.warmup_down", feedback.warmup_down));
     return downlink();
@@ -274,6 +275,23 @@ class Checker {
                     "starts with '{}', which remembers what means nothing to the other chains of "
                     "compression.rate_control.ladder",
                     up->stages()[0].info->name);
+    return {};
+  }
+
+  /// What is chosen stands in the scenario as if it had been given.
+  Status automatic_downlink() {
+    CompressionConfig& compression = s_.compression;
+    if (compression.down != kAuto) return {};
+    for (const char* key : {"compression.keyframe", "compression.keyframe_every"})
+      if (given(key))
+        return refuse(key, "is given, but compression.down = \"auto\" chooses it: leave one out");
+    const FleetConfig& fleet = s_.fleet;
+    if (fleet.clients == 0)
+      return refuse("compression.down",
+                    "is \"auto\", which goes by fleet.clients: give their number");
+    const double a_version =
+        fleet.schedule == "fedbuff" ? fleet.cohort : static_cast<double>(clients_asked(fleet));
+    choose_downlink(fleet.clients / a_version, compression);
     return {};
   }
 

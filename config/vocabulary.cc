@@ -10,6 +10,7 @@
 
 #include "compression/updates/codec.h"
 #include "compression/updates/ladder.h"
+#include "config/downlink.h"
 #include "config/model_card.h"
 #include "config/rate_rule.h"
 #include "config/selection_rule.h"
@@ -183,8 +184,8 @@ constexpr Key kVocabulary[] = {
 
     {.name = "compression.up", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::up>,
      .meaning = "codec of the clients' updates"},
-    {.name = "compression.down", .type = KeyType::kCodec, .field = &at<&Scenario::compression, &CompressionConfig::down>,
-     .meaning = "codec of the server's deltas; with keyframes of what lies between them"},
+    {.name = "compression.down", .type = KeyType::kDownlink, .field = &at<&Scenario::compression, &CompressionConfig::down>,
+     .meaning = "codec of the server's deltas; with keyframes of what lies between them; auto: chains and keyframes by how often a client comes"},
     {.name = "compression.keyframe", .type = KeyType::kChains, .field = &at<&Scenario::compression, &CompressionConfig::keyframe>,
      .meaning = "codecs of the keyframes of each level, the most frequent first; with ef the last level's follow each other, without they are coded from the start"},
     {.name = "compression.keyframe_every", .type = KeyType::kPeriods, .field = &at<&Scenario::compression, &CompressionConfig::keyframe_every>,
@@ -519,6 +520,8 @@ std::string expectation(const Key& key) {
              "0), natural";
     case KeyType::kCodec:
       return "a codec such as \"ef | topk:0.01 | ternary | rice\"";
+    case KeyType::kDownlink:
+      return "a codec such as \"ef | topk:0.01 | ternary | rice\", or auto";
     case KeyType::kShape:
       return "a shape such as \"1x28x28\" (channels, height, width) or \"784\" (features)";
     case KeyType::kDuration:
@@ -654,7 +657,7 @@ Status assign(const Key& key, const Value& value, Scenario& scenario) {
     if (!steps) return refused(key, value);
     return assign_as<std::vector<WarmUpStep>>(key, std::move(*steps), scenario);
   }
-  if (key.type == KeyType::kCodec) {
+  if (key.type == KeyType::kCodec || (key.type == KeyType::kDownlink && *text != kAuto)) {
     TERN_TRY(const Codec codec, Codec::parse(*text));
     return assign_as<std::string>(key, codec.spec(), scenario);
   }

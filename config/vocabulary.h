@@ -25,6 +25,7 @@ enum class KeyType {
   kPath,       ///< made absolute when a scenario is loaded
   kPartition,  ///< only the spelling is checked here
   kCodec,      ///< becomes canonical
+  kDownlink,   ///< likewise, or "auto"; see downlink.h
   kShape,      ///< "1x28x28" or "784"
   kDuration,   ///< "500ms", "60s", "5m", "1h"; held in seconds
   kSchedule,   ///< "0.25:3 0.06:3"; an empty string is an empty schedule

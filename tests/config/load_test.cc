@@ -343,6 +343,10 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:20: server.start_when: is 101, but fleet.clients is only 100"},
       {good(8, "cohort = 10\nmin_updates = 11"),
        "x.toml:9: fleet.min_updates: is 11, but fleet.cohort is only 10"},
+      {good(16, "down = \"auto\"\nkeyframe_every = 10"),
+       "x.toml:17: compression.keyframe_every: is given, but compression.down = \"auto\" chooses "
+       "it: "
+       "leave one out"},
       {good(8, "cohort = 10\nmax_staleness = 5"),
        "x.toml:9: fleet.max_staleness: applies only with fleet.schedule = \"late-credit\" or "
        "\"fedbuff\""},
@@ -540,6 +544,7 @@ std::string sample(const Key& key) {
     case KeyType::kPartition:
       return "dirichlet:0.5";
     case KeyType::kCodec:
+    case KeyType::kDownlink:
       return "ef | topk:0.02 | ternary | rice";
     case KeyType::kShape:
       return "1x8x8";
@@ -559,6 +564,41 @@ std::string sample(const Key& key) {
       return "10";
   }
   return {};
+}
+
+TEST(LoadScenario, ChoosesTheDownlinkByHowOftenAClientComes) {
+  struct Chosen {
+    std::vector<Override> fleet;
+    std::string down, keyframe;
+    std::vector<uint32_t> every;
+  };
+  const std::string owed = "ef | topk:0.02 | ternary | rice";
+  const std::string two = "topk:0.02 | ternary | rice; ef | topk:0.05 | ternary | rice";
+  const std::vector<Chosen> all = {
+      {{{"fleet.clients", "30"}}, "ef | topk:0.01 | ternary | rice", "", {}},
+      {{}, "topk:0.005 | ternary | rice", owed, {10}},
+      {{{"fleet.over_select", "1.4"}}, "topk:0.005 | ternary | rice", owed, {7}},
+      // With fedbuff it says how many are at work, and a version takes the updates of ten.
+      {{{"fleet.over_select", "2"}, {"fleet.schedule", "fedbuff"}},
+       "topk:0.005 | ternary | rice",
+       owed,
+       {10}},
+      {{{"fleet.clients", "210"}}, "topk:0.01 | ternary | rice", two, {10, 20}},
+      {{{"fleet.clients", "1000"}}, "topk:0.01 | ternary | rice", two, {10, 100}},
+      {{{"fleet.clients", "1000000"}}, "topk:0.01 | ternary | rice", two, {10, 100}}};
+  for (const Chosen& chosen : all) {
+    std::vector<Override> overrides = chosen.fleet;
+    overrides.push_back({"compression.down", "auto"});
+    const Result<Scenario> s = parse_scenario(kGood, "x.toml", overrides);
+    ASSERT_TRUE(s) << s.error().describe();
+    EXPECT_EQ(s->compression.down, chosen.down);
+    EXPECT_EQ(s->compression.keyframe, chosen.keyframe);
+    EXPECT_EQ(s->compression.keyframe_every, chosen.every);
+    // What is printed is what was chosen: daemons and clients read the same.
+    const Result<Scenario> again = parse_scenario(print_scenario(*s), "x.toml");
+    ASSERT_TRUE(again) << again.error().describe();
+    EXPECT_EQ(config_sha256(*again), config_sha256(*s));
+  }
 }
 
 TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
