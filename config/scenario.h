@@ -45,6 +45,8 @@ struct FleetConfig {
 
   /// Updates count in whatever round they arrive in.
   bool asynchronous() const { return schedule != "synchronous"; }
+  /// Whose examples decide how often it is asked mustn't weigh by them as well.
+  bool equal_weights() const { return selection == "weighted"; }
 };
 
 /// Clients that a round asks: over_select x cohort, rounded up. A product that is whole but for

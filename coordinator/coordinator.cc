@@ -42,7 +42,8 @@ constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
                                        .least = kCreditWindow / 2,
                                        .step = kPartBytes,
                                        .patience = std::chrono::milliseconds(100)};
-constexpr Duration kLookForClients = std::chrono::seconds(1);
+/// Arrivals of clients that a round waits for at most, where they come and go by a plan.
+constexpr uint32_t kMostLooks = 100'000;
 constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
 /// ones it isn't worth a call.
@@ -82,8 +83,11 @@ struct Assigned {
   Codec codec;
   std::optional<uint32_t> handed_version = {};  // of its first plan, as far as this process knows
   TimePoint handed_at{};
-  double seconds(TimePoint now) const {
-    return handed_version ? tern::seconds(now - handed_at) : 0;
+  bool recovered = false;  // its client may have begun before this process
+
+  std::optional<double> seconds(TimePoint now) const {
+    if (!handed_version || recovered) return std::nullopt;
+    return tern::seconds(now - handed_at);
   }
 };
 
@@ -337,6 +341,7 @@ class Driver : public Coordinator {
     if (machine_) act(machine_->on(TaskFailed{task, reason}, loop_.now()), nullptr);
   }
   void write_failure(uint32_t number, TaskId task, const Status& reason) {
+    state_->selector().missed(number, round_at_hand());
     write(
         RefusedRecord{
             .round = round_at_hand(), .client = number, .task = task, .reason = reason.describe()},
@@ -856,20 +861,33 @@ class Driver : public Coordinator {
                     {{"connected", static_cast<int64_t>(begin.available->size())},
                      {"wanted", static_cast<int64_t>(wanted)}}});
         said_waiting_ = true;
-        if (hooks_.available)
-          loop_.call_at(loop_.now() + kLookForClients, [this] { begin_if_ready(); });
+        if (hooks_.available) wait_for_arrivals(wanted);
         return;
       }
       said_waiting_ = false;
     }
     if (!machine_)
       if (Status status = settle_weights(); !status.ok()) return fail(std::move(status));
-    // A client that boasts is believed up to what an update may claim.
+    looks_ = 0;
+    announce_examples();
+    begin_round(begin);
+  }
+
+  /// Periods that differ may never give enough clients at once: that ends the run some time.
+  void wait_for_arrivals(size_t wanted) {
+    if (hooks_.stop_requested && hooks_.stop_requested()) return finish_now();
+    if (++looks_ > kMostLooks)
+      return fail(error(Code::kInvalidArgument,
+                        "{} clients were never there at once in {} arrivals", wanted, kMostLooks));
+    loop_.call_at(hooks_.next_arrival(), [this] { begin_if_ready(); });
+  }
+
+  /// A client that boasts is believed up to what an update may claim.
+  void announce_examples() {
     for (const auto& [number, session] : sessions_)
       if (!session.evaluator && session.examples > 0)
         state_->selector().announced(number,
                                      std::min(session.examples, state_->largest_examples()));
-    begin_round(begin);
   }
 
   /// The most examples that a client announces, but no more than kMostTimesMedian the median: one
@@ -902,13 +920,16 @@ class Driver : public Coordinator {
     if (setup_.replayed.open) chains_ = setup_.replayed.open->chains;
     for (const auto& [client, task] : setup_.replayed.tasks) {
       TERN_TRY(Codec codec, chain_of(client, task.round));
-      open_.insert_or_assign(client, Assigned{task, std::move(codec)});
+      Assigned assigned{task, std::move(codec)};
+      assigned.recovered = true;
+      open_.insert_or_assign(client, std::move(assigned));
     }
     return {};
   }
 
   /// Goes on with a round that the journal has the beginning of.
   void resume(const ReplayedRound& open) {
+    round_began_at_ = loop_.now();  // it gets all of its time again
     machine_.emplace(round_rules(), open.round, state_->selector(), sink_);
     ResumeRound known{.round = open.round,
                       .tasks = {},
@@ -937,6 +958,7 @@ class Driver : public Coordinator {
     if (const auto* over = actions.empty() ? nullptr : std::get_if<FinishRun>(&actions.back()))
       return finish(over->stopped);
     phase_ = Phase::kCollecting;
+    round_began_at_ = loop_.now();
     announced_ = false;
     if (!asynchronous_) {
       open_.clear();
@@ -1008,6 +1030,7 @@ class Driver : public Coordinator {
   void ask_more() {
     AskMore more;
     if (!setup_.everyone_is_there) more.available = available();
+    announce_examples();
     const uint32_t round = machine_->round(), version = version_;
     const std::vector<RoundAction> actions = machine_->on(more, loop_.now());
     for (const RoundAction& action : actions)
@@ -1195,7 +1218,7 @@ class Driver : public Coordinator {
   void count(const SharedUpload& upload) {
     const UpdateMessage& message = upload->message;
     const auto open = open_.find(message.client);
-    double seconds = 0;
+    std::optional<double> seconds;
     if (open != open_.end()) {
       seconds = open->second.seconds(loop_.now());
       say_times(message.client, open->second, "counted");
@@ -1225,6 +1248,7 @@ class Driver : public Coordinator {
     if (open == open_.end() || open->second.task.task != message.task)
       return answer(message, Fate::kRefused, reason);
     say_times(message.client, open->second, "refused");
+    state_->selector().missed(message.client, machine_->round());
     open_.erase(open);
     write(RefusedRecord{.round = machine_->round(),
                         .client = message.client,
@@ -1253,10 +1277,10 @@ class Driver : public Coordinator {
 
   void end_collecting(uint32_t counted, bool closing) {
     ClosedRecord record{.round = machine_->round(), .counted = counted, .is_void = !closing};
-    if (scenario_.fleet.deadline_quantile)
+    if (!asynchronous_ && state_->selector().remembers())
       for (const auto& [client, open] : open_) {
-        record.late[client] = open.seconds(loop_.now());
-        state_->selector().late(client, record.late[client]);
+        record.late[client] = seconds(loop_.now() - round_began_at_);
+        state_->selector().late(client, record.round, record.late[client]);
       }
     write(std::move(record));
     if (phase_ == Phase::kFinished) return;
@@ -1528,6 +1552,8 @@ class Driver : public Coordinator {
   uint32_t round_ = 0;
   std::unordered_map<uint32_t, Session> sessions_;  // by number
   std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task with an answer
+  uint32_t looks_ = 0;                              // at who is there, since the last round
+  TimePoint round_began_at_{};
   bool said_waiting_ = false;
   bool stopping_ = false;
   uint64_t control_up_ = 0, control_down_ = 0;

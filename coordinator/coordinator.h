@@ -89,8 +89,9 @@ struct CoordinatorHooks {
   /// At the end of each round, after its evaluation if there was one; an error ends the run.
   std::function<Status(uint32_t round, const Evaluation*)> after_round;
   /// Clients that can be asked now, connected or not, in increasing order; without it, those that
-  /// are connected. Asked in every second until there are enough.
+  /// are connected. Where there are too few, asked again at next_arrival().
   std::function<std::vector<uint32_t>()> available;
+  std::function<TimePoint()> next_arrival;  ///< of a client; goes with `available`
   /// A client that is not connected has a task.
   std::function<void(uint32_t client)> wanted;
   /// What the journal keeps of the round that has ended; asked after after_round.

@@ -106,7 +106,7 @@ Packed pack(const UpdateRecord& record) {
            {"task", record.message.task},
            {"version", record.version},
            {"weight", record.weight},
-           {"seconds", record.seconds},
+           {"seconds", record.seconds ? ordered_json(*record.seconds) : ordered_json(nullptr)},
            {"examples", report.examples},
            {"samples_trained", report.samples_trained},
            {"steps", report.steps},
@@ -189,7 +189,8 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
           .round = round,
           .version = json.at("version"),
           .weight = json.at("weight"),
-          .seconds = json.at("seconds"),
+          .seconds = json.at("seconds").is_null() ? std::nullopt
+                                                  : std::optional(json.at("seconds").get<double>()),
           .message = {.task = json.at("task"),
                       .client = json.at("client"),
                       .report = {.examples = json.at("examples"),

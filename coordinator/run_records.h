@@ -56,7 +56,7 @@ struct UpdateRecord {
   uint32_t round = 0;
   uint32_t version = 0;  ///< that the client trained from
   uint32_t weight = 0;
-  double seconds = 0;  ///< from its plan to its last byte
+  std::optional<double> seconds = {};  ///< from its plan to its last byte, if known
   UpdateMessage message;
   SharedFrame transfer;  ///< null when it is in `blob`
   /// Where the transfer was written as it came; kept under its name before the record.
@@ -75,7 +75,7 @@ struct ClosedRecord {
   uint32_t round = 0;
   uint32_t counted = 0;
   bool is_void = false;
-  std::map<uint32_t, double> late = {};  ///< clients without an answer: seconds since their plans
+  std::map<uint32_t, double> late = {};  ///< clients without an answer: seconds of the round
 };
 /// What the round came to. Before anybody is told of the version.
 struct VersionRecord {

@@ -98,6 +98,7 @@ class Replay {
   Status on(RefusedRecord& record) {
     TERN_TRY([[maybe_unused]] const OpenTask task,
              open_task(record.round, record.client, record.task));
+    state_.selector().missed(record.client, record.round);
     settle(record.client, record.task, Fate::kRefused);
     return {};
   }
@@ -108,7 +109,8 @@ class Replay {
       return error(Code::kCorrupt, "round {} closes with {} updates, {} are kept", record.round,
                    record.counted, open->counted.size());
     open->closed = record;
-    for (const auto& [client, seconds] : record.late) state_.selector().late(client, seconds);
+    for (const auto& [client, seconds] : record.late)
+      state_.selector().late(client, record.round, seconds);
     if (!state_.scenario().fleet.asynchronous()) run_.tasks.clear();
     if (record.is_void) return state_.drop_round(state_.scratch(0));
     TERN_TRY(std::vector<float> step, state_.aggregate(0));

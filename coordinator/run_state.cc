@@ -13,13 +13,6 @@ namespace tern {
 
 namespace {
 
-/// Who is asked in proportion to its examples mustn't weigh so a second time.
-bool weighs_equally(const Scenario& scenario) { return scenario.fleet.selection == "weighted"; }
-
-}  // namespace
-
-namespace {
-
 VersionTree tree_of(const RunState::Setup& setup) {
   VersionTree tree = version_tree(setup.scenario.compression);
   tree.root = setup.initial.empty() ? 0 : 1;
@@ -64,7 +57,8 @@ Status RunState::publish_initial(std::span<const float> initial) {
 
 Status RunState::settle_weights(uint32_t largest_examples) {
   const int shift = fedavg_weight_shift(largest_examples);
-  const uint64_t largest = weighs_equally(scenario_) ? 1 : fedavg_weight(largest_examples, shift);
+  const uint64_t largest =
+      scenario_.fleet.equal_weights() ? 1 : fedavg_weight(largest_examples, shift);
   const AccumulatorBounds bounds{.norm_bound = scenario_.strategy.norm_bound,
                                  .largest_weights = scenario_.fleet.cohort * largest};
   TERN_TRY(sum_, FixedPointAccumulator::make(schema_.elements(), bounds));
@@ -82,11 +76,11 @@ UpdateRules RunState::rules(const OpenTask& task, const Codec& codec,
           .norm_bound = scenario_.strategy.norm_bound,
           .largest_examples = largest_examples_,
           .weight_shift = fedavg_weight_shift(largest_examples_),
-          .equal_weights = weighs_equally(scenario_)};
+          .equal_weights = scenario_.fleet.equal_weights()};
 }
 
 void RunState::count(const UpdateMessage& message, CheckedUpdate& update, size_t bytes,
-                     double seconds) {
+                     std::optional<double> seconds) {
   update.factor = staleness_factor(model_.version() - update.base_version(),
                                    scenario_.strategy.staleness_exponent);
   if (up_.feedback() == Feedback::kEf21)

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -86,8 +87,9 @@ class RunState {
   /// so the newest version is the caller's to say.
   UpdateRules rules(const OpenTask& task, const Codec& codec, uint32_t newest_version) const;
   /// Notes that an update is counted, and what for; add() follows. Its transfer has `bytes`, and
-  /// came so many `seconds` after its plan had left.
-  void count(const UpdateMessage& message, CheckedUpdate& update, size_t bytes, double seconds);
+  /// came so many `seconds` after its plan had left, if that is known.
+  void count(const UpdateMessage& message, CheckedUpdate& update, size_t bytes,
+             std::optional<double> seconds);
   /// Adds a counted update to the sum. Cost: that of decode_accumulate.
   Status add(size_t worker, const CheckedUpdate& update);
 

@@ -4,6 +4,7 @@
 #include <bit>
 #include <iterator>
 #include <unordered_set>
+#include <utility>
 
 namespace tern {
 
@@ -43,6 +44,14 @@ std::vector<uint32_t> draw_more(std::span<const uint32_t> free, uint32_t count, 
     drawn.push_back(left[next]);
     left.erase(left.begin() + next);
   }
+  return drawn;
+}
+
+std::vector<uint32_t> draw_some(std::span<const uint32_t> free, uint32_t count, Rng& rng) {
+  std::vector<uint32_t> drawn(free.begin(), free.end());
+  for (uint32_t i = 0; i < count; ++i)
+    std::swap(drawn[i], drawn[i + rng.below(static_cast<uint32_t>(drawn.size()) - i)]);
+  drawn.resize(count);
   return drawn;
 }
 

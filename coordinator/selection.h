@@ -26,6 +26,9 @@ std::vector<uint32_t> select_available(std::span<const uint32_t> available, uint
 std::vector<uint32_t> draw_more(std::span<const uint32_t> free, uint32_t count, uint64_t seed,
                                 uint32_t round, uint32_t asked);
 
+/// The same from a stream of the caller's. Cost: O(free).
+std::vector<uint32_t> draw_some(std::span<const uint32_t> free, uint32_t count, Rng& rng);
+
 /// `count` different ones of `clients`, one after the other, each with a probability in proportion
 /// to its weight among those that are left; in the order drawn. All weights at least 1, their sum
 /// below 2^63, count <= clients.size(). Cost: O(clients + count x log clients).

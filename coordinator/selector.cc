@@ -21,6 +21,7 @@ constexpr double kNearTheBest = 0.95, kCutOff = 0.95;
 /// A round waits longer than the quantile says: times vary, and whom it misses seems faster than it
 /// is.
 constexpr double kDeadlineMargin = 1.5;
+constexpr uint32_t kMissesThatTell = 3;
 /// What clients say is believed up to this.
 constexpr double kLargestLoss = 1e6;
 /// Scores become whole weights, so that a last bit of this machine's log() decides nothing.
@@ -53,7 +54,8 @@ std::vector<uint32_t> sorted(std::vector<uint32_t> clients) {
 nlohmann::ordered_json to_json(const ClientExperiences& experiences) {
   auto json = nlohmann::ordered_json::array();
   for (const auto& [client, known] : experiences)
-    json.push_back({client, known.round, known.examples, known.mean_loss, known.seconds});
+    json.push_back(
+        {client, known.round, known.misses, known.examples, known.mean_loss, known.seconds});
   return json;
 }
 
@@ -61,9 +63,10 @@ ClientExperiences experiences_from_json(const nlohmann::ordered_json& json) {
   ClientExperiences experiences;
   for (const auto& known : json)
     experiences[known.at(0)] = {.round = known.at(1),
-                                .examples = known.at(2),
-                                .mean_loss = known.at(3),
-                                .seconds = known.at(4)};
+                                .misses = known.at(2),
+                                .examples = known.at(3),
+                                .mean_loss = known.at(4),
+                                .seconds = known.at(5)};
   return experiences;
 }
 
@@ -71,7 +74,9 @@ Selector::Selector(const Scenario& scenario, uint32_t clients)
     : rule_(parse_selection_rule(scenario.fleet.selection).value_or(SelectionRule{})),
       seed_(scenario.seed),
       clients_(clients),
-      asked_a_round_(static_cast<uint32_t>(clients_asked(scenario.fleet))),
+      asked_a_round_(scenario.fleet.schedule == "fedbuff"
+                         ? scenario.fleet.cohort  // over_select says how many are at work
+                         : static_cast<uint32_t>(clients_asked(scenario.fleet))),
       quantile_(scenario.fleet.deadline_quantile) {
   if (rule_.kind != SelectionRule::Kind::kRoundRobin) return;
   std::vector<uint32_t> order(clients);
@@ -87,17 +92,28 @@ void Selector::announced(uint32_t client, uint32_t examples) {
   examples_[client] = std::max(examples, 1u);
 }
 
-void Selector::counted(uint32_t client, uint32_t round, const TrainReport& report, double seconds) {
-  if (!rule_.learns() && !quantile_) return;
+void Selector::counted(uint32_t client, uint32_t round, const TrainReport& report,
+                       std::optional<double> seconds) {
+  if (!remembers()) return;
+  ClientExperience& known = known_[client];
   const double loss = report.mean_loss;
-  known_[client] = {.round = round,
-                    .examples = report.examples,
-                    .mean_loss = loss > 0 ? std::min(loss, kLargestLoss) : 0,
-                    .seconds = seconds};
+  known = {.round = round,
+           .misses = 0,
+           .examples = report.examples,
+           .mean_loss = loss > 0 ? std::min(loss, kLargestLoss) : 0,
+           .seconds = seconds.value_or(known.seconds)};
 }
 
-void Selector::late(uint32_t client, double seconds) {
-  if (!rule_.learns() && !quantile_) return;
+void Selector::missed(uint32_t client, uint32_t round) {
+  if (!remembers()) return;
+  ClientExperience& known = known_[client];
+  known.round = round;
+  ++known.misses;
+}
+
+void Selector::late(uint32_t client, uint32_t round, double seconds) {
+  if (!remembers()) return;
+  missed(client, round);
   ClientExperience& known = known_[client];
   known.seconds = std::max(known.seconds, seconds);
 }
@@ -150,18 +166,24 @@ std::vector<uint32_t> Selector::round_robin(const Clients& free, uint32_t count,
   return order;
 }
 
+/// What there is to learn from a client, in the unit of `otherwise`, the mean of the others.
+double Selector::gain(const ClientExperience& known, double otherwise) const {
+  const double weight = rule_.kind == SelectionRule::Kind::kOort ? known.examples : 1.0;
+  return (known.examples > 0 ? weight * known.mean_loss : otherwise) / (1.0 + known.misses);
+}
+
 std::vector<uint32_t> Selector::power_of_choice(const Clients& free, uint32_t count, uint32_t round,
                                                 uint32_t asked) const {
   const double wanted = std::ceil(rule_.candidates * count);
-  Clients candidates =
-      draw_more(free, static_cast<uint32_t>(std::fmin(wanted, static_cast<double>(free.size()))),
-                seed_, round, asked);
+  Rng rng(seed_, Purpose::kChoice, round, asked);
+  Clients candidates = draw_some(
+      free, static_cast<uint32_t>(std::fmin(wanted, static_cast<double>(free.size()))), rng);
+  const double mean = mean_gain();
   // In the order drawn, which is what equal ones are told apart by.
   std::ranges::stable_sort(candidates, std::greater<>(), [&](uint32_t client) {
     const auto known = known_.find(client);
-    return known == known_.end() || known->second.round == 0
-               ? std::numeric_limits<double>::infinity()
-               : known->second.mean_loss;
+    return known == known_.end() ? std::numeric_limits<double>::infinity()
+                                 : gain(known->second, mean);
   });
   candidates.resize(count);
   return candidates;
@@ -170,16 +192,14 @@ std::vector<uint32_t> Selector::power_of_choice(const Clients& free, uint32_t co
 std::vector<uint32_t> Selector::oort(const Clients& free, uint32_t count, uint32_t round,
                                      uint32_t asked) const {
   Clients unknown, known;
-  for (const uint32_t client : free) {
-    const auto found = known_.find(client);
-    (found == known_.end() || found->second.round == 0 ? unknown : known).push_back(client);
-  }
+  for (const uint32_t client : free) (known_.contains(client) ? known : unknown).push_back(client);
   // Whom one of the two groups lacks comes from the other.
   const auto unknown_count = static_cast<uint32_t>(unknown.size()),
              known_count = static_cast<uint32_t>(known.size());
   const uint32_t explored = std::max(std::min(share_of(exploration(round), count), unknown_count),
                                      count - std::min(count, known_count));
-  Clients chosen = draw_more(unknown, explored, seed_, round, asked);
+  Rng rng(seed_, Purpose::kChoice, round, asked);
+  Clients chosen = draw_some(unknown, explored, rng);
   const uint32_t exploited = count - explored;
   if (exploited == 0) return chosen;
   std::vector<double> scores = utilities(known, round);
@@ -193,16 +213,16 @@ std::vector<uint32_t> Selector::oort(const Clients& free, uint32_t count, uint32
     candidates.push_back(known[i]);
     weights.push_back(1 + static_cast<uint64_t>(scores[i] * kWeightOne));
   }
-  Rng rng(seed_, Purpose::kChoice, round, asked);
   std::ranges::copy(draw_weighted(candidates, weights, exploited, rng), std::back_inserter(chosen));
   return chosen;
 }
 
 std::vector<double> Selector::utilities(std::span<const uint32_t> clients, uint32_t round) const {
   std::vector<double> gains, seconds;
+  const double mean = mean_gain();
   for (const uint32_t client : clients) {
     const ClientExperience& known = known_.at(client);
-    gains.push_back(static_cast<double>(known.examples) * known.mean_loss);
+    gains.push_back(gain(known, mean));
     seconds.push_back(known.seconds);
   }
   const double high = quantile(gains, kCutOff), low = std::min(high, std::ranges::min(gains));
@@ -210,18 +230,32 @@ std::vector<double> Selector::utilities(std::span<const uint32_t> clients, uint3
   std::vector<double> scores;
   for (size_t i = 0; i < clients.size(); ++i) {
     const double gain = high > low ? (std::min(gains[i], high) - low) / (high - low) : 1;
-    const double neglect =
-        std::sqrt(0.1 * std::log(static_cast<double>(round)) / known_.at(clients[i]).round);
+    const double neglect = std::sqrt(0.1 * std::log(static_cast<double>(round)) /
+                                     std::max(known_.at(clients[i]).round, 1u));
     const double slower = seconds[i] > preferred ? preferred / seconds[i] : 1;
     scores.push_back((gain + neglect) * slower * slower);
   }
   return scores;
 }
 
+double Selector::mean_gain() const {
+  double sum = 0, clients = 0;
+  for (const auto& [client, known] : known_)
+    if (known.examples > 0) {
+      ClientExperience faultless = known;
+      faultless.misses = 0;
+      sum += gain(faultless, 0);
+      ++clients;
+    }
+  return clients > 0 ? sum / clients : 0;
+}
+
 std::optional<Duration> Selector::deadline() const {
-  if (!quantile_ || known_.empty() || known_.size() < asked_a_round_) return std::nullopt;
+  if (!quantile_) return std::nullopt;
   std::vector<double> seconds;
-  for (const auto& [client, known] : known_) seconds.push_back(known.seconds);
+  for (const auto& [client, known] : known_)
+    if (known.seconds > 0 && known.misses < kMissesThatTell) seconds.push_back(known.seconds);
+  if (seconds.size() < asked_a_round_) return std::nullopt;
   const double wait = kDeadlineMargin * quantile(std::move(seconds), *quantile_);
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(std::fmin(wait, 1e9)));
 }

@@ -179,6 +179,13 @@ double Availability::stays(double now) const {
   return left;
 }
 
+double Availability::comes(double now) const {
+  if (windows.empty()) return std::numeric_limits<double>::infinity();
+  const double at = std::fmod(now, period);
+  const auto next = std::ranges::upper_bound(windows, at, {}, &Window::from);
+  return next == windows.end() ? period - at + windows.front().from : next->from - at;
+}
+
 Result<DeviceTraces> read_device_traces(const FleetConfig& fleet) {
   DeviceTraces traces;
   const auto at_key = [](Status status, const char* key) {

@@ -37,6 +37,8 @@ struct Availability {
 
   /// Seconds for which it stays from `now` on; 0 when it isn't there. Infinite if it never leaves.
   double stays(double now) const;
+  /// Seconds until its next window begins, more than 0; infinite if there is none.
+  double comes(double now) const;
 };
 
 struct DeviceTraces {
@@ -48,8 +50,8 @@ struct DeviceTraces {
 /// name.
 Result<DeviceTraces> read_device_traces(const FleetConfig& fleet);
 
-/// How many of so many clients are there at once at most; where their periods differ, at most all
-/// that are ever there. Cost: O(windows x log windows).
+/// How many of so many clients are there at once at most; where their periods differ, no more than
+/// this, which is all that are ever there. Cost: O(windows x log windows).
 uint32_t most_at_once(const DeviceTraces& traces, uint32_t clients);
 
 }  // namespace tern

@@ -1,6 +1,8 @@
 #include "simulations/devices.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "base/rng.h"
@@ -20,7 +22,7 @@ Devices::Devices(const Scenario& scenario, DeviceTraces traces)
     : seed_(scenario.seed),
       synchronous_(!scenario.fleet.asynchronous()),
       all_are_counted_(clients_asked(scenario.fleet) == scenario.fleet.cohort &&
-                       !scenario.fleet.deadline_seconds),
+                       !scenario.fleet.deadline_seconds && !scenario.fleet.deadline_quantile),
       drop_out_(scenario.fleet.drop_out),
       uplink_(parse_rate_rule(scenario.fleet.uplink)),
       downlink_(parse_rate_rule(scenario.fleet.downlink)),
@@ -34,7 +36,7 @@ bool Devices::take_time() const {
 }
 
 bool Devices::end_with_the_round() const {
-  return synchronous_ && (!take_time() || all_are_counted_);
+  return synchronous_ && (!take_time() || (all_are_counted_ && !come_and_go()));
 }
 
 MemoryLink Devices::link(uint32_t client) const {
@@ -77,6 +79,14 @@ TrainingTime Devices::training(const RoundPlan& plan, uint32_t client, uint64_t 
 const Availability* Devices::availability(uint32_t client) const {
   if (traces_.availabilities.empty()) return nullptr;
   return &traces_.availabilities[client % traces_.availabilities.size()];
+}
+
+TimePoint Devices::next_arrival(uint32_t clients, TimePoint now) const {
+  double wait = std::numeric_limits<double>::infinity();
+  for (uint32_t client = 0; client < clients; ++client)
+    if (const Availability* when = availability(client))
+      wait = std::fmin(wait, when->comes(seconds(now)));
+  return now + std::max(duration_of(wait), Duration(1));
 }
 
 std::vector<uint32_t> Devices::available(uint32_t clients, TimePoint now) const {

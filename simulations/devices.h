@@ -29,7 +29,8 @@ class Devices {
 
   /// Something takes time.
   bool take_time() const;
-  /// Every task is over when its round is, so that a checkpoint at a round's end has everything.
+  /// Every task is over when its round is, and the next round begins at once whoever is there: a
+  /// checkpoint at a round's end has everything.
   bool end_with_the_round() const;
   MemoryLink link(uint32_t client) const;
   /// How long a client trains that holds `examples`; until it gives up, if it does.
@@ -38,6 +39,8 @@ class Devices {
 
   /// Somebody can't always be asked.
   bool come_and_go() const { return !traces_.availabilities.empty(); }
+  /// When one of 0..clients-1 comes next; later than `now`.
+  TimePoint next_arrival(uint32_t clients, TimePoint now) const;
   /// The clients of 0..clients-1 that can be asked, in increasing order.
   std::vector<uint32_t> available(uint32_t clients, TimePoint now) const;
 

@@ -74,7 +74,8 @@ class OneProcessFleet : public Fleet {
     }
     std::vector<float> version_zero(data_->schema.elements());
     initialize_parameters(data_->schema, scenario.seed, kGridBits, version_zero);
-    work_.emplace(data_, std::move(version_zero), std::move(trainers), devices_, clock_,
+    work_.emplace(data_, std::move(version_zero), std::move(trainers),
+                  transport == FleetTransport::kMemory ? &devices_ : nullptr, clock_,
                   scenario.fleet.asynchronous() ? scenario.fleet.max_staleness : 0);
     TERN_TRY(network_, FleetNetwork::make(transport, key_, devices_, *pool_));
     CoordinatorSetup setup{.scenario = scenario, .schema = data_->schema};
@@ -85,10 +86,9 @@ class OneProcessFleet : public Fleet {
     setup.run_id = kRunId;
     setup.workers = pool_->size();
     setup.largest_examples = prepared.largest_examples;
-    setup.everyone_is_there = !devices_.come_and_go();
-    if (!prepared.traces.devices.empty())
-      for (uint32_t client = 0; client < setup.clients; ++client)
-        setup.uplinks.push_back(devices_.link(client).up_bytes_per_s);
+    const bool come_and_go = transport == FleetTransport::kMemory && devices_.come_and_go();
+    setup.everyone_is_there = !come_and_go;
+    setup.uplinks = uplinks_of(prepared);
     for (const auto& examples : data_->clients)
       setup.examples.push_back(static_cast<uint32_t>(examples.size()));
     setup.stop_on_failure = true;
@@ -103,10 +103,14 @@ class OneProcessFleet : public Fleet {
       say_time();
       return (*after_round_)(round, evaluation);
     };
-    if (devices_.come_and_go())
+    if (come_and_go) {
       hooks.available = [this, clients = setup.clients] {
         return devices_.available(clients, network_->loop().now());
       };
+      hooks.next_arrival = [this, clients = setup.clients] {
+        return devices_.next_arrival(clients, network_->loop().now());
+      };
+    }
     hooks.wanted = [this](uint32_t client) { wake(client); };
     hooks.stop_requested = [this] { return stop_->load(); };
     hooks.book = [this](size_t worker, WorkStage stage) { clock_.book(worker, stage); };

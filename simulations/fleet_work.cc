@@ -13,7 +13,7 @@ constexpr size_t kModelsKept = 3;
 }  // namespace
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-                     std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
+                     std::vector<std::unique_ptr<Trainer>> trainers, const Devices* devices,
                      WorkClock& clock, uint32_t older_versions)
     : data_(std::move(data)),
       workers_(trainers.size()),

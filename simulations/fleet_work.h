@@ -20,10 +20,10 @@ namespace tern {
 /// Threads: worker w calls with its own index; restore() while no task runs.
 class FleetWork : public ClientWork {
  public:
-  /// A trainer for each worker. `devices` and `clock` outlive it. `older_versions`: that tasks may
-  /// still begin from.
+  /// A trainer for each worker. `devices` (null in real time) and `clock` outlive it.
+  /// `older_versions`: that tasks may still begin from.
   FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-            std::vector<std::unique_ptr<Trainer>> trainers, const Devices& devices,
+            std::vector<std::unique_ptr<Trainer>> trainers, const Devices* devices,
             WorkClock& clock, uint32_t older_versions);
 
   Status restore(const HeldModels& models) { return replica_.restore(models); }
@@ -34,7 +34,8 @@ class FleetWork : public ClientWork {
                         uint32_t held_version, std::span<const std::byte> transfer) override;
   TrainingTime training_takes(const RoundPlan& plan, uint32_t client,
                               TimePoint now) const override {
-    return devices_.training(plan, client, data_->clients[client].size(), now);
+    if (devices_ == nullptr) return {};
+    return devices_->training(plan, client, data_->clients[client].size(), now);
   }
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,
@@ -54,7 +55,7 @@ class FleetWork : public ClientWork {
 
   std::shared_ptr<const LearningData> data_;
   std::vector<Worker> workers_;
-  const Devices& devices_;
+  const Devices* devices_;
   WorkClock& clock_;
   const size_t models_kept_;
   std::mutex mutex_;  // guards replica_

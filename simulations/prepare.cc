@@ -92,6 +92,14 @@ Result<PreparedScenario> prepare(const Scenario& original) {
                     clients_asked(fleet), fleet.cohort, fleet.over_select, fleet.clients),
         {.key = "fleet.cohort"});
   TERN_TRY(prepared.traces, read_device_traces(fleet));
+  if (scenario.compression.rate_control.needs_links() &&
+      std::ranges::any_of(prepared.traces.devices,
+                          [](const DeviceCapacity& device) { return device.up_bytes == 0; }))
+    return Status(Code::kInvalidArgument,
+                  fmt::format("{}: has neither uplink_bytes_per_s nor communication, which "
+                              "compression.rate_control needs",
+                              fleet.devices),
+                  {.key = "fleet.devices"});
   if (const uint32_t most = most_at_once(prepared.traces, fleet.clients),
       wanted = std::max(1u, fleet.min_updates);
       most < wanted)
@@ -115,7 +123,9 @@ Result<PreparedScenario> prepare(const Scenario& original) {
     prepared.largest_examples = fleet.max_examples;
   }
   const uint32_t largest_weight =
-      fedavg_weight(prepared.largest_examples, fedavg_weight_shift(prepared.largest_examples));
+      fleet.equal_weights() ? 1
+                            : fedavg_weight(prepared.largest_examples,
+                                            fedavg_weight_shift(prepared.largest_examples));
   prepared.bounds = {.norm_bound = scenario.strategy.norm_bound,
                      .largest_weights = uint64_t{fleet.cohort} * largest_weight};
   if (const auto fits = FixedPointAccumulator::make(0, prepared.bounds); !fits)
@@ -129,6 +139,14 @@ Result<PreparedScenario> prepare(const Scenario& original) {
     TERN_TRY(prepared.initial, read_initial(scenario.model.initial, prepared.data->schema));
   }
   return prepared;
+}
+
+std::vector<double> uplinks_of(const PreparedScenario& prepared) {
+  const std::vector<DeviceCapacity>& devices = prepared.traces.devices;
+  std::vector<double> uplinks(devices.empty() ? 0 : prepared.scenario.fleet.clients);
+  for (size_t client = 0; client < uplinks.size(); ++client)
+    uplinks[client] = devices[client % devices.size()].up_bytes;
+  return uplinks;
 }
 
 std::string input_sha256(const PreparedScenario& prepared) {

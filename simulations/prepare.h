@@ -29,8 +29,11 @@ struct PreparedScenario {
 /// read_device_traces, partition and the model, with Where{file or key}.
 Result<PreparedScenario> prepare(const Scenario& scenario);
 
-/// SHA-256, in hexadecimal, of the examples, their partition and the initial model: a run can only
-/// be resumed with the same. Cost: O(bytes of the data), about a second a gigabyte.
+/// Bytes a second of each client's link, where the traces say it; else empty.
+std::vector<double> uplinks_of(const PreparedScenario& prepared);
+
+/// SHA-256, in hexadecimal, of the examples, their partition, the traces and the initial model: a
+/// run can only be resumed with the same. Cost: O(bytes of the data), about a second a gigabyte.
 std::string input_sha256(const PreparedScenario& prepared);
 
 /// What a run would cost, without training: parameters, lengths of a real update and a real delta

@@ -29,7 +29,8 @@ Result<ordered_json> preview_rates(const PreparedScenario& prepared) {
   const Scenario& scenario = prepared.scenario;
   if (!scenario.compression.rate_control.on()) return ordered_json(nullptr);
   TERN_TRY(RateController rates,
-           RateController::make(scenario, prepared.data->schema, scenario.fleet.clients, {}));
+           RateController::make(scenario, prepared.data->schema, scenario.fleet.clients,
+                                uplinks_of(prepared)));
   CodecScratch scratch;
   const uint32_t rounds = std::min(scenario.rounds, kMostRounds);
   std::map<std::string, Use> uses;

@@ -43,6 +43,8 @@ struct FederationOptions {
   uint32_t joins_per_s = 500;
   std::string_view schedule = "synchronous";
   uint32_t max_staleness = 20;
+  std::string_view selection = "uniform";
+  std::optional<double> deadline_quantile = {};
 };
 
 class Federation {
@@ -70,6 +72,8 @@ class Federation {
     scenario.fleet.deadline_seconds = options.deadline_seconds;
     scenario.fleet.schedule = options.schedule;
     scenario.fleet.max_staleness = options.max_staleness;
+    scenario.fleet.selection = options.selection;
+    scenario.fleet.deadline_quantile = options.deadline_quantile;
     scenario.model.name = "constant";
     scenario.compression.up = options.up;
     scenario.compression.down = options.down;

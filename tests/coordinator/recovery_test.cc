@@ -74,6 +74,7 @@ class RecoveryTest : public testing::Test {
     const std::string hash = to_hex(federation.coordinator->model().sha256());
     EXPECT_EQ(hash, to_hex(sha256(std::span<const float>(federation.parameters()))));
     rounds_ = federation.coordinator->round();
+    learned_ = federation.coordinator->state().experiences;
     federation.coordinator.reset();
     return hash;
   }
@@ -137,6 +138,7 @@ class RecoveryTest : public testing::Test {
   Duration work_takes_{};  ///< of the first client; of each other twice that of the one before
   uint64_t commits_ = 0;
   uint32_t rounds_ = 0;
+  ClientExperiences learned_;  ///< by the run that was last
 };
 
 FederationOptions small_run() {
@@ -245,6 +247,37 @@ TEST_F(RecoveryTest, AsynchronousRoundsGoOnFromEveryPrefix) {
     }
     EXPECT_GT(older, 0) << "tasks have outlived their rounds";
     std::filesystem::remove_all(folder("whole"));
+  }
+}
+
+TEST_F(RecoveryTest, WhatSelectionLearnsIsThere) {
+  FederationOptions options = small_run();
+  options.clients = 8;
+  options.cohort = 2;
+  options.over_select = 1.5;  // somebody is late in each round
+  options.rounds = 8;
+  options.selection = "oort";
+  options.deadline_quantile = 0.9;
+  options.largest_examples = 8;
+  work_takes_ = std::chrono::milliseconds(10);
+  run(options, "whole");
+  EXPECT_TRUE(std::ranges::any_of(learned_, [](const auto& one) { return one.second.misses > 0; }));
+  EXPECT_TRUE(
+      std::ranges::any_of(learned_, [](const auto& one) { return one.second.examples > 0; }));
+  const ClientExperiences live = learned_;
+  for (const bool from_start : {true, false}) {
+    const Recovered again(options, folder("whole"), from_start);
+    ASSERT_TRUE(again.run) << again.run.error().describe();
+    EXPECT_EQ(to_json(again.state->selector().state()), to_json(live));
+  }
+  const std::vector<Row> rows = rows_of("whole");
+  for (size_t kept = 1; kept < rows.size(); kept += 4) {
+    write_rows("cut", "whole", std::span(rows).first(kept));
+    run(options, "cut");
+    EXPECT_EQ(rounds_, 8u);
+    const Recovered again(options, folder("cut"), true);
+    ASSERT_TRUE(again.run) << again.run.error().describe();
+    EXPECT_EQ(to_json(again.state->selector().state()), to_json(learned_)) << "after row " << kept;
   }
 }
 

@@ -52,7 +52,8 @@ TEST(Selector, EveryRuleChoosesDifferentClientsThatAreFreeAndTheSameOnesAgain) {
         if (rng.below(2) > 0) selector.announced(client, rng.below(1000));
         if (rng.below(2) > 0)
           selector.counted(client, 1 + rng.below(5), report_of(rng.uniform()), rng.below(9));
-        if (rng.below(4) == 0) selector.late(client, rng.below(9));
+        if (rng.below(4) == 0) selector.late(client, 5, rng.below(9));
+        if (rng.below(4) == 0) selector.missed(client, 5);
       }
       Selector restored(scenario_of(rule, wanted), clients);
       restored.restore(experiences_from_json(to_json(selector.state())));
@@ -134,6 +135,18 @@ TEST(Selector, RoundRobinAsksEverybodyOnceBeforeAnybodyTwice) {
   EXPECT_EQ(selector.select(free, 4, 1), next);
 }
 
+TEST(Selector, RoundRobinUnderFedBuffPassesOverNobody) {
+  Scenario scenario = scenario_of("round-robin", 4);
+  scenario.fleet.over_select = 2;  // at work, beside the four that a version takes
+  scenario.fleet.schedule = "fedbuff";
+  const Selector selector(scenario, 20);
+  std::set<uint32_t> asked;
+  for (uint32_t round = 1; round <= 5; ++round)
+    for (uint32_t more = 0; more < 4; ++more)
+      for (const uint32_t client : selector.select(range(20), 1, round, more)) asked.insert(client);
+  EXPECT_THAT(asked, SizeIs(20));
+}
+
 TEST(Selector, PowerOfChoiceTakesTheLargestLossesOfItsCandidates) {
   Selector selector(scenario_of("power-of-choice:10", 2), 20);  // all are candidates
   for (uint32_t client = 0; client < 20; ++client)
@@ -196,7 +209,8 @@ TEST(Selector, OortFillsARoundFromWhateverGroupThereIs) {
 TEST(Selector, UniformRemembersNothing) {
   Selector selector(scenario_of("uniform", 2), 10);
   selector.counted(1, 1, report_of(1), 1);
-  selector.late(2, 5);
+  selector.late(2, 1, 5);
+  selector.missed(3, 1);
   EXPECT_TRUE(selector.state().empty());
 }
 
@@ -211,12 +225,53 @@ TEST(Selector, TheDeadlineFollowsTheTimesThatAreKnown) {
   selector.counted(3, 1, report_of(1), 100);
   EXPECT_EQ(selector.deadline(), std::chrono::seconds(6)) << "1.5 times the third of four";
   // Who never makes it isn't forgotten: half the fleet missing it makes it longer.
-  selector.late(4, 6);
-  selector.late(5, 6);
+  selector.late(4, 1, 6);
+  selector.late(5, 1, 6);
   EXPECT_EQ(selector.deadline(), std::chrono::seconds(9));
-  selector.late(3, 9);
+  selector.late(3, 1, 9);
   EXPECT_EQ(selector.state().at(3).seconds, 100) << "at least what was seen before";
-  EXPECT_EQ(selector.state().at(3).round, 1u);
+  // But nobody waits for ever longer for those who never answer.
+  for (const uint32_t silent : {3u, 4u, 5u})
+    for (uint32_t round = 2; round < 10; ++round) selector.late(silent, round, 1e6 * round);
+  EXPECT_EQ(selector.deadline(), std::nullopt) << "three are left";
+  selector.counted(6, 10, report_of(1), 1);
+  EXPECT_EQ(selector.deadline(), std::chrono::milliseconds(4500));
+  selector.counted(4, 11, report_of(1), std::nullopt);
+  EXPECT_EQ(selector.state().at(4).seconds, 9e6) << "a time that isn't known leaves what was";
+}
+
+TEST(Selector, WhereNothingTakesTimeThereIsNoDeadline) {
+  Scenario scenario = scenario_of("uniform", 2);
+  scenario.fleet.deadline_quantile = 0.9;
+  Selector selector(scenario, 10);
+  for (uint32_t client = 0; client < 10; ++client) {
+    selector.counted(client, 1, report_of(1), 0);
+    selector.late(client, 2, 0);
+  }
+  EXPECT_EQ(selector.deadline(), std::nullopt);
+}
+
+TEST(Selector, WhoNeverHasAnUpdateCountedIsntAskedForEver) {
+  // 5 of 20 always fail: newcomers come first, and after that they are the less preferred the more
+  // they fail.
+  for (const char* rule : {"power-of-choice:3", "oort"}) {
+    Selector selector(scenario_of(rule, 4), 20);
+    std::vector<uint32_t> asked(20);
+    for (uint32_t round = 1; round <= 200; ++round)
+      for (const uint32_t client : selector.select(std::nullopt, 4, round)) {
+        ++asked[client];
+        if (client < 5)
+          selector.missed(client, round);
+        else
+          selector.counted(client, round, report_of(1), 1);
+      }
+    for (uint32_t client = 0; client < 20; ++client) {
+      EXPECT_GE(asked[client], 1u) << rule << ", " << client;
+      if (client < 5) {
+        EXPECT_LT(asked[client], 30u) << rule << ", " << client;
+      }
+    }
+  }
 }
 
 }  // namespace

@@ -96,6 +96,15 @@ TEST(Availability, SaysHowLongADeviceStays) {
   EXPECT_EQ((Availability{.period = 50, .windows = {}}).stays(7), 0);
 }
 
+TEST(Availability, SaysWhenADeviceComes) {
+  const Availability two{.period = 100, .windows = {{0, 10}, {40, 100}}};
+  EXPECT_EQ(two.comes(0), 40) << "later than now";
+  EXPECT_EQ(two.comes(39.5), 0.5);
+  EXPECT_EQ(two.comes(240), 60);
+  EXPECT_EQ((Availability{.period = 50, .windows = {}}).comes(7),
+            std::numeric_limits<double>::infinity());
+}
+
 TEST(Availability, CountsTheMostThatAreThereAtOnce) {
   DeviceTraces traces;
   EXPECT_EQ(most_at_once(traces, 7), 7u) << "without windows";

@@ -182,7 +182,26 @@ TEST(Devices, WorkWhenTheyAreThereAlone) {
   // Without a client at the beginning, a run waits for the first ones.
   all[0].value = trace("later", "client,active,inactive,finish_time\na,30,1000,1000\n");
   EXPECT_EQ(virtual_seconds(run(small_scenario(all))), 30 + 6 * 16);
-  // One that would wait for ever is refused.
+  // However short a visit is, it isn't overlooked.
+  all[0].value = trace("short", "client,active,inactive,finish_time\na,0.25,0.5,16.5\n");
+  all[1].value = trace("fast", "samples_per_s\n400\n");
+  // Of the three trainings of 0.1 s in a visit, the third breaks off.
+  const RunResult visits = run(small_scenario(all));
+  EXPECT_EQ(virtual_seconds(visits), 16.5 + 0.5);
+  EXPECT_EQ(visits.summary["void_rounds"], 2);
+  // A run of which clients may be elsewhere later isn't taken up in the middle.
+  const RunResult stopped = run(small_scenario(all), {.out = fresh_folder("out")}, kStopAtOnce);
+  EXPECT_TRUE(stopped.interrupted && !stopped.resumable);
+  // Two that never meet end the run, and don't keep it waiting for ever.
+  all.push_back({"fleet.clients", "2"});
+  all.push_back({"fleet.cohort", "2"});
+  all[0].value = trace("apart", "client,active,inactive,finish_time\na,0,5,10\nb,5,10,20\n");
+  const auto apart = run_scenario(small_scenario(all), {.show_progress = false}, kGoOn);
+  ASSERT_FALSE(apart);
+  EXPECT_NE(apart.error().describe().find("2 clients were never there at once"), std::string::npos)
+      << apart.error().describe();
+  all.resize(2);
+  // One that can be seen to wait for ever is refused.
   all[0].value =
       trace("never", "client,active,inactive,finish_time\na,0,50,100\nb,50,100,100\nc,1,1,100\n");
   const Result<PreparedScenario> never = prepare(parse_small_scenario(all));
@@ -217,6 +236,8 @@ TEST(Devices, ADeadlineFromTheirSpeedsPassesOverTheSlowest) {
   const double patient = virtual_seconds(run(small_scenario(all)));
   all.push_back({"fleet.deadline_quantile", "0.5"});
   const RunResult result = run(small_scenario(all));
+  const RunResult stopped = run(small_scenario(all), {.out = fresh_folder("out")}, kStopAtOnce);
+  EXPECT_FALSE(stopped.resumable) << "the slow ones are in the middle of their tasks";
   EXPECT_LT(virtual_seconds(result), 0.8 * patient);
   EXPECT_GT(result.summary["client_trainings"], 40) << "but not over everybody";
 }
