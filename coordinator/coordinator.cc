@@ -42,8 +42,9 @@ constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
                                        .least = kCreditWindow / 2,
                                        .step = kPartBytes,
                                        .patience = std::chrono::milliseconds(100)};
-/// Arrivals of clients that a round waits for at most, where they come and go by a plan.
+/// Arrivals and time that a round waits for clients at most, where they come and go by a plan.
 constexpr uint32_t kMostLooks = 100'000;
+constexpr Duration kLongestWait = std::chrono::hours(366 * 24);
 constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
 /// ones it isn't worth a call.
@@ -876,9 +877,10 @@ class Driver : public Coordinator {
   /// Periods that differ may never give enough clients at once: that ends the run some time.
   void wait_for_arrivals(size_t wanted) {
     if (hooks_.stop_requested && hooks_.stop_requested()) return finish_now();
-    if (++looks_ > kMostLooks)
+    if (looks_++ == 0) waiting_since_ = loop_.now();
+    if (looks_ > kMostLooks || loop_.now() - waiting_since_ > kLongestWait)
       return fail(error(Code::kInvalidArgument,
-                        "{} clients were never there at once in {} arrivals", wanted, kMostLooks));
+                        "{} clients were never there at once in {} arrivals", wanted, looks_ - 1));
     loop_.call_at(hooks_.next_arrival(), [this] { begin_if_ready(); });
   }
 
@@ -1553,7 +1555,7 @@ class Driver : public Coordinator {
   std::unordered_map<uint32_t, Session> sessions_;  // by number
   std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task with an answer
   uint32_t looks_ = 0;                              // at who is there, since the last round
-  TimePoint round_began_at_{};
+  TimePoint waiting_since_{}, round_began_at_{};
   bool said_waiting_ = false;
   bool stopping_ = false;
   uint64_t control_up_ = 0, control_down_ = 0;
