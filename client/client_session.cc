@@ -75,6 +75,11 @@ class Driver : public ClientSession {
     transport_.disconnect();
   }
 
+  bool idle() const override {
+    return phase_ == Phase::kReady && !working_ && !preparing_ && !incoming_ && !next_ && !frame_ &&
+           !outgoing_ && !retrying_;
+  }
+
   // ---- The connection
 
   void on_connected() override {

@@ -50,6 +50,8 @@ class ClientSession : public ClientTransport::Handler {
   virtual void start() = 0;
   /// Disconnects; `finished` isn't called. A task that is under way is dropped.
   virtual void stop() = 0;
+  /// Nothing is under way or waited for but a next task: a client that stops now loses nothing.
+  virtual bool idle() const = 0;
 };
 
 }  // namespace tern

@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "base/bytes.h"
 #include "base/durable_file.h"
 #include "base/sha256.h"
+#include "client/client_state_bytes.h"
 
 namespace tern {
 
@@ -15,78 +15,6 @@ constexpr uint32_t kVersion = 4;
 /// Of a replica: the version that it is at and a keyframe of each level, or the root.
 constexpr size_t kMostModels = 2 + VersionTree::kMostLevels;
 constexpr size_t kDigestBytes = 32;
-
-template <typename T>
-void put(std::vector<std::byte>& to, const T& value) {
-  const auto* from = reinterpret_cast<const std::byte*>(&value);
-  to.insert(to.end(), from, from + sizeof value);
-}
-
-template <typename T>
-void put_array(std::vector<std::byte>& to, std::span<const T> values) {
-  put(to, static_cast<uint64_t>(values.size()));
-  const auto bytes = std::as_bytes(values);
-  to.insert(to.end(), bytes.begin(), bytes.end());
-}
-
-/// False when the bytes end before the values do, or there are more than `most`.
-template <typename T>
-bool take_array(ByteReader& reader, size_t most, std::vector<T>& values) {
-  const auto count = reader.take<uint64_t>();
-  if (count > most) return false;
-  const auto bytes = reader.take_bytes(count * sizeof(T));
-  if (!reader.ok()) return false;
-  values.resize(count);
-  if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
-  return true;
-}
-
-void put_memory(std::vector<std::byte>& to, const SenderMemory& memory) {
-  put_array<float>(to, memory.residual);
-  put_array<uint16_t>(to, memory.residual16);
-  put_array<float>(to, memory.momentum);
-  put_array<float>(to, memory.factors);
-}
-
-/// The arrays of a sender's memory, which are as long as the model or empty; factors are shorter.
-bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
-  const auto fits = [&](size_t size) { return size == 0 || size == elements; };
-  return take_array(reader, elements, memory.residual) &&
-         take_array(reader, elements, memory.residual16) &&
-         take_array(reader, elements, memory.momentum) &&
-         take_array(reader, elements, memory.factors) && fits(memory.residual.size()) &&
-         fits(memory.residual16.size()) && fits(memory.momentum.size()) &&
-         (memory.residual.empty() || memory.residual16.empty());
-}
-
-/// Of an update's frame: more than twice what any chain makes of a model.
-size_t most_frame_bytes(size_t elements) { return 16 * elements + 4096; }
-
-void put_update(std::vector<std::byte>& to, const StoredUpdate& update) {
-  put(to, update.message.task);
-  put(to, update.message.client);
-  put(to, update.message.report.examples);
-  put(to, update.message.report.samples_trained);
-  put(to, update.message.report.steps);
-  put(to, update.message.report.mean_loss);
-  put(to, update.round);
-  put_array<std::byte>(to, *update.frame);
-  put_memory(to, update.next);
-}
-
-bool take_update(ByteReader& reader, size_t elements, StoredUpdate& update) {
-  update.message.task = reader.take<TaskId>();
-  update.message.client = reader.take<uint32_t>();
-  update.message.report.examples = reader.take<uint32_t>();
-  update.message.report.samples_trained = reader.take<uint64_t>();
-  update.message.report.steps = reader.take<uint32_t>();
-  update.message.report.mean_loss = reader.take<double>();
-  update.round = reader.take<uint32_t>();
-  Bytes frame;
-  if (!take_array(reader, most_frame_bytes(elements), frame) || frame.empty()) return false;
-  update.frame = std::make_shared<const Bytes>(std::move(frame));
-  return take_memory(reader, elements, update.next);
-}
 
 }  // namespace
 
@@ -100,9 +28,8 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
                               what),
                   {.file = store.path_});
   };
-  // Two memories of three arrays, the models and the frame.
   const size_t most =
-      (6 + kMostModels) * elements * sizeof(float) + most_frame_bytes(elements) + 4096;
+      most_client_state_bytes(elements) + kMostModels * elements * sizeof(float) + 2048;
   const Result<std::vector<std::byte>> file = read_file(store.path_, most);
   if (!file) {
     if (file.error().code() == Code::kNotFound) return store;
@@ -120,16 +47,8 @@ Result<FileClientStore> FileClientStore::open(std::string path, uint64_t schema_
     return unusable(Code::kInvalidArgument, "is not a client's state of this program's version");
   if (reader.take<uint64_t>() != schema_hash)
     return unusable(Code::kInvalidArgument, "is of another model");
-  store.state_.run_id = reader.take<uint64_t>();
-  store.state_.held_version = reader.take<uint32_t>();
-  store.state_.last_task_round = reader.take<uint32_t>();
-  store.state_.residual_round = reader.take<uint32_t>();
   const auto damaged = [&] { return unusable(Code::kCorrupt, "is damaged"); };
-  if (!take_memory(reader, elements, store.state_.memory)) return damaged();
-  const auto pending = reader.take<uint8_t>();
-  if (pending > 1 ||
-      (pending == 1 && !take_update(reader, elements, store.state_.pending.emplace())))
-    return damaged();
+  if (!take_client_state(reader, elements, store.state_)) return damaged();
   const auto count = reader.take<uint8_t>();
   if (count > kMostModels) return damaged();
   for (size_t i = 0; i < count; ++i) {
@@ -153,21 +72,15 @@ Result<ClientState> FileClientStore::load(uint32_t) { return state_; }
 
 Status FileClientStore::save(uint32_t, ClientState state) {
   std::vector<std::byte> file;
-  put(file, kMagic);
-  put(file, kVersion);
-  put(file, schema_hash_);
-  put(file, state.run_id);
-  put(file, state.held_version);
-  put(file, state.last_task_round);
-  put(file, state.residual_round);
-  put_memory(file, state.memory);
-  put(file, static_cast<uint8_t>(state.pending.has_value()));
-  if (state.pending) put_update(file, *state.pending);
+  append(file, kMagic);
+  append(file, kVersion);
+  append(file, schema_hash_);
+  append_client_state(file, state);
   const HeldModels models = state.held_version > 0 ? models_() : HeldModels();
-  put(file, static_cast<uint8_t>(models.size()));
+  append(file, static_cast<uint8_t>(models.size()));
   for (const auto& [version, model] : models) {
-    put(file, version);
-    put_array<float>(file, model->parameters);
+    append(file, version);
+    append_array<float>(file, model->parameters);
   }
   const Digest digest = sha256(std::span<const std::byte>(file));
   file.insert(file.end(), digest.begin(), digest.end());

@@ -34,7 +34,7 @@ set(TERN_LAYERS_coordinator_journal base base_sqlite)
 set(TERN_LAYERS_coordinator base compression_updates proto config coordinator_journal)
 set(TERN_LAYERS_coordinator_daemon base compression_updates proto config proto_net coordinator coordinator_journal)
 set(TERN_LAYERS_tests_bench base compression_updates proto config learning)
-set(TERN_LAYERS_simulations base compression_updates proto config learning proto_net client client_daemon coordinator tests_bench)
+set(TERN_LAYERS_simulations base base_sqlite compression_updates proto config learning proto_net client client_daemon coordinator tests_bench)
 
 # For tests/faults/planted alone; see base/planted_bug.h.
 set(TERN_PLANT_BUG "" CACHE STRING "A bug on purpose: wire, journal or residual")

@@ -21,7 +21,8 @@ struct DataConfig {
   std::string client;          ///< csv: the column that holds the client, for partition = "natural"
   double test_fraction = 0.2;  ///< csv without test_path: kept for testing, per client
   bool standardize = true;
-  std::string partition;  ///< iid | shards:K | dirichlet:ALPHA | quantity:ALPHA | natural
+  std::string
+      partition;  ///< iid | shards:K | dirichlet:ALPHA | quantity:ALPHA | draw:N[:ALPHA] | natural
 };
 
 struct FleetConfig {

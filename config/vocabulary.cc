@@ -387,6 +387,14 @@ bool spelled_as_partition(std::string_view text) {
     const std::optional<uint32_t> shards = whole_number<uint32_t>(argument);
     return shards && *shards >= 1;
   }
+  if (kind == "draw") {
+    const size_t second = argument.find(':');
+    const std::optional<uint32_t> examples = whole_number<uint32_t>(argument.substr(0, second));
+    if (!examples || *examples == 0) return false;
+    if (second == std::string_view::npos) return true;
+    const std::optional<double> alpha = whole_number<double>(argument.substr(second + 1));
+    return alpha && above(0).contains(*alpha);
+  }
   if (kind != "dirichlet" && kind != "quantity") return false;
   const std::optional<double> alpha = whole_number<double>(argument);
   return alpha && above(0).contains(*alpha);
@@ -517,7 +525,7 @@ std::string expectation(const Key& key) {
       return "a path";
     case KeyType::kPartition:
       return "one of iid, shards:K (K at least 1), dirichlet:ALPHA, quantity:ALPHA (ALPHA above "
-             "0), natural";
+             "0), draw:N or draw:N:ALPHA, natural";
     case KeyType::kCodec:
       return "a codec such as \"ef | topk:0.01 | ternary | rice\"";
     case KeyType::kDownlink:

@@ -226,6 +226,17 @@ class Driver : public Coordinator {
     for (const Connection& connection : gone) turn_away(connection, kNotAMember);
   }
 
+  bool let_go(uint32_t client) override {
+    const auto found = sessions_.find(client);
+    if (found == sessions_.end()) return true;
+    const Session& session = found->second;
+    if (open_.contains(client) || evaluation_tasks_.contains(client) || session.download ||
+        session.upload || session.downlink || session.uplink || session.retrying)
+      return false;
+    sessions_.erase(found);
+    return true;
+  }
+
   void stop() override {
     if (phase_ == Phase::kFinished) return;
     stopping_ = true;

@@ -50,14 +50,20 @@ Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data) {
                            .classes = static_cast<uint32_t>(data.shape.classes),
                            .clients = clients,
                            .seed = scenario.seed};
+  const auto shares = [&]() -> Result<ClientShares> {
+    if (rule->kind == PartitionRule::Kind::kDraw)
+      return ClientShares::draw(*rule, request, data.train.examples());
+    TERN_TRY(auto parts, partition(*rule, request));
+    return ClientShares(std::move(parts));
+  };
   Deal deal;
-  Result<std::vector<std::vector<uint32_t>>> train = partition(*rule, request);
+  Result<ClientShares> train = shares();
   if (!train) return at_partition(std::move(train).error());
   deal.train = *std::move(train);
   request.labels = data.test.labels;
   request.natural_client = data.test.client;
   request.for_test = true;
-  Result<std::vector<std::vector<uint32_t>>> test = partition(*rule, request);
+  Result<ClientShares> test = shares();
   if (!test) return at_partition(std::move(test).error());
   deal.test = *std::move(test);
   return deal;

@@ -7,14 +7,15 @@
 
 #include "base/status.h"
 #include "config/scenario.h"
+#include "learning/client_shares.h"
 #include "learning/dataset.h"
 #include "learning/learning_data.h"
 
 namespace tern {
 
 struct Deal {
-  std::vector<std::vector<uint32_t>> train;  ///< of each client number
-  std::vector<std::vector<uint32_t>> test;   ///< may be empty
+  ClientShares train;
+  ClientShares test;  ///< a client may have none
 };
 
 /// fleet.clients, or how many natural clients the data have. Errors: kInvalidArgument when the two

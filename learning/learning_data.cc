@@ -22,13 +22,15 @@ Status check_part(const Dataset& part, const TaskShape& shape, const char* name)
 
 }  // namespace
 
-Result<std::shared_ptr<const LearningData>> make_learning_data(
-    std::string_view model, DataBundle data, std::vector<std::vector<uint32_t>> clients) {
+Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view model,
+                                                               DataBundle data,
+                                                               ClientShares clients) {
   TERN_TRY(ParameterSchema schema, model_schema(model, data.shape));
   TERN_CHECK_OK(check_part(data.train, data.shape, "training"));
   TERN_CHECK_OK(check_part(data.test, data.shape, "test"));
-  for (size_t client = 0; client < clients.size(); ++client)
-    for (const uint32_t example : clients[client])
+  const auto& dealt = clients.dealt();  // those drawn are drawn from the examples
+  for (size_t client = 0; client < dealt.size(); ++client)
+    for (const uint32_t example : dealt[client])
       if (example >= data.train.examples())
         return error(Code::kInvalidArgument, "client {} holds example {} of {}", client, example,
                      data.train.examples());

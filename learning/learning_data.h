@@ -10,6 +10,7 @@
 
 #include "base/parameter_schema.h"
 #include "base/status.h"
+#include "learning/client_shares.h"
 #include "learning/dataset.h"
 
 namespace tern {
@@ -20,15 +21,14 @@ struct LearningData {
   std::string model;  ///< logistic | mlp-2nn | cnn
   ParameterSchema schema;
   DataBundle data;
-  std::vector<std::vector<uint32_t>>
-      clients;  ///< training examples of each client number; may be empty
+  ClientShares clients;  ///< of the training examples; there may be none
 };
 
-/// Takes the examples over without copying them. `clients` is what partition() gives for the
-/// training part. Shared ownership: every trainer and evaluator keeps the data alive. Errors:
-/// kInvalidArgument when the model is unknown or can't take the data's shape, or when lengths,
-/// labels or indices don't fit each other.
-Result<std::shared_ptr<const LearningData>> make_learning_data(
-    std::string_view model, DataBundle data, std::vector<std::vector<uint32_t>> clients);
+/// Takes the examples over without copying them. Shared ownership: every trainer and evaluator
+/// keeps the data alive. Errors: kInvalidArgument when the model is unknown or can't take the
+/// data's shape, or when lengths, labels or indices don't fit each other.
+Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view model,
+                                                               DataBundle data,
+                                                               ClientShares clients);
 
 }  // namespace tern

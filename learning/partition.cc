@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <limits>
 #include <numeric>
 #include <queue>
 #include <utility>
 
-#include "base/rng.h"
+#include "learning/partition_draws.h"
 
 namespace tern {
 namespace {
@@ -17,26 +16,20 @@ using Parts = std::vector<std::vector<uint32_t>>;
 
 constexpr double kMinAlpha = 1e-6;
 constexpr double kMaxAlpha = 1e6;
+/// Of draw:N, without an ALPHA of its own.
+constexpr double kMixAlpha = 0.3;
+constexpr uint32_t kMostDrawn = 1'000'000;
 
-/// What a partition draws; the `round` of its Rng. Numbers are pinned: changing one changes every
-/// run.
-enum class Draw : uint32_t {
-  kOrder = 0,
-  kTestOrder = 1,
-  kShards = 2,
-  kClassShares = 3,
-  kSizes = 4,
-  kRefill = 5
-};
-
-Rng draw_rng(const PartitionRequest& request, Draw draw, uint32_t client = 0, uint32_t index = 0) {
+Rng draw_rng(const PartitionRequest& request, PartitionDraw draw, uint32_t client = 0,
+             uint32_t index = 0) {
   return {request.seed, Purpose::kPartition, static_cast<uint32_t>(draw), client, index};
 }
 
 /// Which of the examples with equal rights come first: the only draw in which test data have their
 /// own stream.
 Rng order_rng(const PartitionRequest& request, uint32_t label = 0) {
-  return draw_rng(request, request.for_test ? Draw::kTestOrder : Draw::kOrder, 0, label);
+  return draw_rng(request, request.for_test ? PartitionDraw::kTestOrder : PartitionDraw::kOrder, 0,
+                  label);
 }
 
 std::vector<uint32_t> all_examples(const PartitionRequest& request) {
@@ -108,7 +101,7 @@ Result<Parts> shards(const PartitionRule& rule, const PartitionRequest& request)
                    [&](uint32_t a, uint32_t b) { return request.labels[a] < request.labels[b]; });
   std::vector<uint32_t> order(count);
   std::iota(order.begin(), order.end(), 0U);
-  Rng rng = draw_rng(request, Draw::kShards);
+  Rng rng = draw_rng(request, PartitionDraw::kShards);
   rng.shuffle(std::span<uint32_t>(order));
   Parts parts(request.clients);
   for (uint64_t i = 0; i < count; ++i) {
@@ -120,39 +113,15 @@ Result<Parts> shards(const PartitionRule& rule, const PartitionRequest& request)
   return parts;
 }
 
-/// The logarithm of a Gamma(alpha, 1) variate, by Marsaglia & Tsang 2000. For alpha < 1:
-/// Gamma(alpha) = Gamma(alpha + 1) * U^(1/alpha), which is 0 in double for most draws at alpha =
-/// 0.01; its logarithm is an ordinary number.
-double log_gamma_variate(Rng& rng, double alpha) {
-  // 1 - uniform() lies in (0, 1].
-  const double boost = alpha < 1 ? std::log(1 - rng.uniform()) / alpha : 0;
-  const double d = (alpha < 1 ? alpha + 1 : alpha) - 1.0 / 3;
-  const double c = 1 / std::sqrt(9 * d);
-  for (;;) {
-    const double x = rng.normal();
-    const double v = std::pow(1 + c * x, 3);
-    if (v <= 0) continue;
-    const double log_u = std::log(1 - rng.uniform());
-    if (log_u < 0.5 * x * x + d - d * v + d * std::log(v)) return std::log(d * v) + boost;
-  }
-}
-
 /// One Dirichlet(alpha) vector over the clients.
-std::vector<double> dirichlet_shares(const PartitionRequest& request, Draw draw, uint32_t index,
-                                     double alpha) {
+std::vector<double> dirichlet_shares(const PartitionRequest& request, PartitionDraw draw,
+                                     uint32_t index, double alpha) {
   std::vector<double> shares(request.clients);
-  double largest = -std::numeric_limits<double>::infinity();
   for (uint32_t c = 0; c < request.clients; ++c) {
     Rng rng = draw_rng(request, draw, c, index);
     shares[c] = log_gamma_variate(rng, alpha);
-    largest = std::max(largest, shares[c]);
   }
-  double sum = 0;
-  for (double& share : shares) {
-    share = std::exp(share - largest);
-    sum += share;
-  }
-  for (double& share : shares) share /= sum;
+  to_shares(shares);
   return shares;
 }
 
@@ -202,7 +171,7 @@ void fill_empty(const PartitionRequest& request, Parts& parts) {
     const auto giver = static_cast<size_t>(-by_size.top().second);
     by_size.pop();
     std::vector<uint32_t>& from = parts[giver];
-    Rng rng = draw_rng(request, Draw::kRefill, c);
+    Rng rng = draw_rng(request, PartitionDraw::kRefill, c);
     std::swap(from[rng.below(static_cast<uint32_t>(from.size()))], from.back());
     parts[c].push_back(from.back());
     from.pop_back();
@@ -219,8 +188,9 @@ Parts dirichlet(const PartitionRule& rule, const PartitionRequest& request) {
     Rng rng = order_rng(request, label);
     rng.shuffle(std::span<uint32_t>(examples));
     deal(examples,
-         largest_remainders(dirichlet_shares(request, Draw::kClassShares, label, rule.alpha),
-                            examples.size()),
+         largest_remainders(
+             dirichlet_shares(request, PartitionDraw::kClassShares, label, rule.alpha),
+             examples.size()),
          parts);
   }
   return parts;
@@ -232,7 +202,8 @@ Parts quantity(const PartitionRule& rule, const PartitionRequest& request) {
   rng.shuffle(std::span<uint32_t>(indices));
   Parts parts(request.clients);
   deal(indices,
-       largest_remainders(dirichlet_shares(request, Draw::kSizes, 0, rule.alpha), indices.size()),
+       largest_remainders(dirichlet_shares(request, PartitionDraw::kSizes, 0, rule.alpha),
+                          indices.size()),
        parts);
   return parts;
 }
@@ -257,6 +228,17 @@ Result<Parts> natural(const PartitionRequest& request) {
   return parts;
 }
 
+/// The whole of [first, last) is a number.
+template <typename Number>
+bool parses(const char* first, const char* last, Number& number) {
+  const auto [end, failed] = std::from_chars(first, last, number);
+  return failed == std::errc() && end == last;
+}
+
+bool parses_alpha(const char* first, const char* last, double& alpha) {
+  return parses(first, last, alpha) && alpha >= kMinAlpha && alpha <= kMaxAlpha;
+}
+
 }  // namespace
 
 Result<PartitionRule> parse_partition(const std::string& text) {
@@ -265,10 +247,10 @@ Result<PartitionRule> parse_partition(const std::string& text) {
   const char* first = text.data() + (colon == std::string::npos ? text.size() : colon + 1);
   const char* last = text.data() + text.size();
   const auto bad = [&](std::string_view why) {
-    return error(
-        Code::kInvalidArgument,
-        "partition \"{}\": {}; known: iid, shards:K, dirichlet:ALPHA, quantity:ALPHA, natural",
-        text, why);
+    return error(Code::kInvalidArgument,
+                 "partition \"{}\": {}; known: iid, shards:K, dirichlet:ALPHA, quantity:ALPHA, "
+                 "draw:N[:ALPHA], natural",
+                 text, why);
   };
   PartitionRule rule;
   if (name == "iid" || name == "natural") {
@@ -278,17 +260,25 @@ Result<PartitionRule> parse_partition(const std::string& text) {
   }
   if (name == "shards") {
     rule.kind = PartitionRule::Kind::kShards;
-    const auto [end, failed] = std::from_chars(first, last, rule.shards);
-    if (failed != std::errc() || end != last || rule.shards == 0)
+    if (!parses(first, last, rule.shards) || rule.shards == 0)
       return bad("K must be a whole number from 1");
     return rule;
   }
   if (name == "dirichlet" || name == "quantity") {
     rule.kind =
         name == "dirichlet" ? PartitionRule::Kind::kDirichlet : PartitionRule::Kind::kQuantity;
-    const auto [end, failed] = std::from_chars(first, last, rule.alpha);
-    if (failed != std::errc() || end != last ||
-        !(rule.alpha >= kMinAlpha && rule.alpha <= kMaxAlpha))
+    if (!parses_alpha(first, last, rule.alpha))
+      return bad("ALPHA must be a number from 1e-6 to 1e6");
+    return rule;
+  }
+  if (name == "draw") {
+    rule.kind = PartitionRule::Kind::kDraw;
+    const char* colon_behind = std::find(first, last, ':');
+    if (!parses(first, colon_behind, rule.examples) || rule.examples == 0 ||
+        rule.examples > kMostDrawn)
+      return bad("N must be a whole number from 1 to 1000000");
+    rule.alpha = kMixAlpha;
+    if (colon_behind != last && !parses_alpha(colon_behind + 1, last, rule.alpha))
       return bad("ALPHA must be a number from 1e-6 to 1e6");
     return rule;
   }
@@ -324,6 +314,8 @@ Result<Parts> partition(const PartitionRule& rule, const PartitionRequest& reque
     case PartitionRule::Kind::kQuantity:
       parts = quantity(rule, request);
       break;
+    case PartitionRule::Kind::kDraw:
+      return error(Code::kInvalidArgument, "draw:N is drawn client by client, not dealt");
     case PartitionRule::Kind::kNatural: {
       TERN_TRY(parts, natural(request));
       break;

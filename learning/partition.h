@@ -12,13 +12,14 @@ namespace tern {
 
 /// A parsed `data.partition`.
 struct PartitionRule {
-  enum class Kind { kIid, kShards, kDirichlet, kQuantity, kNatural };
+  enum class Kind { kIid, kShards, kDirichlet, kQuantity, kDraw, kNatural };
   Kind kind = Kind::kIid;
-  uint32_t shards = 0;  ///< per client (shards)
-  double alpha = 0;     ///< concentration (dirichlet, quantity)
+  uint32_t shards = 0;    ///< per client (shards)
+  uint32_t examples = 0;  ///< of each client (draw)
+  double alpha = 0;       ///< concentration (dirichlet, quantity, draw)
 };
-/// K is at least 1, ALPHA from 1e-6 to 1e6. Errors: kInvalidArgument; the message lists the known
-/// rules.
+/// K is at least 1, N from 1 to 1e6, ALPHA from 1e-6 to 1e6, that of draw 0.3 if left out. Errors:
+/// kInvalidArgument; the message lists the known rules.
 Result<PartitionRule> parse_partition(const std::string& text);
 
 struct PartitionRequest {
@@ -42,6 +43,7 @@ struct PartitionRequest {
 ///   there all have one size)
 /// - quantity:A: iid labels, sizes ~ Dirichlet(A)
 /// - natural: as the data say
+/// draw:N isn't dealt: client_shares.h.
 ///
 /// Shares become counts by largest remainders. Training parts are never empty: under dirichlet and
 /// quantity a client left without examples takes one from the largest. The draws depend on seed,

@@ -74,7 +74,7 @@ class Batches {
  public:
   Batches(const LearningData& data, const TrainTask& task)
       : examples_(data.data.train),
-        held_(data.clients[task.client]),
+        held_(data.clients.of(task.client)),
         task_(task),
         features_(static_cast<size_t>(data.data.shape.features())),
         length_(std::min<size_t>(task.plan.batch_size, held_.size())),
@@ -110,7 +110,7 @@ class Batches {
 
  private:
   const Dataset& examples_;
-  const std::vector<uint32_t>& held_;
+  const std::vector<uint32_t> held_;
   const TrainTask& task_;
   const size_t features_;
   const size_t length_;  ///< of all batches but a short last one
@@ -156,9 +156,9 @@ class TorchTrainer final : public Trainer {
       return error(Code::kInvalidArgument,
                    "base and update have {} and {} elements where the model has {}", base.size(),
                    update.size(), schema().elements());
-    if (task.client >= data_->clients.size())
-      return error(Code::kInvalidArgument, "there are {} clients", data_->clients.size());
-    const size_t held = data_->clients[task.client].size();
+    if (task.client >= data_->clients.clients())
+      return error(Code::kInvalidArgument, "there are {} clients", data_->clients.clients());
+    const uint32_t held = data_->clients.examples(task.client);
     if (held == 0) return error(Code::kInvalidArgument, "the client has no examples");
 
     // LibTorch keeps this number for each thread, and oneDNN doesn't make it set it.
@@ -169,7 +169,7 @@ class TorchTrainer final : public Trainer {
     reset_velocity();
     Batches batches(*data_, task);
     TrainReport report;
-    report.examples = static_cast<uint32_t>(held);
+    report.examples = held;
     const auto finished = [&](uint32_t pass) {
       return plan_.local_steps > 0 ? report.steps == plan_.local_steps : pass == plan_.local_epochs;
     };

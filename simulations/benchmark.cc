@@ -41,7 +41,7 @@ Result<double> step_rate(Trainer& trainer, const Scenario& scenario, std::span<c
 Result<double> end_to_end_rate(const PreparedScenario& prepared, size_t workers,
                                const std::atomic<bool>& stop) {
   TERN_TRY(const RunResult run,
-           run_scenario(prepared, {.workers = workers, .show_progress = false}, stop));
+           run_scenario(prepared, {.fleet = {.workers = workers}, .show_progress = false}, stop));
   if (run.interrupted) return error(Code::kCancelled, "interrupted");
   return run.summary["samples_trained"].get<double>() /
          run.summary["seconds"]["wall"].get<double>();
@@ -63,7 +63,7 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
     std::vector<float> base(n), update(n);
     initialize_parameters(prepared.data->schema, scenario.seed, kGridBits, base);
     TERN_TRY(const std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
-    const size_t clients = std::min(clients_for(model), prepared.data->clients.size());
+    const size_t clients = std::min<size_t>(clients_for(model), prepared.data->clients.clients());
     double plain = 0, step = 0, one = 0, two = 0;
     // The first pass warms caches and allocators up and doesn't count.
     for (size_t repeat = 0; repeat <= benchmark.repeats; ++repeat) {

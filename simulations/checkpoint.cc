@@ -1,9 +1,12 @@
 #include "simulations/checkpoint.h"
 
+#include <algorithm>
 #include <cstring>
+#include <filesystem>
+#include <utility>
 
 #include "base/bytes.h"
-#include "base/durable_file.h"
+#include "base/rng.h"
 #include "base/sha256.h"
 
 namespace tern {
@@ -12,32 +15,50 @@ using nlohmann::ordered_json;
 
 namespace {
 
-constexpr std::string_view kMagic = "TRNCKPT5";
-constexpr size_t kJsonAt = 16;  // after magic and length
+constexpr SqliteDatabase::Format kFormat{
+    .kind = 0x5452434B,  // "TRCK"
+    .version = 1,
+    .schema =
+        "CREATE TABLE checkpoint(piece INTEGER PRIMARY KEY, sha256 BLOB NOT NULL,"
+        " content BLOB NOT NULL) STRICT;"
+        // The checksum before the state, so that it is found without reading that.
+        "CREATE TABLE clients(client INTEGER PRIMARY KEY, sha256 BLOB NOT NULL,"
+        " state BLOB NOT NULL) STRICT",
+    .large_transactions = true};
+/// SQLite's longest value is a gigabyte.
+constexpr size_t kPieceBytes = size_t{64} << 20;
+constexpr size_t kJsonAt = 8;  // after its length
 
 template <typename T = float>
 Result<std::vector<T>> take(ByteReader& reader, size_t count) {
-  if (count > reader.left() / sizeof(T)) return error(Code::kCorrupt, "the checkpoint ends early");
+  if (count > reader.left() / sizeof(T)) return error(Code::kCorrupt, "ends early");
   std::vector<T> values(count);
   const auto bytes = reader.take_bytes(count * sizeof(T));
   if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
 }
 
-Result<SenderMemory> take_memory(ByteReader& reader, const ordered_json& lengths) {
-  SenderMemory memory;
-  TERN_TRY(memory.residual, take(reader, lengths.at(0)));
-  TERN_TRY(memory.residual16, take<uint16_t>(reader, lengths.at(1)));
-  TERN_TRY(memory.momentum, take(reader, lengths.at(2)));
-  TERN_TRY(memory.factors, take(reader, lengths.at(3)));
-  return memory;
+/// Of a row: of its number and its bytes.
+Digest digest_of(int64_t number, std::span<const std::byte> bytes) {
+  const Digest content = sha256(bytes);
+  std::array<std::byte, sizeof number + sizeof(Digest)> both{};
+  store(both.data(), number);
+  std::ranges::copy(std::as_bytes(std::span(content)), both.begin() + sizeof number);
+  return sha256(std::span<const std::byte>(both));
 }
 
-Result<Checkpoint> parse(std::span<const std::byte> file) {
-  const ordered_json json = ordered_json::parse(
-      reinterpret_cast<const char*>(file.data()) + kJsonAt,
-      reinterpret_cast<const char*>(file.data()) + kJsonAt + load<uint64_t>(file.data() + 8));
-  ByteReader reader(file.subspan(kJsonAt + load<uint64_t>(file.data() + 8)));
+uint64_t beginning(std::span<const std::byte> digest) {
+  return digest.size() < sizeof(uint64_t) ? 0 : load<uint64_t>(digest.data());
+}
+
+Result<Checkpoint> parse(std::span<const std::byte> file, uint64_t& clients,
+                         uint64_t& clients_sum) {
+  ByteReader reader(file);
+  const auto text = reader.take_bytes(reader.take<uint64_t>());
+  const auto* json_at = reinterpret_cast<const char*>(text.data());
+  const ordered_json json = ordered_json::parse(json_at, json_at + text.size());
+  clients = json.at("clients");
+  clients_sum = json.at("clients_sum");
   Checkpoint checkpoint{.identity = {.config_sha256 = json.at("config_sha256"),
                                      .input_sha256 = json.at("input_sha256"),
                                      .environment = json.at("environment")},
@@ -73,28 +94,49 @@ Result<Checkpoint> parse(std::span<const std::byte> file) {
     checkpoint.fleet.model.frames[frame.at(0)] =
         std::make_shared<const Bytes>(bytes.begin(), bytes.end());
   }
-  for (const auto& client : json.at("clients")) {
-    TERN_TRY(SenderMemory memory, take_memory(reader, client.at(3)));
-    checkpoint.fleet.clients[client.at(0)] = {.held_version = client.at(1),
-                                              .last_task_round = client.at(2),
-                                              .residual_round = client.at(4),
-                                              .memory = std::move(memory)};
-  }
-  if (!reader.ok() || reader.left() != 0)
-    return error(Code::kCorrupt, "the checkpoint has the wrong length");
+  if (!reader.ok() || reader.left() != 0) return error(Code::kCorrupt, "has the wrong length");
   return checkpoint;
 }
 
-}  // namespace
+/// Everything but what clients remember: the length of the JSON, the JSON (scalars and the lengths
+/// of what follows), raw arrays.
+class Writer {
+ public:
+  explicit Writer(SqliteDatabase& database) : database_(database) {}
 
-Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
+  Status write(std::span<const std::byte> bytes) {
+    while (!bytes.empty()) {
+      const auto now = bytes.first(std::min(bytes.size(), kPieceBytes - piece_.size()));
+      piece_.insert(piece_.end(), now.begin(), now.end());
+      bytes = bytes.subspan(now.size());
+      if (piece_.size() == kPieceBytes) TERN_CHECK_OK(end_piece());
+    }
+    return {};
+  }
+  Status end_piece() {
+    if (!insert_) {
+      TERN_TRY(insert_, database_.prepare("INSERT INTO checkpoint VALUES(?, ?, ?)"));
+    }
+    const Digest digest = digest_of(pieces_, piece_);
+    insert_->bind(1, pieces_++).bind(2, digest).bind(3, piece_);
+    TERN_TRY([[maybe_unused]] const bool row, insert_->step());
+    piece_.clear();
+    return {};
+  }
+
+ private:
+  SqliteDatabase& database_;
+  std::optional<SqliteStatement> insert_;
+  int64_t pieces_ = 0;
+  std::vector<std::byte> piece_;
+};
+
+Status write(Writer& writer, const Checkpoint& checkpoint, uint64_t clients, uint64_t clients_sum) {
   const FleetState& fleet = checkpoint.fleet;
   // Views of the arrays, in the order in which they follow the JSON.
   std::vector<std::span<const std::byte>> arrays;
-  size_t array_bytes = 0;
   const auto add = [&](std::span<const std::byte> bytes) {
     arrays.push_back(bytes);
-    array_bytes += bytes.size();
     return bytes.size();
   };
   const auto add_array = [&](const auto& values) {
@@ -110,7 +152,9 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
                     {"wall_seconds", checkpoint.wall_seconds},
                     {"round", fleet.round},
                     {"virtual_nanoseconds", fleet.time.count()},
-                    {"version", fleet.model.version}};
+                    {"version", fleet.model.version},
+                    {"clients", clients},
+                    {"clients_sum", clients_sum}};
   json["parameters"] = add_array(*fleet.model.parameters);
   json["residual"] = add_array(*fleet.model.residual);
   json["momentum"] = add_array(fleet.optimizer.momentum);
@@ -126,52 +170,109 @@ Status write_checkpoint(const std::string& path, const Checkpoint& checkpoint) {
     json["bases"].push_back({version, add_array(*base)});
   for (const auto& [version, frame] : fleet.model.frames)
     json["frames"].push_back({version, add(*frame)});
-  json["clients"] = ordered_json::array();
-  // An update that still waits for its verdict isn't kept: what was counted has its verdict before
-  // the round ends, the rest comes too late for it and is refused. Without it the client is where
-  // that roll-back leaves it.
-  for (const auto& [client, state] : fleet.clients)
-    json["clients"].push_back(
-        {client, state.held_version, state.last_task_round,
-         ordered_json::array({add_array(state.memory.residual), add_array(state.memory.residual16),
-                              add_array(state.memory.momentum), add_array(state.memory.factors)}),
-         state.residual_round});
   const std::string text = json.dump();
-  Bytes file;
-  file.reserve(kJsonAt + text.size() + array_bytes + sizeof(Digest));
-  file.resize(kJsonAt);
-  std::memcpy(file.data(), kMagic.data(), kMagic.size());
-  store(file.data() + 8, uint64_t{text.size()});
-  const auto append = [&](std::span<const std::byte> bytes) {
-    file.insert(file.end(), bytes.begin(), bytes.end());
-  };
-  append(std::as_bytes(std::span(text)));
-  for (const auto& bytes : arrays) append(bytes);
-  append(sha256(std::span<const std::byte>(file)));
-  return write_durably(path, std::span<const std::byte>(file));
+  const auto length = uint64_t{text.size()};
+  TERN_CHECK_OK(writer.write(std::as_bytes(std::span(&length, 1))));
+  TERN_CHECK_OK(writer.write(std::as_bytes(std::span(text))));
+  for (const auto& bytes : arrays) TERN_CHECK_OK(writer.write(bytes));
+  return writer.end_piece();
 }
 
-Result<Checkpoint> read_checkpoint(const std::string& path) {
-  TERN_TRY(const std::vector<std::byte> file, read_file(path));
-  const auto damaged = [&](std::string_view what) {
-    return Status(Code::kCorrupt, std::string(what), {.file = path});
-  };
-  if (file.size() < kJsonAt + sizeof(Digest) ||
-      std::memcmp(file.data(), kMagic.data(), kMagic.size()) != 0)
-    return damaged("not a checkpoint of this version of Tern");
-  const auto content = std::span(file).first(file.size() - sizeof(Digest));
-  const Digest digest = sha256(std::span<const std::byte>(content));
-  if (std::memcmp(digest.data(), file.data() + content.size(), sizeof(Digest)) != 0)
-    return damaged("the checkpoint is damaged: its SHA-256 doesn't fit");
-  if (load<uint64_t>(content.data() + 8) > content.size() - kJsonAt)
-    return damaged("the checkpoint ends early");
-  try {
-    Result<Checkpoint> checkpoint = parse(content);
-    if (!checkpoint) return std::move(checkpoint).error().at({.file = path});
-    return checkpoint;
-  } catch (const nlohmann::json::exception& problem) {
-    return damaged(fmt::format("the checkpoint can't be read: {}", problem.what()));
+}  // namespace
+
+Result<CheckpointFile> CheckpointFile::open(std::string path) {
+  CheckpointFile file(std::move(path));
+  std::error_code ignored;
+  if (!file.path_.empty() && std::filesystem::exists(file.path_, ignored))
+    TERN_CHECK_OK(file.open_database());
+  return file;
+}
+
+Status CheckpointFile::open_database() {
+  TERN_TRY(database_, SqliteDatabase::open(path_, kFormat));
+  TERN_TRY(read_client_, database_->prepare("SELECT sha256, state FROM clients WHERE client = ?"));
+  TERN_TRY(write_client_, database_->prepare("INSERT OR REPLACE INTO clients VALUES(?, ?, ?)"));
+  TERN_TRY(SqliteStatement all, database_->prepare("SELECT client, sha256 FROM clients"));
+  for (;;) {
+    TERN_TRY(const bool row, all.step());
+    if (!row) return {};
+    clients_[static_cast<uint32_t>(all.integer(0))] = beginning(all.bytes(1));
   }
+}
+
+Status CheckpointFile::begin() {
+  if (!database_) TERN_CHECK_OK(open_database());
+  if (!in_transaction_) TERN_CHECK_OK(database_->run("BEGIN IMMEDIATE"));
+  in_transaction_ = true;
+  return {};
+}
+
+uint64_t CheckpointFile::sum_of_clients() const {
+  uint64_t sum = 0;
+  for (const auto& [client, digest] : clients_) sum += mix(client, digest);
+  return sum;
+}
+
+Result<std::optional<Checkpoint>> CheckpointFile::read() {
+  if (!database_) return std::nullopt;
+  const auto damaged = [&](std::string_view what) {
+    return Status(Code::kCorrupt, fmt::format("the checkpoint {}", what), {.file = path_});
+  };
+  TERN_TRY(SqliteStatement pieces,
+           database_->prepare("SELECT piece, sha256, content FROM checkpoint ORDER BY piece"));
+  std::vector<std::byte> content;
+  bool any = false;
+  for (;;) {
+    TERN_TRY(const bool row, pieces.step());
+    if (!row) break;
+    any = true;
+    const auto bytes = pieces.bytes(2);
+    if (!std::ranges::equal(pieces.bytes(1), digest_of(pieces.integer(0), bytes)))
+      return damaged("is damaged: its SHA-256 doesn't fit");
+    content.insert(content.end(), bytes.begin(), bytes.end());
+  }
+  if (!any) return std::nullopt;
+  try {
+    uint64_t clients = 0, clients_sum = 0;
+    Result<Checkpoint> checkpoint = parse(content, clients, clients_sum);
+    if (!checkpoint) return damaged(checkpoint.error().message());
+    if (clients != clients_.size() || clients_sum != sum_of_clients())
+      return damaged("has other clients than were saved with it");
+    return *std::move(checkpoint);
+  } catch (const nlohmann::json::exception& problem) {
+    return damaged(fmt::format("can't be read: {}", problem.what()));
+  }
+}
+
+Status CheckpointFile::save(const Checkpoint& checkpoint) {
+  TERN_CHECK_OK(begin());
+  TERN_CHECK_OK(database_->run("DELETE FROM checkpoint"));
+  Writer writer(*database_);
+  TERN_CHECK_OK(write(writer, checkpoint, clients_.size(), sum_of_clients()));
+  TERN_CHECK_OK(database_->run("COMMIT"));
+  in_transaction_ = false;
+  return {};
+}
+
+Result<std::vector<std::byte>> CheckpointFile::client(uint32_t client) {
+  if (!clients_.contains(client)) return std::vector<std::byte>();
+  TERN_TRY(const bool found, read_client_->bind(1, client).step());
+  const auto state = found ? read_client_->bytes(1) : std::span<const std::byte>();
+  if (!found || !std::ranges::equal(read_client_->bytes(0), digest_of(client, state)))
+    return Status(Code::kCorrupt, fmt::format("what client {} remembers is damaged", client),
+                  {.file = path_});
+  std::vector<std::byte> bytes(state.begin(), state.end());
+  read_client_->reset();
+  return bytes;
+}
+
+Status CheckpointFile::put_client(uint32_t client, std::span<const std::byte> state) {
+  TERN_CHECK_OK(begin());
+  const Digest digest = digest_of(client, state);
+  write_client_->bind(1, client).bind(2, digest).bind(3, state);
+  TERN_TRY([[maybe_unused]] const bool row, write_client_->step());
+  clients_[client] = beginning(digest);
+  return {};
 }
 
 }  // namespace tern

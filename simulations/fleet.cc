@@ -47,24 +47,28 @@ struct SimulatedClient {
 
 class OneProcessFleet : public Fleet {
  public:
-  OneProcessFleet(const PreparedScenario& prepared, size_t workers, SecretKey key, EventSink& sink)
-      : data_(prepared.data),
+  OneProcessFleet(const PreparedScenario& prepared, const FleetOptions& options, SecretKey key,
+                  ClientStore& memory, EventSink& sink)
+      : options_(options),
+        data_(prepared.data),
         test_clients_(prepared.test_clients),
         devices_(prepared.scenario, prepared.traces),
         key_(std::move(key)),
         plans_(std::make_shared<PlanCheck>(key_.public_key())),
+        memory_(memory),
         sink_(sink),
-        clock_(workers),
+        clock_(options.workers),
         pool_(std::make_unique<ThreadPool>(
-            workers,
+            options.workers,
             ThreadPool::Hooks{
                 .job_begins = [this](size_t worker) { clock_.book(worker, WorkStage::kIdle); },
                 .job_ended = [this](size_t worker) { clock_.book(worker, WorkStage::kOther); }})) {}
 
   ~OneProcessFleet() override { pool_.reset(); }  // first: its jobs use all the rest
 
-  Status open(const PreparedScenario& prepared, FleetTransport transport) {
+  Status open(const PreparedScenario& prepared) {
     const Scenario& scenario = prepared.scenario;
+    const FleetTransport transport = options_.transport;
     std::vector<std::unique_ptr<Trainer>> trainers;
     for (size_t i = 0; i < pool_->size(); ++i) {
       TERN_TRY(std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
@@ -81,7 +85,7 @@ class OneProcessFleet : public Fleet {
     CoordinatorSetup setup{.scenario = scenario, .schema = data_->schema};
     setup.classes = static_cast<uint32_t>(data_->data.shape.classes);
     setup.initial = prepared.initial;
-    setup.clients = static_cast<uint32_t>(data_->clients.size());
+    setup.clients = data_->clients.clients();
     setup.membership = [this](const PeerKey& key) { return network_->member(key); };
     setup.run_id = kRunId;
     setup.workers = pool_->size();
@@ -89,8 +93,8 @@ class OneProcessFleet : public Fleet {
     const bool come_and_go = transport == FleetTransport::kMemory && devices_.come_and_go();
     setup.everyone_is_there = !come_and_go;
     setup.uplinks = uplinks_of(prepared);
-    for (const auto& examples : data_->clients)
-      setup.examples.push_back(static_cast<uint32_t>(examples.size()));
+    for (uint32_t client = 0; client < setup.clients; ++client)
+      setup.examples.push_back(data_->clients.examples(client));
     setup.stop_on_failure = true;
     time_is_virtual_ = transport == FleetTransport::kMemory && devices_.take_time();
     CoordinatorHooks hooks;
@@ -101,6 +105,9 @@ class OneProcessFleet : public Fleet {
                   {{"up", static_cast<int64_t>(wire->first)},
                    {"down", static_cast<int64_t>(wire->second)}}});
       say_time();
+      if (options_.transport == FleetTransport::kMemory &&
+          clients_.size() > options_.most_connected)
+        network_->loop().post([this] { let_idle_ones_go(); });
       return (*after_round_)(round, evaluation);
     };
     if (come_and_go) {
@@ -123,10 +130,6 @@ class OneProcessFleet : public Fleet {
   Status restore(FleetState state) override {
     network_->start_at(state.time);
     TERN_CHECK_OK(work_->restore(models_of(state.model)));
-    for (auto& [client, client_state] : state.clients) {
-      client_state.run_id = kRunId;
-      TERN_CHECK_OK(store_.save(client, std::move(client_state)));
-    }
     return coordinator_->restore({.round = state.round,
                                   .model = std::move(state.model),
                                   .optimizer = std::move(state.optimizer),
@@ -156,8 +159,7 @@ class OneProcessFleet : public Fleet {
             .model = std::move(coordinator.model),
             .optimizer = std::move(coordinator.optimizer),
             .rate = std::move(coordinator.rate),
-            .experiences = std::move(coordinator.experiences),
-            .clients = store_.all()};
+            .experiences = std::move(coordinator.experiences)};
   }
   WorkSeconds seconds() const override {
     pool_->wait_until_idle();
@@ -178,10 +180,18 @@ class OneProcessFleet : public Fleet {
     client.transport = *std::move(transport);
     client.session = ClientSession::make(
         {.schema_hash = data_->schema.hash(), .plans = plans_, .number = number}, network_->loop(),
-        *client.transport, *work_, store_, no_sink_, [this](Status status) {
+        *client.transport, *work_, memory_, no_sink_, [this](Status status) {
           if (!status.ok()) end(tl::unexpected(std::move(status)));
         });
     client.session->start();
+  }
+
+  void let_idle_ones_go() {
+    std::erase_if(clients_, [this](const auto& client) {
+      if (!client.second.session->idle() || !coordinator_->let_go(client.first)) return false;
+      client.second.session->stop();
+      return true;
+    });
   }
 
   void say_time() {
@@ -227,19 +237,20 @@ class OneProcessFleet : public Fleet {
     }
   }
 
+  const FleetOptions options_;
   const std::shared_ptr<const LearningData> data_;
   const std::vector<std::vector<uint32_t>> test_clients_;
   const Devices devices_;
   bool time_is_virtual_ = false;
   const SecretKey key_;
   const std::shared_ptr<PlanCheck> plans_;
+  ClientStore& memory_;  // of the clients
   EventSink& sink_;
   NoSink no_sink_;
   WorkClock clock_;
   std::unique_ptr<ThreadPool> pool_;
   std::vector<std::unique_ptr<Evaluator>> evaluators_;  // one for each worker
   std::optional<FleetWork> work_;
-  MemoryClientStore store_;
   std::unique_ptr<FleetNetwork> network_;
   std::unique_ptr<Coordinator> coordinator_;
   std::unordered_map<uint32_t, SimulatedClient> clients_;
@@ -250,11 +261,12 @@ class OneProcessFleet : public Fleet {
 
 }  // namespace
 
-Result<std::unique_ptr<Fleet>> Fleet::make(const PreparedScenario& prepared, size_t workers,
-                                           FleetTransport transport, EventSink& sink) {
+Result<std::unique_ptr<Fleet>> Fleet::make(const PreparedScenario& prepared,
+                                           const FleetOptions& options, ClientStore& memory,
+                                           EventSink& sink) {
   TERN_TRY(SecretKey key, SecretKey::generate());
-  auto fleet = std::make_unique<OneProcessFleet>(prepared, workers, std::move(key), sink);
-  TERN_CHECK_OK(fleet->open(prepared, transport));
+  auto fleet = std::make_unique<OneProcessFleet>(prepared, options, std::move(key), memory, sink);
+  TERN_CHECK_OK(fleet->open(prepared));
   return std::unique_ptr<Fleet>(std::move(fleet));
 }
 

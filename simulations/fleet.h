@@ -29,7 +29,7 @@
 
 namespace tern {
 
-/// Everything that a fleet needs to go on from the end of a round.
+/// What a fleet needs to go on from the end of a round, beside what its clients remember.
 struct FleetState {
   uint32_t round = 0;  ///< the last one that ended
   Duration time{};     ///< on the virtual clock
@@ -37,7 +37,6 @@ struct FleetState {
   ServerOptimizerState optimizer;
   RateState rate;
   ClientExperiences experiences;
-  std::map<uint32_t, ClientState> clients;
 };
 
 enum class FleetTransport {
@@ -46,14 +45,24 @@ enum class FleetTransport {
             ///< time decide who is counted, so does the model
 };
 
+struct FleetOptions {
+  size_t workers = 1;
+  FleetTransport transport = FleetTransport::kMemory;
+  /// In memory, when more than so many clients are connected at the end of a round, those that wait
+  /// for nothing leave; who is asked comes back. A connected one takes some kilobytes.
+  size_t most_connected = 4096;
+};
+
 class Fleet {
  public:
   /// Called at the end of each round, after its evaluation if there was one; an error ends the run.
   using RoundHook = std::function<Status(uint32_t round, const Evaluation*)>;
 
-  /// `sink` outlives the fleet. Errors: those of the model and the codecs.
-  static Result<std::unique_ptr<Fleet>> make(const PreparedScenario& prepared, size_t workers,
-                                             FleetTransport transport, EventSink& sink);
+  /// `memory`, of what the clients remember, and `sink` outlive the fleet. Errors: those of the
+  /// model and the codecs.
+  static Result<std::unique_ptr<Fleet>> make(const PreparedScenario& prepared,
+                                             const FleetOptions& options, ClientStore& memory,
+                                             EventSink& sink);
   virtual ~Fleet() = default;
 
   /// Goes on from a saved state. Errors: kCorrupt.

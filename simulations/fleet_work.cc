@@ -28,9 +28,9 @@ FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float
 }
 
 Result<Ready> FleetWork::prepare(size_t, const Welcome& welcome, uint32_t) {
-  if (welcome.client >= data_->clients.size())
+  if (welcome.client >= data_->clients.clients())
     return error(Code::kInvalidArgument, "there is no client {}", welcome.client);
-  return Ready{.examples = static_cast<uint32_t>(data_->clients[welcome.client].size())};
+  return Ready{.examples = data_->clients.examples(welcome.client)};
 }
 
 Status FleetWork::update_replica(size_t index, const RoundPlan& plan, const ClientTask& task,

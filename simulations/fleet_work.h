@@ -35,7 +35,7 @@ class FleetWork : public ClientWork {
   TrainingTime training_takes(const RoundPlan& plan, uint32_t client,
                               TimePoint now) const override {
     if (devices_ == nullptr) return {};
-    return devices_->training(plan, client, data_->clients[client].size(), now);
+    return devices_->training(plan, client, data_->clients.examples(client), now);
   }
   Result<TrainReport> train(size_t worker, const TrainTask& task) override;
   Result<PendingUpdate> encode(size_t worker, const Codec& codec, const FrameMeta& meta,

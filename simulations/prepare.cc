@@ -16,6 +16,7 @@
 #include "learning/deal.h"
 #include "learning/partition.h"
 #include "proto/parts.h"
+#include "simulations/client_states.h"
 #include "simulations/rate_preview.h"
 
 namespace tern {
@@ -109,11 +110,8 @@ Result<PreparedScenario> prepare(const Scenario& original) {
                               fleet.availability, most, fleet.clients, wanted),
                   {.key = "fleet.availability"});
   TERN_TRY(Deal deal, deal_examples(scenario, data));
-  prepared.test_clients = std::move(deal.test);
-
-  for (const auto& client : deal.train)
-    prepared.largest_examples =
-        std::max(prepared.largest_examples, static_cast<uint32_t>(client.size()));
+  prepared.test_clients = deal.test.dealt();
+  prepared.largest_examples = std::max(1u, deal.train.largest());
   if (fleet.max_examples != 0) {
     if (prepared.largest_examples > fleet.max_examples)
       return Status(Code::kInvalidArgument,
@@ -158,7 +156,7 @@ std::string input_sha256(const PreparedScenario& prepared) {
     add(std::span<const float>(part->inputs));
     add(std::span<const uint32_t>(part->labels));
   }
-  for (const auto& client : prepared.data->clients) add(std::span<const uint32_t>(client));
+  for (const auto& client : prepared.data->clients.dealt()) add(std::span<const uint32_t>(client));
   add(std::span<const float>(prepared.initial));
   for (const DeviceCapacity& device : prepared.traces.devices) add(std::span(&device, 1));
   for (const Availability& one : prepared.traces.availabilities) {
@@ -166,6 +164,23 @@ std::string input_sha256(const PreparedScenario& prepared) {
     add(std::span<const Availability::Window>(one.windows));
   }
   return to_hex(sha256(std::string_view(digests)));
+}
+
+Result<double> remembered_bytes(const PreparedScenario& prepared) {
+  const Scenario& scenario = prepared.scenario;
+  TERN_TRY(const Codec up, Codec::parse(scenario.compression.up));
+  bool remembers = up.error_feedback();
+  if (scenario.compression.rate_control.on()) {
+    TERN_TRY(const std::vector<Codec> chains,
+             parse_ladder(scenario.compression.rate_control.ladder));
+    remembers = remembers || std::ranges::any_of(chains, &Codec::error_feedback);
+  }
+  if (!remembers) return 0;
+  const double residual = scenario.compression.error_feedback.store == "bfloat16" ? 2 : 4;
+  const double momentum = up.feedback() == Feedback::kDgc ? 4 : 0;
+  const double clients = std::min<double>(
+      scenario.fleet.clients, double{1} * scenario.rounds * clients_asked(scenario.fleet));
+  return clients * (residual + momentum) * static_cast<double>(prepared.data->schema.elements());
 }
 
 Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers) {
@@ -199,30 +214,23 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
     download += static_cast<double>(bytes) * expected_frames(tree, level, missed);
   }
   download = std::min(download, 4.0 * static_cast<double>(n));
-  double examples = 0;
-  for (const auto& client : prepared.data->clients) examples += static_cast<double>(client.size());
-  examples /= static_cast<double>(prepared.data->clients.size());
+  const double examples =
+      static_cast<double>(prepared.data->clients.total()) / prepared.data->clients.clients();
   const double samples =
       scenario.training.local_steps > 0
           ? double{1} * scenario.training.local_steps * scenario.training.batch_size
           : examples * scenario.training.local_epochs;
   const double rounds = scenario.rounds;
+  TERN_TRY(const double remembered, remembered_bytes(prepared));
+  const double on_disk = remembered > ClientStates::kMemoryBytes ? remembered : 0;
   // Model, replica, version 0, residual, step; for each worker update, accumulator and what the
-  // trainer keeps; the residuals of clients; the examples.
-  bool remembers = up.error_feedback();
-  if (!rates.is_null()) {
-    TERN_TRY(const std::vector<Codec> chains,
-             parse_ladder(scenario.compression.rate_control.ladder));
-    remembers = remembers || std::ranges::any_of(chains, &Codec::error_feedback);
-  }
-  double residuals = remembers ? scenario.fleet.clients : 0.0;
-  if (scenario.compression.error_feedback.store == "bfloat16") residuals /= 2;
-  if (up.feedback() == Feedback::kDgc) residuals += scenario.fleet.clients;  // momentum
-  const double memory = 4.0 * static_cast<double>(n) *
-                            (6 + 2 * static_cast<double>(tree.periods.size()) +
-                             6 * static_cast<double>(workers) + residuals) +
-                        4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
-                                                  prepared.data->data.test.inputs.size());
+  // trainer keeps; the examples; what clients remember.
+  const double memory =
+      4.0 * static_cast<double>(n) *
+          (6 + 2 * static_cast<double>(tree.periods.size()) + 6 * static_cast<double>(workers)) +
+      4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
+                                prepared.data->data.test.inputs.size()) +
+      std::min<double>(remembered, ClientStates::kMemoryBytes);
   return ordered_json{{"parameters", n},
                       {"clients", scenario.fleet.clients},
                       {"update_bytes", up_bytes},
@@ -232,6 +240,7 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
                       {"bytes_down", rounds * asked * download},
                       {"samples", rounds * asked * samples},
                       {"memory_bytes", memory},
+                      {"disk_bytes", on_disk},
                       {"rate_control", rates}};
 }
 

@@ -36,9 +36,12 @@ std::vector<double> uplinks_of(const PreparedScenario& prepared);
 /// run can only be resumed with the same. Cost: O(bytes of the data), about a second a gigabyte.
 std::string input_sha256(const PreparedScenario& prepared);
 
+/// The most bytes that what clients remember between tasks can take, by the end of the run.
+Result<double> remembered_bytes(const PreparedScenario& prepared);
+
 /// What a run would cost, without training: parameters, lengths of a real update and a real delta
-/// of Gaussian values, bytes and samples of the whole run, memory, and what rate control would do
-/// (rate_preview.h).
+/// of Gaussian values, bytes and samples of the whole run, memory and disk, and what rate control
+/// would do (rate_preview.h).
 Result<nlohmann::ordered_json> estimate_cost(const PreparedScenario& prepared, size_t workers);
 
 }  // namespace tern

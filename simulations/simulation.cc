@@ -19,6 +19,29 @@ namespace tern {
 
 using nlohmann::ordered_json;
 
+namespace {
+
+/// Before a run of days begins that would fill the disk.
+Status check_disk(const PreparedScenario& prepared, const std::string& out, uint64_t memory_bytes) {
+  TERN_TRY(const double wanted, remembered_bytes(prepared));
+  if (wanted <= static_cast<double>(memory_bytes)) return {};
+  std::error_code failed;
+  const std::filesystem::path folder =
+      out.empty() ? std::filesystem::temp_directory_path(failed) : std::filesystem::path(out);
+  const auto space = std::filesystem::space(folder, failed);
+  if (failed || static_cast<double>(space.available) >= wanted) return {};
+  return Status(
+      Code::kNoSpace,
+      fmt::format("what clients remember can grow to {:.1f} GB, and {:.1f} GB are free; {}",
+                  wanted / 1e9, static_cast<double>(space.available) / 1e9,
+                  prepared.scenario.compression.error_feedback.store == "bfloat16"
+                      ? "choose another disk by --out"
+                      : "compression.error_feedback.store = \"bfloat16\" takes half of that"),
+      {.file = folder.string()});
+}
+
+}  // namespace
+
 Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOptions& options,
                                const std::atomic<bool>& stop) {
   const Scenario& scenario = prepared.scenario;
@@ -37,8 +60,13 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   MetricsView metrics(scenario.target);
   uint32_t first_round = 1;
   std::string warning;
+  TERN_TRY(CheckpointFile checkpoint,
+           CheckpointFile::open(folder ? folder->file(kCheckpointFile) : ""));
+  ClientStates memory(checkpoint, prepared.data->schema.elements(), options.memory_bytes);
   if (options.resume) {
-    TERN_TRY(earlier, read_checkpoint(folder->file("checkpoint.bin")));
+    TERN_TRY(earlier, checkpoint.read());
+  }
+  if (earlier) {
     if (earlier->identity.config_sha256 != identity.config_sha256)
       return Status(Code::kInvalidArgument, "the checkpoint is of another scenario",
                     {.file = options.out});
@@ -58,7 +86,7 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   events.add(metrics);
   std::optional<ProgressView> progress;
   TERN_TRY(const std::unique_ptr<Fleet> fleet,
-           Fleet::make(prepared, options.workers, options.transport, events));
+           Fleet::make(prepared, options.fleet, memory, events));
   WorkSeconds seconds_before{};
   double wall_before = 0;
   if (earlier) {
@@ -66,6 +94,7 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     seconds_before = earlier->seconds;
     wall_before = earlier->wall_seconds;
   }
+  TERN_CHECK_OK(check_disk(prepared, options.out, options.memory_bytes));
   if (folder) {
     TERN_CHECK_OK(
         write_durably(folder->file("scenario.toml"), std::string_view(print_scenario(scenario))));
@@ -82,16 +111,17 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     for (size_t i = 0; i < total.size(); ++i) total[i] += seconds_before[i];
     return total;
   };
-  const auto save = [&] {
-    return write_checkpoint(folder->file("checkpoint.bin"), {.identity = identity,
-                                                             .fleet = fleet->state(),
-                                                             .totals = metrics.totals(),
-                                                             .rows = metrics.rows(),
-                                                             .seconds = worked(),
-                                                             .wall_seconds = wall()});
+  const auto save = [&]() -> Status {
+    TERN_CHECK_OK(memory.put_all());
+    return checkpoint.save({.identity = identity,
+                            .fleet = fleet->state(),
+                            .totals = metrics.totals(),
+                            .rows = metrics.rows(),
+                            .seconds = worked(),
+                            .wall_seconds = wall()});
   };
   // Otherwise a client may be in the middle of a task when a round ends.
-  const bool resumable = options.transport == FleetTransport::kMemory &&
+  const bool resumable = options.fleet.transport == FleetTransport::kMemory &&
                          Devices(scenario, prepared.traces).end_with_the_round();
   std::optional<Evaluation> last_evaluation;
   const auto after_round = [&](uint32_t round, const Evaluation* evaluation) -> Status {
@@ -116,7 +146,7 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                                             .evaluation = evaluation,
                                             .wall_seconds = wall(),
                                             .stage_seconds = spent,
-                                            .workers = options.workers,
+                                            .workers = options.fleet.workers,
                                             .blas = blas_description(),
                                             .libtorch = libtorch_version()}),
                    .interrupted = *stopped,
@@ -135,7 +165,8 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                 .names = {.classes = data.class_names, .clients = data.client_names}}));
   if (!result.interrupted) {
     std::error_code ignored;  // one left over is harmless: summary.json says that the run is over
-    std::filesystem::remove(folder->file("checkpoint.bin"), ignored);
+    std::filesystem::remove(folder->file(kCheckpointFile), ignored);
+    std::filesystem::remove(folder->file(kCheckpointFile) + "-journal", ignored);
   }
   return result;
 }

@@ -10,18 +10,20 @@
 #include <vector>
 
 #include "base/status.h"
+#include "simulations/client_states.h"
 #include "simulations/fleet.h"
 #include "simulations/prepare.h"
 
 namespace tern {
 
 struct RunOptions {
-  size_t workers = 1;
-  FleetTransport transport = FleetTransport::kMemory;  ///< only runs in memory can be resumed
+  FleetOptions fleet;              ///< only runs in memory can be resumed
   std::string out;                 ///< folder for the results; empty: none are written
   bool resume = false;             ///< go on from the checkpoint in `out`
   uint32_t checkpoint_every = 25;  ///< rounds; 0: only when interrupted
-  std::string title = "rounds";    ///< of the progress bar
+  /// Of what clients remember; the rest is on the disk.
+  uint64_t memory_bytes = ClientStates::kMemoryBytes;
+  std::string title = "rounds";  ///< of the progress bar
   bool show_progress = true;
 };
 
@@ -34,7 +36,7 @@ struct RunResult {
 
 /// Runs to the end, or to the end of the round in which `stop` becomes true; then writes
 /// summary.json, metrics.jsonl, evaluation.json, model.safetensors, scenario.toml and report.html,
-/// each by rename. An interrupted run also leaves checkpoint.bin, which `resume` goes on from; a
+/// each by rename. An interrupted run also leaves checkpoint.db, which `resume` goes on from; a
 /// finished one doesn't. Errors: kInUse when the folder holds a run or another process uses it,
 /// kNoSpace, kIo, kOutOfRange when training diverges, and on resume kNotFound, kCorrupt,
 /// kInvalidArgument (another scenario).

@@ -73,7 +73,7 @@ class Study:
 
     def is_finished(self, run):
         """An interrupted run leaves a summary, too, and a checkpoint beside it."""
-        return (self.folder(run) / "summary.json").exists() and not (self.folder(run) / "checkpoint.bin").exists()
+        return (self.folder(run) / "summary.json").exists() and not (self.folder(run) / "checkpoint.db").exists()
 
     def run_all(self, runs):
         jobs = [] if self.args.print else [run for run in runs if not self.is_finished(run)]

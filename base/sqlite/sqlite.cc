@@ -90,12 +90,11 @@ Result<SqliteDatabase> SqliteDatabase::open(const std::string& path, const Forma
   sqlite3_db_config(opened, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(opened, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   TERN_CHECK_OK(database.run("PRAGMA locking_mode=EXCLUSIVE"));
-  {
-    TERN_TRY(SqliteStatement mode, database.prepare("PRAGMA journal_mode=WAL"));
-    TERN_TRY(const bool told, mode.step());
-    const auto text = told ? mode.bytes(0) : std::span<const std::byte>();
-    if (std::string_view(reinterpret_cast<const char*>(text.data()), text.size()) != "wal")
-      return error(Code::kIo, "{}: this file system can't hold a write-ahead log", path);
+  if (format.large_transactions) {
+    TERN_CHECK_OK(database.run("PRAGMA page_size=32768"));
+    TERN_CHECK_OK(database.set_journal("truncate"));
+  } else {
+    TERN_CHECK_OK(database.set_journal("wal"));
   }
   TERN_CHECK_OK(database.run("PRAGMA synchronous=FULL"));
   TERN_CHECK_OK(database.run("PRAGMA cell_size_check=ON"));
@@ -122,6 +121,15 @@ Result<SqliteDatabase> SqliteDatabase::open(const std::string& path, const Forma
                  "wrote it",
                  path, version, format.version);
   return database;
+}
+
+Status SqliteDatabase::set_journal(std::string_view mode) {
+  TERN_TRY(SqliteStatement set, prepare(fmt::format("PRAGMA journal_mode={}", mode).c_str()));
+  TERN_TRY(const bool told, set.step());
+  const auto text = told ? set.bytes(0) : std::span<const std::byte>();
+  if (std::string_view(reinterpret_cast<const char*>(text.data()), text.size()) != mode)
+    return error(Code::kIo, "{}: this file system can't hold SQLite's {} journal", path_, mode);
+  return {};
 }
 
 Result<SqliteStatement> SqliteDatabase::prepare(const char* sql) {

@@ -1,5 +1,6 @@
 /// SQLite behind Status: a database that one program has to itself, and statements of it. Every
-/// commit is on the disk when it returns (write-ahead log, synchronous=FULL). Errors of all calls:
+/// commit is on the disk when it returns (synchronous=FULL; by a write-ahead log unless the format
+/// says otherwise). Errors of all calls:
 /// kNoSpace for a full disk, kInUse where another process has the file, kCorrupt for a file that is
 /// damaged or no database, kIo for what the disk refuses, kInternal for a statement that is wrong;
 /// messages name the file. Threads: one at a time.
@@ -50,7 +51,11 @@ class SqliteDatabase {
     int32_t kind = 0;
     int32_t version = 0;
     const char* schema = "";
+    /// For transactions of gigabytes: a rollback journal, with which what is new is written once,
+    /// to its place, where a write-ahead log would hold it a second time; and longer pages.
+    bool large_transactions = false;
   };
+  /// An empty path: a file that goes with this object, wherever the system keeps such files.
   static Result<SqliteDatabase> open(const std::string& path, const Format& format);
 
   Result<SqliteStatement> prepare(const char* sql);
@@ -72,6 +77,7 @@ class SqliteDatabase {
   SqliteDatabase(sqlite3* database, std::string path)
       : database_(database), path_(std::move(path)) {}
   Result<int64_t> pragma(const char* sql);
+  Status set_journal(std::string_view mode);
   std::unique_ptr<sqlite3, Close> database_;
   std::string path_;
 };

@@ -74,12 +74,12 @@ class Examples {
       if (scenario.fleet.clients == 0 && scenario.data.partition != "natural")
         scenario.fleet.clients = welcome.clients;
       TERN_TRY(Deal deal, deal_examples(scenario, data));
-      if (welcome.client >= deal.train.size())
+      if (welcome.client >= deal.train.clients())
         return at_key(error(Code::kInvalidArgument, "deals to {} clients, this is client {}",
-                            deal.train.size(), welcome.client),
+                            deal.train.clients(), welcome.client),
                       "data.partition");
-      train = std::move(deal.train[welcome.client]);
-      if (welcome.client < deal.test.size()) test = std::move(deal.test[welcome.client]);
+      train = deal.train.of(welcome.client);
+      if (welcome.client < deal.test.clients()) test = deal.test.of(welcome.client);
     }
     TERN_TRY(const std::shared_ptr<const LearningData> own,
              own_share(scenario_.model.name, data, welcome.client, train, test));

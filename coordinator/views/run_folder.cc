@@ -15,7 +15,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-bool exists(const std::string& folder, const char* file) {
+bool exists(const std::string& folder, std::string_view file) {
   std::error_code ignored;
   return std::filesystem::exists(std::filesystem::path(folder) / file, ignored);
 }
@@ -31,7 +31,7 @@ Status check_folder_is_free(const std::string& path) {
                   "the folder holds the run of a coordinator; choose another one, or go on with it "
                   "by tern-coordinator",
                   {.file = path});
-  if (exists(path, "checkpoint.bin"))
+  if (exists(path, kCheckpointFile))
     return Status(Code::kInUse,
                   fmt::format("the folder already holds an interrupted run; go on with it by "
                               "--resume {}, or choose another one",
@@ -42,11 +42,11 @@ Status check_folder_is_free(const std::string& path) {
 
 Result<RunFolder> RunFolder::open(const std::string& path, RunStart start) {
   if (start == RunStart::kCheckpoint) {
-    if (!exists(path, "checkpoint.bin"))
+    if (!exists(path, kCheckpointFile))
       return Status(Code::kNotFound,
                     exists(path, "summary.json")
                         ? "this run is finished; its results are in summary.json"
-                        : "there is no checkpoint.bin to resume from",
+                        : "there is no checkpoint to resume from",
                     {.file = path});
   }
   // First the lock: a run that is under way may have a checkpoint already.

@@ -15,6 +15,9 @@ namespace tern {
 /// The journal of a coordinator, in the folder of its run.
 inline constexpr std::string_view kJournalFolder = "journal";
 
+/// Of a simulation that can be gone on with.
+inline constexpr std::string_view kCheckpointFile = "checkpoint.db";
+
 /// What a run in a folder begins from.
 enum class RunStart { kNew, kCheckpoint, kJournal };
 
@@ -25,7 +28,7 @@ Status check_folder_is_free(const std::string& path);
 /// locked until this is destroyed. Threads: one.
 class RunFolder {
  public:
-  /// Makes the folder if it isn't there. For kCheckpoint it has to hold a checkpoint.bin, for kNew
+  /// Makes the folder if it isn't there. For kCheckpoint it has to hold a kCheckpointFile, for kNew
   /// no run. Errors: kInUse (also while another process uses it), kIo, kNoSpace, kNotFound (nothing
   /// to resume).
   static Result<RunFolder> open(const std::string& path, RunStart start);

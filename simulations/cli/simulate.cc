@@ -85,6 +85,9 @@ void print_check(const Scenario& scenario, const ordered_json& cost, bool json) 
       human_bytes(cost["download_bytes"].get<double>()),
       human_bytes(cost["bytes_up"].get<double>()), human_bytes(cost["bytes_down"].get<double>()),
       cost["samples"].get<double>(), human_bytes(cost["memory_bytes"].get<double>()));
+  if (const double disk = cost["disk_bytes"].get<double>(); disk > 0)
+    fmt::print("# What clients remember takes up to {} of disk, in --out or for temporary files.\n",
+               human_bytes(disk));
   fmt::print("{}", preview_table(cost["rate_control"]));
 }
 
@@ -115,10 +118,10 @@ int simulate(const Arguments& arguments) {
   if (!loaded) return bad_input(loaded.error());
   Scenario& scenario = loaded->scenario;
   if (Status status = check_seeds(arguments); !status.ok()) return bad_input(std::move(status));
-  RunOptions options{.workers = arguments.workers > 0
-                                    ? arguments.workers
-                                    : std::max(1u, std::thread::hardware_concurrency()),
-                     .transport = arguments.transport,
+  RunOptions options{.fleet = {.workers = arguments.workers > 0
+                                              ? arguments.workers
+                                              : std::max(1u, std::thread::hardware_concurrency()),
+                               .transport = arguments.transport},
                      .out = arguments.resume.empty() ? arguments.out : arguments.resume,
                      .resume = !arguments.resume.empty(),
                      .checkpoint_every = arguments.checkpoint_every};
@@ -136,7 +139,7 @@ int simulate(const Arguments& arguments) {
     Result<PreparedScenario> prepared = prepare(scenario);
     if (!prepared) return bad_input(std::move(prepared).error());
     if (arguments.check) {
-      Result<ordered_json> cost = estimate_cost(*prepared, options.workers);
+      Result<ordered_json> cost = estimate_cost(*prepared, options.fleet.workers);
       if (!cost) return bad_input(std::move(cost).error());
       print_check(prepared->scenario, *cost, arguments.json);
       return kOk;

@@ -42,9 +42,10 @@ Result<PlainLoopReport> run(const LearningData& data, const TrainingPlan& plan,
   const torch::Tensor labels =
       torch::tensor(std::vector<int64_t>(train.labels.begin(), train.labels.end()), torch::kInt64);
   std::vector<torch::Tensor> indices;
-  for (size_t c = 0; c < clients; ++c)
-    indices.push_back(torch::tensor(
-        std::vector<int64_t>(data.clients[c].begin(), data.clients[c].end()), torch::kInt64));
+  for (size_t c = 0; c < clients; ++c) {
+    const std::vector<uint32_t> held = data.clients.of(static_cast<uint32_t>(c));
+    indices.push_back(torch::tensor(std::vector<int64_t>(held.begin(), held.end()), torch::kInt64));
+  }
   std::vector<torch::Tensor> start;
   std::vector<torch::Tensor> parameters;
   for (size_t i = 0; i < data.schema.tensors().size(); ++i) {
@@ -103,11 +104,11 @@ Result<PlainLoopReport> run(const LearningData& data, const TrainingPlan& plan,
 Result<PlainLoopReport> run_plain_loop(const LearningData& data, const TrainingPlan& plan,
                                        std::span<const float> initial, size_t clients,
                                        uint64_t seed) {
-  if (clients == 0 || clients > data.clients.size())
+  if (clients == 0 || clients > data.clients.clients())
     return error(Code::kInvalidArgument, "can't train {} clients of {}", clients,
-                 data.clients.size());
+                 data.clients.clients());
   for (size_t c = 0; c < clients; ++c)
-    if (data.clients[c].empty())
+    if (data.clients.examples(static_cast<uint32_t>(c)) == 0)
       return error(Code::kInvalidArgument, "client {} has no examples", c);
   if (initial.size() != data.schema.elements() || plan.batch_size == 0)
     return error(Code::kInvalidArgument, "{} parameters where the model has {}, batches of {}",

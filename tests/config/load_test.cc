@@ -281,7 +281,7 @@ std::vector<BadInput> bad_inputs() {
        "x.toml:5: data.label: must be a string that is not empty, not \"\""},
       {good(5, "partition = \"shards:0\""),
        "x.toml:5: data.partition: must be one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
-       "quantity:ALPHA (ALPHA above 0), natural, not \"shards:0\""},
+       "quantity:ALPHA (ALPHA above 0), draw:N or draw:N:ALPHA, natural, not \"shards:0\""},
       {good(8, "cohort = 10\ndeadline = \"0s\""),
        "x.toml:9: fleet.deadline: must be a duration such as \"60s\" (units: ms, s, m, h), above "
        "0 and at most 1000000000, not \"0s\""},
@@ -311,7 +311,7 @@ std::vector<BadInput> bad_inputs() {
       {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, csv"},
       {good(5, ""),
        "x.toml: data.partition: is required: one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
-       "quantity:ALPHA (ALPHA above 0), natural"},
+       "quantity:ALPHA (ALPHA above 0), draw:N or draw:N:ALPHA, natural"},
       {good(8, ""), "x.toml: fleet.cohort: is required: an integer, at least 1"},
       {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn"},
       {good(7, ""),

@@ -182,14 +182,38 @@ TEST(Partition, RefusesImpossibleRequests) {
 TEST(Partition, ParsesRulesStrictly) {
   EXPECT_EQ(parse_partition("shards:3")->shards, 3U);
   EXPECT_EQ(parse_partition("dirichlet:0.25")->alpha, 0.25);
-  for (const char* bad :
-       {"", "iid:1", "natural:2", "shards", "shards:", "shards:0", "shards:-1", "shards:2x",
-        "shards:99999999999", "dirichlet", "dirichlet:0", "dirichlet:nan", "dirichlet:inf",
-        "quantity:-1", "quantity:1,5", "Iid", " iid"}) {
+  for (const char* bad : {"",
+                          "iid:1",
+                          "natural:2",
+                          "shards",
+                          "shards:",
+                          "shards:0",
+                          "shards:-1",
+                          "shards:2x",
+                          "shards:99999999999",
+                          "dirichlet",
+                          "dirichlet:0",
+                          "dirichlet:nan",
+                          "dirichlet:inf",
+                          "quantity:-1",
+                          "quantity:1,5",
+                          "draw",
+                          "draw:",
+                          "draw:0",
+                          "draw:-3",
+                          "draw:1e3",
+                          "draw:1000001",
+                          "draw:5:",
+                          "draw:5:0",
+                          "draw:5:1:2",
+                          "Iid",
+                          " iid"}) {
     const auto rule = parse_partition(bad);
     ASSERT_FALSE(rule.has_value()) << bad;
-    EXPECT_THAT(rule.error().message(),
-                HasSubstr("known: iid, shards:K, dirichlet:ALPHA, quantity:ALPHA, natural"));
+    EXPECT_THAT(
+        rule.error().message(),
+        HasSubstr(
+            "known: iid, shards:K, dirichlet:ALPHA, quantity:ALPHA, draw:N[:ALPHA], natural"));
   }
 }
 

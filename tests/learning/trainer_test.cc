@@ -19,6 +19,8 @@ namespace {
 
 using testing::HasSubstr;
 
+using Dealt = std::vector<std::vector<uint32_t>>;
+
 struct Trained {
   TrainReport report;
   std::vector<float> update;
@@ -46,7 +48,7 @@ TEST(Trainer, OneStepIsSgdByHand) {
   DataBundle bundle;
   bundle.shape = shape;
   bundle.train = {.inputs = {0.5F, -2.0F}, .labels = {1}, .client = {}};
-  const auto data = *make_learning_data("logistic", bundle, {{0}});
+  const auto data = *make_learning_data("logistic", bundle, Dealt{{0}});
   const std::vector<float> base = {0.1F, 0.2F, -0.3F, 0.4F, 0.5F, -0.6F, 0.01F, 0.02F, 0.03F};
   const auto trainer = *make_trainer(data);
   const auto trained =
@@ -79,7 +81,7 @@ Trained reference(const LearningData& data, const TrainTask& task, const std::ve
                                               .momentum(task.plan.momentum)
                                               .weight_decay(task.plan.weight_decay));
   const int64_t features = data.data.shape.features();
-  const auto& held = data.clients[task.client];
+  const auto held = data.clients.of(task.client);
   Trained trained;
   for (uint32_t pass = 0;; ++pass) {
     const bool by_steps = task.plan.local_steps > 0;
@@ -278,16 +280,16 @@ TEST(LearningData, RefusesWhatDoesntFit) {
                         .shape = {.input = {2}, .classes = 3},
                         .class_names = {},
                         .client_names = {}};
-  EXPECT_TRUE(make_learning_data("logistic", good, {{0, 3}}).has_value());
-  EXPECT_FALSE(make_learning_data("logistic", good, {{0, 4}}).has_value());
-  EXPECT_FALSE(make_learning_data("nonsense", good, {{0}}).has_value());
-  EXPECT_FALSE(make_learning_data("cnn", good, {{0}}).has_value());
+  EXPECT_TRUE(make_learning_data("logistic", good, Dealt{{0, 3}}).has_value());
+  EXPECT_FALSE(make_learning_data("logistic", good, Dealt{{0, 4}}).has_value());
+  EXPECT_FALSE(make_learning_data("nonsense", good, Dealt{{0}}).has_value());
+  EXPECT_FALSE(make_learning_data("cnn", good, Dealt{{0}}).has_value());
   DataBundle bad = good;
   bad.train.inputs.pop_back();
-  EXPECT_FALSE(make_learning_data("logistic", bad, {{0}}).has_value());
+  EXPECT_FALSE(make_learning_data("logistic", bad, Dealt{{0}}).has_value());
   bad = good;
   bad.train.labels[1] = 3;
-  EXPECT_FALSE(make_learning_data("logistic", bad, {{0}}).has_value());
+  EXPECT_FALSE(make_learning_data("logistic", bad, Dealt{{0}}).has_value());
 }
 
 }  // namespace

@@ -58,18 +58,18 @@ TEST(Devices, LinksTakeTheirBytes) {
 
 TEST(Devices, WhereEverybodyIsCountedTheyChangeNoBitOfTheModel) {
   const std::vector<Override> slow = slow_devices();
-  const RunResult one = run(small_scenario(slow), {.workers = 1});
+  const RunResult one = run(small_scenario(slow), {.fleet = {.workers = 1}});
   EXPECT_EQ(hash_of(one), hash_of(run(small_scenario({slow.begin() + 4, slow.end()}))));
   EXPECT_GT(virtual_seconds(one), 6 * 0.08);
-  const RunResult three = run(small_scenario(slow), {.workers = 3});
+  const RunResult three = run(small_scenario(slow), {.fleet = {.workers = 3}});
   EXPECT_EQ(hash_of(three), hash_of(one));
   EXPECT_EQ(virtual_seconds(three), virtual_seconds(one)) << "to the nanosecond";
 }
 
 TEST(Devices, InterruptedAfterEveryRoundTheClockGoesOn) {
   const PreparedScenario prepared = small_scenario(slow_devices());
-  const RunResult through = run(prepared, {.workers = 2});
-  RunOptions options{.workers = 2, .out = fresh_folder("out")};
+  const RunResult through = run(prepared, {.fleet = {.workers = 2}});
+  RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
   RunResult part = run(prepared, options, kStopAtOnce);
   options.resume = true;
   while (part.interrupted) {
@@ -85,9 +85,9 @@ TEST(Devices, OverSelectionWaitsForTheFastOnesAlone) {
   const RunResult patient = run(small_scenario(all));
   all.push_back({"fleet.over_select", "1.5"});
   const PreparedScenario prepared = small_scenario(all);
-  const RunResult result = run(prepared, {.workers = 1});
+  const RunResult result = run(prepared, {.fleet = {.workers = 1}});
   EXPECT_LT(virtual_seconds(result), 0.7 * virtual_seconds(patient));
-  const RunResult three = run(prepared, {.workers = 3});
+  const RunResult three = run(prepared, {.fleet = {.workers = 3}});
   EXPECT_EQ(hash_of(three), hash_of(result)) << "who is late doesn't depend on the workers";
   EXPECT_EQ(virtual_seconds(three), virtual_seconds(result));
   EXPECT_EQ(three.summary["bytes"], result.summary["bytes"]);
@@ -117,13 +117,13 @@ TEST(Devices, InEveryScheduleTheWorkersChangeNothing) {
     const bool synchronous = std::string_view(schedule) == "synchronous";
     if (synchronous) all.push_back({"fleet.over_select", "1"});
     const PreparedScenario prepared = small_scenario(all);
-    const RunResult one = run(prepared, {.workers = 1, .out = fresh_folder(schedule)});
+    const RunResult one = run(prepared, {.fleet = {.workers = 1}, .out = fresh_folder(schedule)});
     // In a synchronous round both may drop out.
     if (!synchronous) {
       EXPECT_EQ(one.summary["void_rounds"], 0) << schedule;
     }
     for (const size_t workers : {2u, 3u}) {
-      const RunResult more = run(prepared, {.workers = workers});
+      const RunResult more = run(prepared, {.fleet = {.workers = workers}});
       EXPECT_EQ(hash_of(more), hash_of(one)) << schedule;
       EXPECT_EQ(virtual_seconds(more), virtual_seconds(one));
       EXPECT_EQ(more.summary["bytes"], one.summary["bytes"]);
@@ -158,7 +158,7 @@ TEST(Devices, DropOutsAreDrawnAndCostTheTimeUntilThen) {
   // Nobody takes longer than a task; after a round that all have left, the coordinator waits.
   EXPECT_LE(virtual_seconds(with),
             virtual_seconds(without) + with.summary["void_rounds"].get<double>());
-  EXPECT_EQ(hash_of(run(prepared, {.workers = 2})), hash_of(with));
+  EXPECT_EQ(hash_of(run(prepared, {.fleet = {.workers = 2}})), hash_of(with));
 }
 
 // ---- Traces
@@ -219,9 +219,9 @@ TEST(Devices, EveryRuleOfSelectionGoesOnWhereItStopped) {
     std::vector<Override> all = slow_devices();
     all.insert(all.end(), {{"fleet.selection", rule}, {"fleet.cohort", "3"}});
     const PreparedScenario prepared = small_scenario(all);
-    const RunResult through = run(prepared, {.workers = 1});
-    EXPECT_EQ(hash_of(run(prepared, {.workers = 3})), hash_of(through)) << rule;
-    RunOptions options{.workers = 2, .out = fresh_folder("out")};
+    const RunResult through = run(prepared, {.fleet = {.workers = 1}});
+    EXPECT_EQ(hash_of(run(prepared, {.fleet = {.workers = 3}})), hash_of(through)) << rule;
+    RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
     RunResult part = run(prepared, options, kStopAtOnce);
     options.resume = true;
     while (part.interrupted) part = run(prepared, options, kStopAtOnce);

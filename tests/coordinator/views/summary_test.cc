@@ -173,7 +173,7 @@ TEST(RunFolder, SaysWhyItIsNotFree) {
     const Result<RunFolder> first = RunFolder::open(path, RunStart::kNew);
     ASSERT_TRUE(first);
     EXPECT_EQ(RunFolder::open(path, RunStart::kNew).error().code(), Code::kInUse) << "it is locked";
-    ASSERT_TRUE(write_durably(first->file("checkpoint.bin"), std::string_view("x")).ok());
+    ASSERT_TRUE(write_durably(first->file(kCheckpointFile), std::string_view("x")).ok());
   }
   EXPECT_THAT(RunFolder::open(path, RunStart::kNew).error().message(),
               HasSubstr("interrupted run"));
