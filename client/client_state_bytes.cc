@@ -6,24 +6,6 @@ namespace tern {
 
 namespace {
 
-void append_memory(std::vector<std::byte>& to, const SenderMemory& memory) {
-  append_array<float>(to, memory.residual);
-  append_array<uint16_t>(to, memory.residual16);
-  append_array<float>(to, memory.momentum);
-  append_array<float>(to, memory.factors);
-}
-
-/// The arrays of a sender's memory, which are as long as the model or empty; factors are shorter.
-bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
-  const auto fits = [&](size_t size) { return size == 0 || size == elements; };
-  return take_array(reader, elements, memory.residual) &&
-         take_array(reader, elements, memory.residual16) &&
-         take_array(reader, elements, memory.momentum) &&
-         take_array(reader, elements, memory.factors) && fits(memory.residual.size()) &&
-         fits(memory.residual16.size()) && fits(memory.momentum.size()) &&
-         (memory.residual.empty() || memory.residual16.empty());
-}
-
 /// Of an update's frame: more than twice what any chain makes of a model.
 size_t most_frame_bytes(size_t elements) { return 16 * elements + 4096; }
 
@@ -54,6 +36,23 @@ bool take_update(ByteReader& reader, size_t elements, StoredUpdate& update) {
 }
 
 }  // namespace
+
+void append_memory(std::vector<std::byte>& to, const SenderMemory& memory) {
+  append_array<float>(to, memory.residual);
+  append_array<uint16_t>(to, memory.residual16);
+  append_array<float>(to, memory.momentum);
+  append_array<float>(to, memory.factors);
+}
+
+bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory) {
+  const auto fits = [&](size_t size) { return size == 0 || size == elements; };
+  return take_array(reader, elements, memory.residual) &&
+         take_array(reader, elements, memory.residual16) &&
+         take_array(reader, elements, memory.momentum) &&
+         take_array(reader, elements, memory.factors) && fits(memory.residual.size()) &&
+         fits(memory.residual16.size()) && fits(memory.momentum.size()) &&
+         (memory.residual.empty() || memory.residual16.empty());
+}
 
 size_t most_client_state_bytes(size_t elements) {
   // Two memories of three arrays, the frame, and the rest.

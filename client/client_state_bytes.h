@@ -24,8 +24,10 @@ void append(std::vector<std::byte>& to, const T& value) {
 template <typename T>
 void append_array(std::vector<std::byte>& to, std::span<const T> values) {
   append(to, static_cast<uint64_t>(values.size()));
-  const auto bytes = std::as_bytes(values);
-  to.insert(to.end(), bytes.begin(), bytes.end());
+  if (values.empty()) return;
+  const size_t end = to.size();
+  to.resize(end + values.size_bytes());
+  std::memcpy(to.data() + end, values.data(), values.size_bytes());
 }
 
 /// False when the bytes end before the values do, or there are more than `most`.
@@ -39,6 +41,11 @@ bool take_array(ByteReader& reader, size_t most, std::vector<T>& values) {
   if (count > 0) std::memcpy(values.data(), bytes.data(), bytes.size());
   return true;
 }
+
+/// The arrays of a sender's memory. False unless they are as long as the model (`elements`) or
+/// empty; factors are shorter.
+void append_memory(std::vector<std::byte>& to, const SenderMemory& memory);
+bool take_memory(ByteReader& reader, size_t elements, SenderMemory& memory);
 
 /// The most that a client's state of a model with so many parameters takes.
 size_t most_client_state_bytes(size_t elements);

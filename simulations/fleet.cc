@@ -7,8 +7,6 @@
 #include "client/client_session.h"
 #include "config/model_card.h"
 #include "coordinator/coordinator.h"
-#include "learning/torch_evaluator.h"
-#include "learning/torch_trainer.h"
 #include "simulations/devices.h"
 #include "simulations/fleet_network.h"
 #include "simulations/fleet_work.h"
@@ -57,9 +55,9 @@ class OneProcessFleet : public Fleet {
         plans_(std::make_shared<PlanCheck>(key_.public_key())),
         memory_(memory),
         sink_(sink),
-        clock_(options.workers),
+        clock_(options.workers + options.elsewhere.size()),
         pool_(std::make_unique<ThreadPool>(
-            options.workers,
+            options.workers + options.elsewhere.size(),
             ThreadPool::Hooks{
                 .job_begins = [this](size_t worker) { clock_.book(worker, WorkStage::kIdle); },
                 .job_ended = [this](size_t worker) { clock_.book(worker, WorkStage::kOther); }})) {}
@@ -69,16 +67,15 @@ class OneProcessFleet : public Fleet {
   Status open(const PreparedScenario& prepared) {
     const Scenario& scenario = prepared.scenario;
     const FleetTransport transport = options_.transport;
-    std::vector<std::unique_ptr<Trainer>> trainers;
-    for (size_t i = 0; i < pool_->size(); ++i) {
-      TERN_TRY(std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
-      trainers.push_back(std::move(trainer));
-      TERN_TRY(std::unique_ptr<Evaluator> evaluator, make_evaluator(prepared.data));
-      evaluators_.push_back(std::move(evaluator));
+    for (size_t i = 0; i < options_.workers; ++i) {
+      TERN_TRY(std::shared_ptr<LocalPlace> place, LocalPlace::make(data_));
+      test_parts_ = place->part_count();
+      places_.push_back(std::move(place));
     }
+    places_.insert(places_.end(), options_.elsewhere.begin(), options_.elsewhere.end());
     std::vector<float> version_zero(data_->schema.elements());
     initialize_parameters(data_->schema, scenario.seed, kGridBits, version_zero);
-    work_.emplace(data_, std::move(version_zero), std::move(trainers),
+    work_.emplace(data_, std::move(version_zero), places_,
                   transport == FleetTransport::kMemory ? &devices_ : nullptr, clock_,
                   scenario.fleet.asynchronous() ? scenario.fleet.max_staleness : 0);
     TERN_TRY(network_, FleetNetwork::make(transport, key_, devices_, *pool_));
@@ -208,7 +205,7 @@ class OneProcessFleet : public Fleet {
       CoordinatorHooks::Evaluated done;
     };
     auto progress = std::make_shared<Progress>();
-    progress->parts.resize(evaluators_.front()->part_count());
+    progress->parts.resize(test_parts_);
     progress->open = progress->parts.size();
     progress->done = std::move(done);
     if (progress->open == 0) {  // no test data, no figures
@@ -219,7 +216,8 @@ class OneProcessFleet : public Fleet {
       auto result = std::make_shared<Result<EvaluationPart>>(EvaluationPart{});
       network_->loop().run(
           [this, part, result](size_t worker) {
-            *result = evaluators_[worker]->evaluate(coordinator_->model().parameters(), part);
+            const VersionedModel& model = coordinator_->model();
+            *result = places_[worker]->evaluate({model.parameters(), model.sha256()}, part);
             clock_.book(worker, WorkStage::kEvaluate);
           },
           [this, part, progress, result] {
@@ -249,7 +247,8 @@ class OneProcessFleet : public Fleet {
   NoSink no_sink_;
   WorkClock clock_;
   std::unique_ptr<ThreadPool> pool_;
-  std::vector<std::unique_ptr<Evaluator>> evaluators_;  // one for each worker
+  std::vector<std::shared_ptr<WorkPlace>> places_;  // one for each worker
+  size_t test_parts_ = 0;                           // of an evaluation
   std::optional<FleetWork> work_;
   std::unique_ptr<FleetNetwork> network_;
   std::unique_ptr<Coordinator> coordinator_;

@@ -26,6 +26,7 @@
 #include "coordinator/versions.h"
 #include "coordinator/views/evaluation.h"
 #include "simulations/prepare.h"
+#include "simulations/work_place.h"
 
 namespace tern {
 
@@ -47,10 +48,12 @@ enum class FleetTransport {
 
 struct FleetOptions {
   size_t workers = 1;
+  /// Of other processes; each has a thread here that waits for it, beside the workers.
+  std::vector<std::shared_ptr<WorkPlace>> elsewhere;
   FleetTransport transport = FleetTransport::kMemory;
   /// In memory, when more than so many clients are connected at the end of a round, those that wait
   /// for nothing leave; who is asked comes back. A connected one takes some kilobytes.
-  size_t most_connected = 4096;
+  size_t most_connected = 1024;
 };
 
 class Fleet {

@@ -13,18 +13,15 @@ constexpr size_t kModelsKept = 3;
 }  // namespace
 
 FleetWork::FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-                     std::vector<std::unique_ptr<Trainer>> trainers, const Devices* devices,
+                     std::vector<std::shared_ptr<WorkPlace>> places, const Devices* devices,
                      WorkClock& clock, uint32_t older_versions)
     : data_(std::move(data)),
-      workers_(trainers.size()),
+      workers_(places.size()),
       devices_(devices),
       clock_(clock),
       models_kept_(kModelsKept + older_versions),
       replica_(data_->schema, std::move(version_zero)) {
-  for (size_t i = 0; i < workers_.size(); ++i) {
-    workers_[i].trainer = std::move(trainers[i]);
-    workers_[i].update.resize(data_->schema.elements());
-  }
+  for (size_t i = 0; i < workers_.size(); ++i) workers_[i].place = std::move(places[i]);
 }
 
 Result<Ready> FleetWork::prepare(size_t, const Welcome& welcome, uint32_t) {
@@ -67,7 +64,8 @@ Result<SharedModel> FleetWork::model_of(const RoundPlan& plan, const ClientTask&
 Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
   Worker& worker = workers_[index];
   clock_.book(index, WorkStage::kOther);
-  Result<TrainReport> report = worker.trainer->train(task, worker.base->parameters, worker.update);
+  Result<TrainReport> report =
+      worker.place->train(task, {worker.base->parameters, worker.base->sha256});
   clock_.book(index, WorkStage::kTrain);
   return report;
 }
@@ -75,8 +73,7 @@ Result<TrainReport> FleetWork::train(size_t index, const TrainTask& task) {
 Result<PendingUpdate> FleetWork::encode(size_t index, const Codec& codec, const FrameMeta& meta,
                                         const SenderMemory& memory, ResidualStore store) {
   Worker& worker = workers_[index];
-  Result<PendingUpdate> pending =
-      encode_update(codec, meta, data_->schema, worker.update, memory, worker.scratch, store);
+  Result<PendingUpdate> pending = worker.place->encode(codec, meta, memory, store);
   clock_.book(index, WorkStage::kEncode);
   return pending;
 }

@@ -1,4 +1,4 @@
-/// What the clients of a fleet in one process do for their tasks: they share the data, a trainer
+/// What the clients of a fleet in one process do for their tasks: they share the data, a work place
 /// for each worker, and one replica of each version.
 #pragma once
 
@@ -14,16 +14,17 @@
 #include "learning/learning_data.h"
 #include "proto/training.h"
 #include "simulations/devices.h"
+#include "simulations/work_place.h"
 
 namespace tern {
 
 /// Threads: worker w calls with its own index; restore() while no task runs.
 class FleetWork : public ClientWork {
  public:
-  /// A trainer for each worker. `devices` (null in real time) and `clock` outlive it.
+  /// A place for each worker. `devices` (null in real time) and `clock` outlive it.
   /// `older_versions`: that tasks may still begin from.
   FleetWork(std::shared_ptr<const LearningData> data, std::vector<float> version_zero,
-            std::vector<std::unique_ptr<Trainer>> trainers, const Devices* devices,
+            std::vector<std::shared_ptr<WorkPlace>> places, const Devices* devices,
             WorkClock& clock, uint32_t older_versions);
 
   Status restore(const HeldModels& models) { return replica_.restore(models); }
@@ -44,9 +45,8 @@ class FleetWork : public ClientWork {
 
  private:
   struct Worker {
-    std::unique_ptr<Trainer> trainer;
+    std::shared_ptr<WorkPlace> place;
     SharedModel base;  // of the task at hand
-    std::vector<float> update;
     CodecScratch scratch;
   };
 

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -14,6 +15,7 @@
 #include "coordinator/views/summary.h"
 #include "learning/blas.h"
 #include "simulations/cli/commands.h"
+#include "simulations/mpi_job.h"
 #include "simulations/rate_preview.h"
 #include "simulations/simulation.h"
 
@@ -104,11 +106,29 @@ void print_keys() {
   }
 }
 
+int work_for_rank_0(MpiJob& job, size_t workers, bool json) {
+  make_math_serial();
+  const Status status = job.serve(workers);
+  if (status.ok()) return kOk;
+  const int exit_status = fail(status, json);
+  job.abort();
+  return exit_status;
+}
+
 int simulate(const Arguments& arguments) {
   if (arguments.keys) {
     print_keys();
     return kOk;
   }
+  const std::atomic<bool>& stop = stop_on_interrupt();
+  Result<std::unique_ptr<MpiJob>> joined = MpiJob::join();
+  if (!joined) return fail(joined.error(), arguments.json);
+  const std::unique_ptr<MpiJob> job = *std::move(joined);
+  const size_t processes = job ? job->here() : 1;
+  const size_t workers = arguments.workers > 0
+                             ? arguments.workers
+                             : std::max<size_t>(1, std::thread::hardware_concurrency() / processes);
+  if (job && !job->leads()) return work_for_rank_0(*job, workers, arguments.json);
   Result<LoadedScenario> loaded = load(arguments);
   // Whatever is wrong before a run begins is wrong with the input.
   const auto bad_input = [&](Status status) {
@@ -118,10 +138,7 @@ int simulate(const Arguments& arguments) {
   if (!loaded) return bad_input(loaded.error());
   Scenario& scenario = loaded->scenario;
   if (Status status = check_seeds(arguments); !status.ok()) return bad_input(std::move(status));
-  RunOptions options{.fleet = {.workers = arguments.workers > 0
-                                              ? arguments.workers
-                                              : std::max(1u, std::thread::hardware_concurrency()),
-                               .transport = arguments.transport},
+  RunOptions options{.fleet = {.workers = workers, .transport = arguments.transport},
                      .out = arguments.resume.empty() ? arguments.out : arguments.resume,
                      .resume = !arguments.resume.empty(),
                      .checkpoint_every = arguments.checkpoint_every};
@@ -129,7 +146,6 @@ int simulate(const Arguments& arguments) {
     fmt::print(stderr,
                "tern: LibTorch runs without OpenBLAS and may be 30 times slower; install "
                "libopenblas0-pthread\n");
-  const std::atomic<bool>& stop = stop_on_interrupt();
 
   std::vector<ordered_json> summaries;
   const bool several = !arguments.seeds.empty();
@@ -148,7 +164,15 @@ int simulate(const Arguments& arguments) {
       options.title = fmt::format("seed {}", seed);
       if (!arguments.out.empty()) options.out = seed_folder(arguments.out, seed);
     }
+    if (job) {
+      std::string warning;
+      auto places = job->open(*prepared, warning);
+      if (!places) return bad_input(std::move(places).error());
+      if (!warning.empty()) fmt::print(stderr, "tern: {}\n", warning);
+      options.fleet.elsewhere = *std::move(places);
+    }
     Result<RunResult> run = run_scenario(*prepared, options, stop);
+    options.fleet.elsewhere.clear();  // which frees the other processes for the next run
     if (!run) return fail(loaded->locate(std::move(run).error()), arguments.json);
     if (!run->warning.empty()) fmt::print(stderr, "tern: {}\n", run->warning);
     if (!arguments.json) fmt::print("{}", summary_table(run->summary));
@@ -201,7 +225,7 @@ void add_simulate(CLI::App& program, int& exit_status) {
       ->type_name("N,N,...");
   command
       ->add_option("--workers", arguments->workers,
-                   "Threads; the results don't depend on it [one a core]")
+                   "Threads, of each process; the results don't depend on it [one a core]")
       ->check(CLI::Range(1, 1024));
   command
       ->add_option("--transport", arguments->transport,
@@ -231,7 +255,8 @@ void add_simulate(CLI::App& program, int& exit_status) {
       "  tern simulate simulations/scenarios/fashion-mnist.toml --seeds 1,2,3 --out out/three\n"
       "  tern simulate simulations/scenarios/fashion-mnist.toml --set rounds=20 --transport zmq\n"
       "  tern simulate simulations/scenarios/fashion-mnist.toml --check\n"
-      "  tern simulate --resume out/first");
+      "  tern simulate --resume out/first\n"
+      "  mpirun -np 4 tern simulate simulations/scenarios/fashion-mnist.toml --out out/cluster");
   command->callback([arguments, &exit_status] { exit_status = simulate(*arguments); });
 }
 
