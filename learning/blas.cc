@@ -36,6 +36,15 @@ bool make_math_serial() {
   return found;
 }
 
+void sgemm(char op_a, char op_b, int m, int n, int k, float alpha, const float* a, int lda,
+           const float* b, int ldb, float beta, float* c, int ldc) {
+  using Sgemm =
+      void(const char*, const char*, const int*, const int*, const int*, const float*, const float*,
+           const int*, const float*, const int*, const float*, float*, const int*);
+  static Sgemm* const blas_sgemm = find_symbol<Sgemm>("sgemm_");  // LibTorch can't do without
+  blas_sgemm(&op_a, &op_b, &m, &n, &k, &alpha, a, &lda, b, &ldb, &beta, c, &ldc);
+}
+
 std::string blas_description() {
   auto* config = find_symbol<char*()>("openblas_get_config");
   auto* core = find_symbol<char*()>("openblas_get_corename");

@@ -14,6 +14,12 @@ namespace tern {
 /// libopenblas0-pthread cures it. Threads: safe.
 bool make_math_serial();
 
+/// C = alpha op(A) op(B) + beta C in the terms of BLAS: matrices run down the columns, op(A) is [m,
+/// k], op(B) [k, n], C [m, n]; 'N' takes a matrix as it is, 'T' its transpose; with beta 0 C isn't
+/// read. By the BLAS under LibTorch, called straight. Threads: safe.
+void sgemm(char op_a, char op_b, int m, int n, int k, float alpha, const float* a, int lda,
+           const float* b, int ldb, float beta, float* c, int ldc);
+
 /// What the bits of a training depend on, such as "OpenBLAS 0.3.21 Haswell"; "unknown" for another
 /// BLAS.
 std::string blas_description();

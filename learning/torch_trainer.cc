@@ -10,6 +10,7 @@
 
 #include "base/rng.h"
 #include "learning/blas.h"
+#include "learning/linear_layers.h"
 #include "learning/models.h"
 #include "learning/torch_errors.h"
 
@@ -29,31 +30,6 @@ Status check_plan(const TrainingPlan& plan) {
           "learning_rate {}, momentum {} and weight_decay {} must be finite and not negative",
           plan.learning_rate, plan.momentum, plan.weight_decay);
   return {};
-}
-
-/// Replaces the scores [n, classes] of a batch, with any strides, by the gradient of the batch's
-/// mean cross-entropy; gives that mean.
-double cross_entropy_gradient(at::Tensor& scores, const std::vector<uint32_t>& labels) {
-  auto score = scores.accessor<float, 2>();
-  const int64_t classes = scores.size(1);
-  const auto n = static_cast<float>(scores.size(0));
-  double loss = 0;
-  for (int64_t i = 0; i < scores.size(0); ++i) {
-    auto row = score[i];
-    float largest = row[0];
-    for (int64_t c = 1; c < classes; ++c) largest = std::max(largest, row[c]);
-    const auto label = static_cast<int64_t>(labels[static_cast<size_t>(i)]);
-    const float label_score = row[label] - largest;
-    float sum = 0;
-    for (int64_t c = 0; c < classes; ++c) {
-      row[c] = std::exp(row[c] - largest);
-      sum += row[c];
-    }
-    loss += static_cast<double>(std::log(sum)) - label_score;
-    for (int64_t c = 0; c < classes; ++c) row[c] /= sum * n;
-    row[label] -= 1 / n;
-  }
-  return loss / static_cast<double>(n);
 }
 
 /// Writes to - from into `out`; false if a difference isn't finite.
@@ -120,17 +96,16 @@ class Batches {
   size_t at_ = 0;
 };
 
-/// Convolutions are differentiated by LibTorch. The linear layers, where nearly all parameters are,
-/// are done by hand: the product that gives a weight's gradient is added straight to the weight (or
-/// its velocity), so that the gradient, as large as the model, is never stored. That halves the
-/// memory traffic of a step with small batches.
+/// Convolutions are differentiated by LibTorch; the linear layers, where nearly all parameters are,
+/// do without.
 class TorchTrainer final : public Trainer {
  public:
   TorchTrainer(std::shared_ptr<const LearningData> data, Network network)
       : data_(std::move(data)),
         network_(std::move(network)),
         flat_(at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat)),
-        parameters_(parameter_views(data_->schema, flat_)) {
+        parameters_(parameter_views(data_->schema, flat_)),
+        linear_(linear_layers()) {
     // variable_data(), not detach(): all views of flat_ count changes together, and the step of a
     // linear layer must not make autograd believe that a convolution's weight has changed.
     for (size_t i = 0; i < 2 * network_.convolutions(); ++i)
@@ -202,48 +177,40 @@ class TorchTrainer final : public Trainer {
     if (!flat_velocity_.defined()) {
       flat_velocity_ = at::empty_like(flat_);
       velocity_ = parameter_views(data_->schema, flat_velocity_);
+      const size_t first = 2 * network_.convolutions();
+      for (size_t i = first; i < velocity_.size(); i += 2)
+        linear_.set_velocities((i - first) / 2, velocity_[i].data_ptr<float>(),
+                               velocity_[i + 1].data_ptr<float>());
     }
     flat_velocity_.zero_();
   }
 
   /// One minibatch; gives its mean loss before the step.
   double step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
-    const size_t first = network_.convolutions();
-    const size_t layers = network_.linear_layers();
-    at::Tensor features = inputs;
-    if (first > 0) {
+    if (network_.convolutions() == 0)
+      return linear_.step(plan_, inputs.data_ptr<float>(), labels, nullptr);
+    at::Tensor features;
+    {
       const at::AutoGradMode record(true);
       features = network_.features(leaves_, inputs);
     }
-    // Activations are [n, units], but their memory runs along the batch: OpenBLAS likes the large
-    // matrix on the left, and at n = 10 is a third faster so.
-    std::vector<at::Tensor> seen(layers);  // what each linear layer sees
-    at::Tensor x = features.detach();
-    for (size_t i = 0; i < layers; ++i) {
-      seen[i] = x;
-      x = at::addmm(bias(first + i).unsqueeze(1), weight(first + i), seen[i].t()).t();
-      if (i + 1 < layers) x.relu_();
-    }
-    const double loss = cross_entropy_gradient(x, labels);
-
-    at::Tensor gradient = x;  // by the outputs of layer i, then of its inputs
-    for (size_t i = layers; i-- > 0;) {
-      at::Tensor below;
-      if (first + i > 0) below = at::mm(weight(first + i).t(), gradient.t()).t();
-      if (i > 0) below = at::threshold_backward(below, seen[i], 0);
-      descend_product(2 * (first + i), gradient.t(), seen[i]);
-      descend(2 * (first + i) + 1, gradient.sum(0));
-      gradient = std::move(below);
-    }
-    if (first > 0) {
-      const auto gradients = torch::autograd::grad({features}, leaves_, {gradient});
-      for (size_t i = 0; i < gradients.size(); ++i) descend(i, gradients[i]);
-    }
+    at::Tensor gradient = at::empty_like(features, at::MemoryFormat::Contiguous);
+    const double loss = linear_.step(plan_, features.detach().contiguous().data_ptr<float>(),
+                                     labels, gradient.data_ptr<float>());
+    const auto gradients = torch::autograd::grad({features}, leaves_, {gradient});
+    for (size_t i = 0; i < gradients.size(); ++i) descend(i, gradients[i]);
     return loss;
   }
 
-  const at::Tensor& weight(size_t layer) const { return parameters_[2 * layer]; }
-  const at::Tensor& bias(size_t layer) const { return parameters_[2 * layer + 1]; }
+  std::vector<LinearLayer> linear_layers() {
+    std::vector<LinearLayer> layers;
+    for (size_t i = 2 * network_.convolutions(); i < parameters_.size(); i += 2)
+      layers.push_back({.inputs = static_cast<int>(parameters_[i].size(1)),
+                        .outputs = static_cast<int>(parameters_[i].size(0)),
+                        .weight = parameters_[i].data_ptr<float>(),
+                        .bias = parameters_[i + 1].data_ptr<float>()});
+    return layers;
+  }
 
   /// One step of parameter i along its gradient.
   void descend(size_t i, const at::Tensor& gradient) {
@@ -251,26 +218,11 @@ class TorchTrainer final : public Trainer {
     if (plan_.momentum == 0) {
       if (plan_.weight_decay != 0) w.mul_(1 - plan_.learning_rate * plan_.weight_decay);
       w.add_(gradient, -plan_.learning_rate);
-    } else {
-      velocity_[i].mul_(plan_.momentum).add_(gradient);
-      finish_with_velocity(i);
+      return;
     }
-  }
-
-  /// The same for the gradient left * right.
-  void descend_product(size_t i, const at::Tensor& left, const at::Tensor& right) {
-    if (plan_.momentum == 0) {
-      parameters_[i].addmm_(left, right, 1 - plan_.learning_rate * plan_.weight_decay,
-                            -plan_.learning_rate);
-    } else {
-      velocity_[i].addmm_(left, right, plan_.momentum, 1);
-      finish_with_velocity(i);
-    }
-  }
-
-  void finish_with_velocity(size_t i) {
-    if (plan_.weight_decay != 0) velocity_[i].add_(parameters_[i], plan_.weight_decay);
-    parameters_[i].add_(velocity_[i], -plan_.learning_rate);
+    velocity_[i].mul_(plan_.momentum).add_(gradient);
+    if (plan_.weight_decay != 0) velocity_[i].add_(w, plan_.weight_decay);
+    w.add_(velocity_[i], -plan_.learning_rate);
   }
 
   const std::shared_ptr<const LearningData> data_;  // shared with all workers
@@ -278,6 +230,7 @@ class TorchTrainer final : public Trainer {
   TrainingPlan plan_;  ///< of the task at hand
   at::Tensor flat_;
   std::vector<at::Tensor> parameters_;  ///< views of flat_
+  LinearLayers linear_;                 ///< on those
   std::vector<at::Tensor> leaves_;      ///< the convolutions' ones again, for autograd
   at::Tensor flat_velocity_;            ///< made by the first task with momentum
   std::vector<at::Tensor> velocity_;

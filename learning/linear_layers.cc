@@ -1,0 +1,124 @@
+#include "learning/linear_layers.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "learning/blas.h"
+
+namespace tern {
+namespace {
+
+/// Replaces the scores [classes, batch] by the gradient of the batch's mean cross-entropy; gives
+/// that mean.
+double cross_entropy_gradient(std::span<float> scores, std::span<const uint32_t> labels) {
+  const size_t n = labels.size(), classes = scores.size() / n;
+  const auto count = static_cast<float>(n);
+  double loss = 0;
+  for (size_t i = 0; i < n; ++i) {
+    const auto score = [&](size_t c) -> float& { return scores[c * n + i]; };
+    float largest = score(0);
+    for (size_t c = 1; c < classes; ++c) largest = std::max(largest, score(c));
+    const float label_score = score(labels[i]) - largest;
+    float sum = 0;
+    for (size_t c = 0; c < classes; ++c) {
+      score(c) = std::exp(score(c) - largest);
+      sum += score(c);
+    }
+    loss += static_cast<double>(std::log(sum)) - label_score;
+    for (size_t c = 0; c < classes; ++c) score(c) /= sum * count;
+    score(labels[i]) -= 1 / count;
+  }
+  return loss / static_cast<double>(n);
+}
+
+}  // namespace
+
+LinearLayers::LinearLayers(std::vector<LinearLayer> layers)
+    : layers_(std::move(layers)), outputs_(layers_.size()) {}
+
+// In the terms of BLAS, whose matrices run down the columns, a weight is [inputs x outputs]. What
+// goes from layer to layer is [batch x units], so that the large matrix stands on the right, which
+// OpenBLAS likes: at ten examples it is a third faster so. The inputs come example by example, as
+// [inputs x batch].
+void LinearLayers::forward(const float* inputs, int n) {
+  const float* seen = inputs;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const LinearLayer& layer = layers_[i];
+    std::vector<float>& out = outputs_[i];
+    out.resize(static_cast<size_t>(layer.outputs) * static_cast<size_t>(n));
+    sgemm(i == 0 ? 'T' : 'N', 'N', n, layer.outputs, layer.inputs, 1, seen,
+          i == 0 ? layer.inputs : n, layer.weight, layer.inputs, 0, out.data(), n);
+    const bool last = i + 1 == layers_.size();
+    float* at = out.data();
+    for (int unit = 0; unit < layer.outputs; ++unit, at += n)
+      for (int example = 0; example < n; ++example) {
+        const float y = at[example] + layer.bias[unit];
+        at[example] = last || y > 0 ? y : 0;
+      }
+    seen = out.data();
+  }
+}
+
+double LinearLayers::step(const TrainingPlan& plan, const float* inputs,
+                          std::span<const uint32_t> labels, float* input_gradient) {
+  const auto n = static_cast<int>(labels.size());
+  forward(inputs, n);
+  gradient_ = outputs_.back();
+  const double loss = cross_entropy_gradient(gradient_, labels);
+  for (size_t i = layers_.size(); i-- > 0;) {
+    const LinearLayer& layer = layers_[i];
+    // Before the step changes the weight.
+    if (i > 0) {
+      const std::vector<float>& seen = outputs_[i - 1];
+      below_.resize(seen.size());
+      sgemm('N', 'T', n, layer.inputs, layer.outputs, 1, gradient_.data(), n, layer.weight,
+            layer.inputs, 0, below_.data(), n);
+      for (size_t j = 0; j < seen.size(); ++j) below_[j] = seen[j] > 0 ? below_[j] : 0;
+    } else if (input_gradient != nullptr) {
+      sgemm('N', 'T', layer.inputs, n, layer.outputs, 1, layer.weight, layer.inputs,
+            gradient_.data(), n, 0, input_gradient, layer.inputs);
+    }
+    descend(plan, layer, i == 0, i == 0 ? inputs : outputs_[i - 1].data(), n);
+    std::swap(gradient_, below_);
+  }
+  return loss;
+}
+
+void LinearLayers::descend(const TrainingPlan& plan, const LinearLayer& layer, bool first,
+                           const float* seen, int n) {
+  const auto rate = static_cast<float>(plan.learning_rate);
+  const auto momentum = static_cast<float>(plan.momentum);
+  const auto decay = static_cast<float>(plan.weight_decay);
+  const auto add_product = [&](float alpha, float beta, float* to) {
+    sgemm(first ? 'N' : 'T', 'N', layer.inputs, layer.outputs, n, alpha, seen,
+          first ? layer.inputs : n, gradient_.data(), n, beta, to, layer.inputs);
+  };
+  const auto bias_gradient = [&](int unit) {
+    const float* at = gradient_.data() + static_cast<ptrdiff_t>(unit) * n;
+    float sum = 0;
+    for (int example = 0; example < n; ++example) sum += at[example];
+    return sum;
+  };
+  if (momentum == 0) {
+    const float shrunk = 1 - rate * decay;
+    add_product(-rate, shrunk, layer.weight);
+    for (int unit = 0; unit < layer.outputs; ++unit)
+      layer.bias[unit] = layer.bias[unit] * shrunk - rate * bias_gradient(unit);
+    return;
+  }
+  const auto finish = [&](float* parameter, float* velocity, size_t count) {
+    for (size_t i = 0; i < count; ++i) {
+      velocity[i] += decay * parameter[i];
+      parameter[i] -= rate * velocity[i];
+    }
+  };
+  add_product(1, momentum, layer.weight_velocity);
+  for (int unit = 0; unit < layer.outputs; ++unit)
+    layer.bias_velocity[unit] = layer.bias_velocity[unit] * momentum + bias_gradient(unit);
+  finish(layer.weight, layer.weight_velocity,
+         static_cast<size_t>(layer.inputs) * static_cast<size_t>(layer.outputs));
+  finish(layer.bias, layer.bias_velocity, static_cast<size_t>(layer.outputs));
+}
+
+}  // namespace tern
