@@ -14,6 +14,7 @@
 #include "compression/updates/codec.h"
 #include "compression/updates/ladder.h"
 #include "config/downlink.h"
+#include "config/model_card.h"
 #include "config/vocabulary.h"
 
 namespace tern {
@@ -133,6 +134,7 @@ class Checker {
     TERN_CHECK_OK(required());
     TERN_CHECK_OK(applicable());
     TERN_CHECK_OK(data());
+    TERN_CHECK_OK(model());
     TERN_CHECK_OK(fleet());
     TERN_CHECK_OK(server());
     TERN_CHECK_OK(training());
@@ -186,6 +188,13 @@ class Checker {
       return refuse("data.partition",
                     "\"natural\" needs {}data.client, the column that holds the client",
                     csv ? "" : "data.source = \"csv\" and ");
+    return {};
+  }
+
+  Status model() const {
+    if (s_.model.name == kScriptModel && s_.model.script.empty() && s_.model.initial.empty())
+      return refuse("model.script", "is required with model.name = \"torchscript\": {}",
+                    find_key("model.script")->meaning);
     return {};
   }
 

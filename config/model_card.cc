@@ -5,7 +5,9 @@
 #include <cmath>
 #include <system_error>
 
+#include "base/durable_file.h"
 #include "base/rng.h"
+#include "base/safetensors.h"
 
 namespace tern {
 namespace {
@@ -102,6 +104,21 @@ Result<ParameterSchema> model_schema(std::string_view name, const TaskShape& sha
     add_layer(tensors, "fc2", {shape.classes, kConvolutionHidden});
   }
   return ParameterSchema::make(std::move(tensors));
+}
+
+Result<ParameterSchema> model_schema(const ModelConfig& model, const TaskShape& shape) {
+  if (model.name != kScriptModel) return model_schema(model.name, shape);
+  TERN_CHECK_OK(check_shape(shape));
+  if (model.initial.empty())
+    return Status(Code::kInvalidArgument,
+                  "is missing: the parameters of the TorchScript file, as tern model import writes "
+                  "them",
+                  {.key = "model.initial"});
+  Result<std::vector<std::byte>> file = read_file(model.initial);
+  if (!file) return std::move(file).error().at({.file = model.initial, .key = "model.initial"});
+  Result<ParameterSchema> schema = safetensors_schema(*file);
+  if (!schema) return std::move(schema).error().at({.file = model.initial, .key = "model.initial"});
+  return schema;
 }
 
 void initialize_parameters(const ParameterSchema& schema, uint64_t seed, int grid_bits,

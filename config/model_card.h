@@ -11,6 +11,7 @@
 
 #include "base/parameter_schema.h"
 #include "base/status.h"
+#include "config/scenario.h"
 
 namespace tern {
 
@@ -34,6 +35,9 @@ std::string input_shape_text(const std::vector<int64_t>& input);
 
 /// Names of the built-in models.
 inline constexpr std::array<std::string_view, 3> kModelNames = {"logistic", "mlp-2nn", "cnn"};
+/// A model of the user's own: model.script on those who train, and its parameters in model.initial
+/// for a coordinator.
+inline constexpr std::string_view kScriptModel = "torchscript";
 /// The same as strings, for messages.
 std::vector<std::string> model_names();
 
@@ -48,6 +52,11 @@ std::vector<std::string> model_names();
 /// the model can't take: an empty dimension, fewer than 2 classes, for cnn anything but {channels,
 /// height >= 4, width >= 4}.
 Result<ParameterSchema> model_schema(std::string_view name, const TaskShape& shape);
+
+/// The same for model.name of a scenario, without LibTorch: for torchscript the schema of the file
+/// model.initial. Errors: those, of reading that file, and kInvalidArgument without it, with
+/// Where{key}.
+Result<ParameterSchema> model_schema(const ModelConfig& model, const TaskShape& shape);
 
 /// Version 0 from the seed: weights and biases uniform in +-1/sqrt(inputs of the layer), rounded to
 /// multiples of 2^-grid_bits (ties to even), never -0. A bias has to follow its layer's weight.

@@ -58,7 +58,8 @@ inline uint64_t clients_asked(const FleetConfig& fleet) {
 }
 
 struct ModelConfig {
-  std::string name;      ///< logistic | mlp-2nn | cnn
+  std::string name;      ///< logistic | mlp-2nn | cnn | torchscript
+  std::string script;    ///< a TorchScript file, of torchscript
   std::string initial;   ///< a .safetensors file; empty: computed from the seed
   std::string input;     ///< shape of one example, such as 1x28x28; empty: the data tell
   uint32_t classes = 0;  ///< 0: the data tell

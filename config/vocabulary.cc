@@ -40,6 +40,10 @@ constexpr std::string_view kResidualStores[] = {"float32", "bfloat16"};
 constexpr std::string_view kEvaluators[] = {"clients", "attached", "none"};
 constexpr std::string_view kExamples[] = {"partition", "all"};
 
+constexpr std::string_view kModels[] = {"logistic", "mlp-2nn", "cnn", kScriptModel};
+
+constexpr Condition kScript = {[](const Scenario& s) { return s.model.name == kScriptModel; },
+                               "with model.name = \"torchscript\""};
 constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv"; },
                             "with data.source = \"csv\""};
 constexpr Condition kCsvWithoutTestFile = {
@@ -133,9 +137,12 @@ constexpr Key kVocabulary[] = {
 
     {.name = "model.name", .type = KeyType::kChoice, .field = &at<&Scenario::model, &ModelConfig::name>,
      .meaning = "what is trained",
-     .choices = kModelNames, .required = true},
+     .choices = kModels, .required = true},
+    {.name = "model.script", .type = KeyType::kPath, .field = &at<&Scenario::model, &ModelConfig::script>,
+     .meaning = "a TorchScript file, which those who train run; a coordinator needs only model.initial",
+     .applies = kScript},
     {.name = "model.initial", .type = KeyType::kPath, .field = &at<&Scenario::model, &ModelConfig::initial>,
-     .meaning = "a .safetensors file to start from; default: computed from the seed"},
+     .meaning = "a .safetensors file to start from; default: computed from the seed, or the script's own"},
     {.name = "model.input", .type = KeyType::kShape, .field = &at<&Scenario::model, &ModelConfig::input>,
      .meaning = "shape of one example; a coordinator needs it, elsewhere the data tell"},
     {.name = "model.classes", .type = KeyType::kInteger, .field = &at<&Scenario::model, &ModelConfig::classes>,

@@ -69,7 +69,7 @@ Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data) {
   return deal;
 }
 
-Result<std::shared_ptr<const LearningData>> own_share(std::string_view model,
+Result<std::shared_ptr<const LearningData>> own_share(const ModelConfig& model,
                                                       const DataBundle& data, uint32_t number,
                                                       const std::vector<uint32_t>& train,
                                                       const std::vector<uint32_t>& test) {

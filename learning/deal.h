@@ -29,7 +29,7 @@ Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data);
 
 /// What one device keeps of `data`: `train` and `test` are indices of its examples, which become
 /// the examples of client `number` and the whole test part. Errors: those of make_learning_data.
-Result<std::shared_ptr<const LearningData>> own_share(std::string_view model,
+Result<std::shared_ptr<const LearningData>> own_share(const ModelConfig& model,
                                                       const DataBundle& data, uint32_t number,
                                                       const std::vector<uint32_t>& train,
                                                       const std::vector<uint32_t>& test);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "learning/script_file.h"
+
 namespace tern {
 namespace {
 
@@ -22,10 +24,10 @@ Status check_part(const Dataset& part, const TaskShape& shape, const char* name)
 
 }  // namespace
 
-Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view model,
+Result<std::shared_ptr<const LearningData>> make_learning_data(const ModelConfig& model,
                                                                DataBundle data,
                                                                ClientShares clients) {
-  TERN_TRY(ParameterSchema schema, model_schema(model, data.shape));
+  TERN_TRY(ParameterSchema schema, trained_schema(model, data.shape));
   TERN_CHECK_OK(check_part(data.train, data.shape, "training"));
   TERN_CHECK_OK(check_part(data.test, data.shape, "test"));
   const auto& dealt = clients.dealt();  // those drawn are drawn from the examples
@@ -34,8 +36,15 @@ Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view 
       if (example >= data.train.examples())
         return error(Code::kInvalidArgument, "client {} holds example {} of {}", client, example,
                      data.train.examples());
-  return std::make_shared<const LearningData>(
-      LearningData{std::string(model), std::move(schema), std::move(data), std::move(clients)});
+  return std::make_shared<const LearningData>(LearningData{
+      model.name, model.script, std::move(schema), std::move(data), std::move(clients)});
+}
+
+Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view model,
+                                                               DataBundle data,
+                                                               ClientShares clients) {
+  return make_learning_data(ModelConfig{.name = std::string(model)}, std::move(data),
+                            std::move(clients));
 }
 
 }  // namespace tern

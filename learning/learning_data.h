@@ -18,15 +18,20 @@ namespace tern {
 /// Immutable once made: trainers and evaluators of every thread read the same memory and copy only
 /// the batch at hand.
 struct LearningData {
-  std::string model;  ///< logistic | mlp-2nn | cnn
+  std::string model;   ///< logistic | mlp-2nn | cnn | torchscript
+  std::string script;  ///< of torchscript
   ParameterSchema schema;
   DataBundle data;
   ClientShares clients;  ///< of the training examples; there may be none
 };
 
 /// Takes the examples over without copying them. Shared ownership: every trainer and evaluator
-/// keeps the data alive. Errors: kInvalidArgument when the model is unknown or can't take the
-/// data's shape, or when lengths, labels or indices don't fit each other.
+/// keeps the data alive. Errors: those of trained_schema; kInvalidArgument when the model is
+/// unknown or can't take the data's shape, or when lengths, labels or indices don't fit each other.
+Result<std::shared_ptr<const LearningData>> make_learning_data(const ModelConfig& model,
+                                                               DataBundle data,
+                                                               ClientShares clients);
+/// Of a built-in model.
 Result<std::shared_ptr<const LearningData>> make_learning_data(std::string_view model,
                                                                DataBundle data,
                                                                ClientShares clients);

@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "learning/blas.h"
 #include "learning/models.h"
+#include "learning/script_module.h"
 #include "learning/torch_errors.h"
 
 namespace tern {
@@ -21,12 +23,13 @@ constexpr size_t kBatchExamples = 50;
 
 class TorchEvaluator final : public Evaluator {
  public:
-  TorchEvaluator(std::shared_ptr<const LearningData> data, Network network)
-      : data_(std::move(data)), network_(std::move(network)) {
-    const c10::InferenceMode no_autograd;
+  TorchEvaluator(std::shared_ptr<const LearningData> data, Network network,
+                 std::optional<ScriptModule> script)
+      : data_(std::move(data)), network_(std::move(network)), script_(std::move(script)) {
     flat_ = at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat);
     views_ = parameter_views(data_->schema, flat_);
   }
+  Status bind_script() { return script_ ? script_->bind(data_->schema, flat_) : Status(); }
 
   size_t part_count() const override {
     return (data_->data.test.examples() + kPartExamples - 1) / kPartExamples;
@@ -44,7 +47,7 @@ class TorchEvaluator final : public Evaluator {
  private:
   Result<EvaluationPart> evaluate_part(std::span<const float> parameters, size_t part) {
     at::init_num_threads();
-    const c10::InferenceMode no_autograd;
+    const at::NoGradGuard no_autograd;
     // A copy, so that neither the caller's alignment nor its lifetime matters.
     std::memcpy(flat_.data_ptr<float>(), parameters.data(), parameters.size_bytes());
     const size_t end = std::min((part + 1) * kPartExamples, data_->data.test.examples());
@@ -64,7 +67,13 @@ class TorchEvaluator final : public Evaluator {
     const at::Tensor inputs =
         at::from_blob(const_cast<float*>(test.inputs.data() + first * features),
                       {static_cast<int64_t>(count), static_cast<int64_t>(features)}, at::kFloat);
-    const at::Tensor scores = network_.forward(views_, inputs).contiguous();
+    at::Tensor scores;
+    if (script_) {
+      TERN_TRY(scores, script_->forward(inputs, data_->data.shape));
+    } else {
+      scores = network_.forward(views_, inputs);
+    }
+    scores = scores.contiguous();
     const auto classes = static_cast<size_t>(scores.size(1));
     const float* row = scores.data_ptr<float>();
     for (size_t i = 0; i < count; ++i, row += classes) {
@@ -82,7 +91,8 @@ class TorchEvaluator final : public Evaluator {
   }
 
   const std::shared_ptr<const LearningData> data_;
-  const Network network_;
+  const Network network_;  ///< empty with a script
+  std::optional<ScriptModule> script_;
   at::Tensor flat_;
   std::vector<at::Tensor> views_;
 };
@@ -92,8 +102,17 @@ class TorchEvaluator final : public Evaluator {
 Result<std::unique_ptr<Evaluator>> make_evaluator(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Evaluator>> {
-    TERN_TRY(Network network, Network::make(data->schema, data->data.shape));
-    return std::make_unique<TorchEvaluator>(std::move(data), std::move(network));
+    Network network;
+    std::optional<ScriptModule> script;
+    if (data->model == kScriptModel) {
+      TERN_TRY(script, ScriptModule::load(data->script));
+    } else {
+      TERN_TRY(network, Network::make(data->schema, data->data.shape));
+    }
+    auto evaluator =
+        std::make_unique<TorchEvaluator>(std::move(data), std::move(network), std::move(script));
+    TERN_CHECK_OK(evaluator->bind_script());
+    return evaluator;
   });
 }
 

@@ -6,12 +6,14 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "base/rng.h"
 #include "learning/blas.h"
 #include "learning/linear_layers.h"
 #include "learning/models.h"
+#include "learning/script_module.h"
 #include "learning/torch_errors.h"
 
 namespace tern {
@@ -96,13 +98,15 @@ class Batches {
   size_t at_ = 0;
 };
 
-/// Convolutions are differentiated by LibTorch; the linear layers, where nearly all parameters are,
-/// do without.
+/// Convolutions and models of the user's own are differentiated by LibTorch; the linear layers of
+/// built-in models, where nearly all parameters are, do without.
 class TorchTrainer final : public Trainer {
  public:
-  TorchTrainer(std::shared_ptr<const LearningData> data, Network network)
+  TorchTrainer(std::shared_ptr<const LearningData> data, Network network,
+               std::optional<ScriptModule> script)
       : data_(std::move(data)),
         network_(std::move(network)),
+        script_(std::move(script)),
         flat_(at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat)),
         parameters_(parameter_views(data_->schema, flat_)),
         linear_(linear_layers()) {
@@ -111,6 +115,9 @@ class TorchTrainer final : public Trainer {
     for (size_t i = 0; i < 2 * network_.convolutions(); ++i)
       leaves_.push_back(parameters_[i].variable_data().requires_grad_());
   }
+
+  /// The script's parameters become those that are trained.
+  Status bind_script() { return script_ ? script_->bind(data_->schema, flat_) : Status(); }
 
   const ParameterSchema& schema() const override { return data_->schema; }
 
@@ -155,7 +162,8 @@ class TorchTrainer final : public Trainer {
       for (; !batches.done() && (plan_.local_steps == 0 || report.steps < plan_.local_steps);
            ++report.steps, ++steps) {
         batches.next();
-        loss += step(batches.inputs(), batches.labels());
+        TERN_TRY(const double batch_loss, step(batches.inputs(), batches.labels()));
+        loss += batch_loss;
         report.samples_trained += batches.labels().size();
       }
       report.mean_loss = loss / steps;
@@ -178,7 +186,7 @@ class TorchTrainer final : public Trainer {
       flat_velocity_ = at::empty_like(flat_);
       velocity_ = parameter_views(data_->schema, flat_velocity_);
       const size_t first = 2 * network_.convolutions();
-      for (size_t i = first; i < velocity_.size(); i += 2)
+      for (size_t i = first; !script_ && i < velocity_.size(); i += 2)
         linear_.set_velocities((i - first) / 2, velocity_[i].data_ptr<float>(),
                                velocity_[i + 1].data_ptr<float>());
     }
@@ -186,7 +194,8 @@ class TorchTrainer final : public Trainer {
   }
 
   /// One minibatch; gives its mean loss before the step.
-  double step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
+  Result<double> step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
+    if (script_) return script_step(inputs, labels);
     if (network_.convolutions() == 0)
       return linear_.step(plan_, inputs.data_ptr<float>(), labels, nullptr);
     at::Tensor features;
@@ -202,8 +211,23 @@ class TorchTrainer final : public Trainer {
     return loss;
   }
 
+  Result<double> script_step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
+    const at::AutoGradMode record(true);
+    TERN_TRY(const at::Tensor scores, script_->forward(inputs, data_->data.shape));
+    const at::Tensor wanted =
+        at::tensor(std::vector<int64_t>(labels.begin(), labels.end()), at::kLong);
+    const at::Tensor loss = at::cross_entropy_loss(scores, wanted);
+    const auto gradients = torch::autograd::grad({loss}, script_->parameters(), {}, std::nullopt,
+                                                 false, /*allow_unused=*/true);
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < gradients.size(); ++i)
+      descend(i, gradients[i].defined() ? gradients[i] : at::zeros_like(parameters_[i]));
+    return loss.item<double>();
+  }
+
   std::vector<LinearLayer> linear_layers() {
     std::vector<LinearLayer> layers;
+    if (script_) return layers;
     for (size_t i = 2 * network_.convolutions(); i < parameters_.size(); i += 2)
       layers.push_back({.inputs = static_cast<int>(parameters_[i].size(1)),
                         .outputs = static_cast<int>(parameters_[i].size(0)),
@@ -226,8 +250,9 @@ class TorchTrainer final : public Trainer {
   }
 
   const std::shared_ptr<const LearningData> data_;  // shared with all workers
-  const Network network_;
-  TrainingPlan plan_;  ///< of the task at hand
+  const Network network_;                           ///< empty with a script
+  std::optional<ScriptModule> script_;              ///< a model of the user's own
+  TrainingPlan plan_;                               ///< of the task at hand
   at::Tensor flat_;
   std::vector<at::Tensor> parameters_;  ///< views of flat_
   LinearLayers linear_;                 ///< on those
@@ -241,8 +266,17 @@ class TorchTrainer final : public Trainer {
 Result<std::unique_ptr<Trainer>> make_trainer(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Trainer>> {
-    TERN_TRY(Network network, Network::make(data->schema, data->data.shape));
-    return std::make_unique<TorchTrainer>(std::move(data), std::move(network));
+    Network network;
+    std::optional<ScriptModule> script;
+    if (data->model == kScriptModel) {
+      TERN_TRY(script, ScriptModule::load(data->script));
+    } else {
+      TERN_TRY(network, Network::make(data->schema, data->data.shape));
+    }
+    auto trainer =
+        std::make_unique<TorchTrainer>(std::move(data), std::move(network), std::move(script));
+    TERN_CHECK_OK(trainer->bind_script());
+    return trainer;
   });
 }
 

@@ -15,6 +15,7 @@
 #include "learning/dataset.h"
 #include "learning/deal.h"
 #include "learning/partition.h"
+#include "learning/script_file.h"
 #include "proto/parts.h"
 #include "simulations/client_states.h"
 #include "simulations/rate_preview.h"
@@ -130,11 +131,19 @@ Result<PreparedScenario> prepare(const Scenario& original) {
     return at_key(fits.error(), "strategy.norm_bound");
 
   Result<std::shared_ptr<const LearningData>> made =
-      make_learning_data(scenario.model.name, std::move(data), std::move(deal.train));
-  if (!made) return at_key(std::move(made).error(), "model.name");
+      make_learning_data(scenario.model, std::move(data), std::move(deal.train));
+  if (!made) {
+    const bool located = !made.error().where().key.empty() || !made.error().where().file.empty();
+    return located ? std::move(made).error() : at_key(std::move(made).error(), "model.name");
+  }
   prepared.data = *std::move(made);
   if (!scenario.model.initial.empty()) {
     TERN_TRY(prepared.initial, read_initial(scenario.model.initial, prepared.data->schema));
+  } else if (scenario.model.name == kScriptModel) {
+    TERN_TRY(ScriptFile script, read_script(scenario.model.script));
+    prepared.initial = std::move(script.parameters);
+    if (Status status = round_to_grid(prepared.initial); !status.ok())
+      return std::move(status).at({.file = scenario.model.script});
   }
   return prepared;
 }

@@ -16,6 +16,7 @@
 #include "config/model_card.h"
 #include "learning/blas.h"
 #include "learning/deal.h"
+#include "learning/script_file.h"
 #include "learning/torch_evaluator.h"
 #include "learning/torch_trainer.h"
 #include "proto/net/asio_loop.h"
@@ -56,7 +57,7 @@ class Examples {
 
   Result<ParameterSchema> read() {
     TERN_TRY(bundle_, load_data(scenario_.data, scenario_.seed));
-    return model_schema(scenario_.model.name, bundle_->shape);
+    return trained_schema(scenario_.model, bundle_->shape);
   }
 
   Result<DeviceData> share_of(const Welcome& welcome) {
@@ -82,7 +83,7 @@ class Examples {
       if (welcome.client < deal.test.clients()) test = deal.test.of(welcome.client);
     }
     TERN_TRY(const std::shared_ptr<const LearningData> own,
-             own_share(scenario_.model.name, data, welcome.client, train, test));
+             own_share(scenario_.model, data, welcome.client, train, test));
     DeviceData device{.test_labels = own->data.test.labels,
                       .classes = static_cast<uint32_t>(data.shape.classes),
                       .examples = static_cast<uint32_t>(train.size())};

@@ -332,7 +332,7 @@ Result<DaemonResult> run_coordinator(const LoadedScenario& loaded,
   Scenario scenario = loaded.scenario;
   TERN_CHECK_OK(check_server(scenario));
   TERN_TRY(const TaskShape shape, task_shape(scenario));
-  TERN_TRY(ParameterSchema schema, model_schema(scenario.model.name, shape));
+  TERN_TRY(ParameterSchema schema, model_schema(scenario.model, shape));
   TERN_TRY(SecretKey key, SecretKey::load(scenario.server.key));
   TERN_TRY(ClientRegistry registry, ClientRegistry::load(scenario.server.clients));
   if (scenario.fleet.clients != 0 && scenario.fleet.clients != registry.clients())

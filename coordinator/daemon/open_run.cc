@@ -47,7 +47,7 @@ Result<ordered_json> replay_run(const std::string& folder) {
   TERN_TRY(const LoadedScenario loaded, load_with_overrides(folder + "/scenario.toml", {}));
   const Scenario& scenario = loaded.scenario;
   TERN_TRY(const TaskShape shape, task_shape(scenario));
-  TERN_TRY(const ParameterSchema schema, model_schema(scenario.model.name, shape));
+  TERN_TRY(const ParameterSchema schema, model_schema(scenario.model, shape));
   TERN_TRY(const std::vector<float> initial, read_initial(scenario.model.initial, schema));
   ordered_json rounds = ordered_json::array();
   ReplayOptions options{.from_start = true};

@@ -11,6 +11,7 @@ void add_bench(CLI::App& program, int& exit_status);
 void add_bench_codecs(CLI::App& bench, int& exit_status);
 void add_bench_simulation(CLI::App& bench, int& exit_status);
 void add_evaluate(CLI::App& program, int& exit_status);
+void add_model(CLI::App& program, int& exit_status);
 void add_keys(CLI::App& program, int& exit_status);
 void add_update(CLI::App& program, int& exit_status);
 /// `tern update plan`, for add_update.
