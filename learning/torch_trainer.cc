@@ -217,7 +217,7 @@ class TorchTrainer final : public Trainer {
     const at::Tensor wanted =
         at::tensor(std::vector<int64_t>(labels.begin(), labels.end()), at::kLong);
     const at::Tensor loss = at::cross_entropy_loss(scores, wanted);
-    const auto gradients = torch::autograd::grad({loss}, script_->parameters(), {}, std::nullopt,
+    const auto gradients = torch::autograd::grad({loss}, script_->parameters(), {}, c10::nullopt,
                                                  false, /*allow_unused=*/true);
     const at::NoGradGuard no_grad;
     for (size_t i = 0; i < gradients.size(); ++i)

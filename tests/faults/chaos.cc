@@ -27,6 +27,7 @@
 #include <set>
 
 #include "base/bytes.h"
+#include "base/freed_memory.h"
 #include "base/program.h"
 #include "base/thread_pool.h"
 #include "base/virtual_loop.h"
@@ -642,6 +643,7 @@ int run(int argc, char** argv) {
 }  // namespace tern
 
 int main(int argc, char** argv) {
+  tern::keep_freed_memory();  // each restart takes megabytes anew
   try {
     return tern::run(argc, argv);
   } catch (const std::exception& problem) {
