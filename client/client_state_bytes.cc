@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/append_bytes.h"
+
 namespace tern {
 
 namespace {

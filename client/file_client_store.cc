@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "base/append_bytes.h"
 #include "base/durable_file.h"
 #include "base/sha256.h"
 #include "client/client_state_bytes.h"

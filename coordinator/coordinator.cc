@@ -641,7 +641,9 @@ class Driver : public Coordinator {
     say_times(member.number, open->second, "failed");
     open_.erase(open);
     const Code code = failure.reason.code();
-    if (setup_.stop_on_failure && (code == Code::kOutOfRange || code == Code::kInternal))
+    constexpr Code kFaults[] = {Code::kOutOfRange, Code::kInternal, Code::kCorrupt, Code::kIo,
+                                Code::kNoSpace};
+    if (setup_.stop_on_failure && std::ranges::find(kFaults, code) != std::end(kFaults))
       return fail(Status(failure.reason)
                       .within(fmt::format("round {}, client {}", round_at_hand(), member.number)));
     failed(member.number, failure.task, failure.reason);

@@ -77,7 +77,7 @@ struct CoordinatorSetup {
   std::unique_ptr<RunState> state;
   ReplayedRun replayed;
   /// In one process a diverging model or a fault is worth stopping for: a task that fails with
-  /// kOutOfRange or kInternal ends the run.
+  /// kOutOfRange, kInternal, kCorrupt, kIo or kNoSpace ends the run.
   bool stop_on_failure = false;
 };
 

@@ -54,7 +54,7 @@ void LinearLayers::forward(const float* inputs, int n) {
     for (int unit = 0; unit < layer.outputs; ++unit, at += n)
       for (int example = 0; example < n; ++example) {
         const float y = at[example] + layer.bias[unit];
-        at[example] = last || y > 0 ? y : 0;
+        at[example] = !last && y <= 0 ? 0 : y;  // NaN stays
       }
     seen = out.data();
   }
@@ -74,7 +74,7 @@ double LinearLayers::step(const TrainingPlan& plan, const float* inputs,
       below_.resize(seen.size());
       sgemm('N', 'T', n, layer.inputs, layer.outputs, 1, gradient_.data(), n, layer.weight,
             layer.inputs, 0, below_.data(), n);
-      for (size_t j = 0; j < seen.size(); ++j) below_[j] = seen[j] > 0 ? below_[j] : 0;
+      for (size_t j = 0; j < seen.size(); ++j) below_[j] = seen[j] <= 0 ? 0 : below_[j];
     } else if (input_gradient != nullptr) {
       sgemm('N', 'T', layer.inputs, n, layer.outputs, 1, layer.weight, layer.inputs,
             gradient_.data(), n, 0, input_gradient, layer.inputs);

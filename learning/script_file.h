@@ -18,8 +18,9 @@ struct ScriptFile {
 
 /// Reads a TorchScript file. It is code that runs here, so it must be the user's own, never from
 /// the network. Errors, with Where{file}: kNotFound, kIo, kCorrupt for a file that LibTorch can't
-/// load, kUnsupported for parameters that aren't float32 and for layers that keep running
-/// statistics, which nobody would send.
+/// load, kUnsupported for parameters that aren't float32 or are shared, for layers that keep
+/// running statistics, which nobody would send, and for a forward() that draws random numbers or
+/// changes the module, since no run could be repeated.
 Result<ScriptFile> read_script(const std::string& path);
 
 /// The schema of what is trained: of the script for torchscript, else model_schema().

@@ -1,10 +1,13 @@
 #include "learning/script_module.h"
 
+#include <torch/csrc/jit/passes/inliner.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/csrc/jit/runtime/profiling_graph_executor_impl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
+#include <string_view>
 #include <utility>
 
 #include "learning/blas.h"
@@ -12,6 +15,44 @@
 #include "learning/torch_errors.h"
 
 namespace tern {
+
+namespace {
+
+/// What would make an update depend on thread or earlier tasks: draws from the generator that all
+/// threads share, and attributes that forward() changes.
+Status check_repeatable(torch::jit::Block& block) {
+  constexpr std::string_view kDraws[] = {
+      "aten::rand",     "aten::randn",       "aten::randint",   "aten::rand_like",
+      "aten::randperm", "aten::randn_like",  "aten::normal",    "aten::normal_",
+      "aten::uniform_", "aten::multinomial", "aten::bernoulli", "aten::bernoulli_"};
+  for (torch::jit::Node* node : block.nodes()) {
+    const std::string_view kind = node->kind().toQualString();
+    const bool draws = std::ranges::find(kDraws, kind) != std::end(kDraws);
+    const bool drops =
+        (kind.starts_with("aten::") && kind.find("dropout") != std::string_view::npos) &&
+        node->inputs().size() == 3 &&
+        torch::jit::toIValue(node->input(2)) == c10::optional<c10::IValue>(true);
+    if (draws || drops)
+      return error(Code::kUnsupported,
+                   "forward() draws random numbers ({}), from a generator that all threads share; "
+                   "nn.Dropout is switched off, functional dropout needs training=self.training",
+                   kind);
+    if (kind == "prim::SetAttr")
+      return error(Code::kUnsupported,
+                   "forward() changes {} of the module, which the next client would find",
+                   node->s(torch::jit::attr::name));
+    for (torch::jit::Block* inner : node->blocks()) TERN_CHECK_OK(check_repeatable(*inner));
+  }
+  return {};
+}
+
+Status check_repeatable(const torch::jit::Module& module) {
+  const auto graph = module.get_method("forward").graph()->copy();
+  torch::jit::Inline(*graph);
+  return check_repeatable(*graph->block());
+}
+
+}  // namespace
 
 Result<ScriptModule> ScriptModule::load(const std::string& path) {
   const auto failed = [&](Status status) { return std::move(status).at({.file = path}); };
@@ -38,12 +79,19 @@ Result<ScriptModule> ScriptModule::load(const std::string& path) {
                 "{} is a running statistic, which clients would neither share nor average; use "
                 "GroupNorm in place of BatchNorm",
                 buffer.name));
+  if (Status status = check_repeatable(*loaded); !status.ok()) return failed(std::move(status));
   ScriptModule script(*std::move(loaded));
   std::vector<TensorSpec> tensors;
   for (const auto& parameter : script.module_.named_parameters()) {
     if (parameter.value.scalar_type() != at::kFloat)
       return failed(error(Code::kUnsupported, "parameter {} is {}, not float32", parameter.name,
                           c10::toString(parameter.value.scalar_type())));
+    for (const at::Tensor& other : script.parameters_)
+      if (other.is_same(parameter.value))
+        return failed(error(Code::kUnsupported,
+                            "parameter {} is one with another: shared parameters can't be told "
+                            "apart once they travel",
+                            parameter.name));
     tensors.push_back({parameter.name, parameter.value.sizes().vec()});
     script.parameters_.push_back(parameter.value);
   }
@@ -54,7 +102,8 @@ Result<ScriptModule> ScriptModule::load(const std::string& path) {
   return script;
 }
 
-Status ScriptModule::bind(const ParameterSchema& schema, const at::Tensor& flat) {
+Status ScriptModule::bind(const ParameterSchema& schema, const TaskShape& shape,
+                          const at::Tensor& flat) {
   const auto& mine = schema_.tensors();
   const auto& wanted = schema.tensors();
   for (size_t i = 0; i < std::min(mine.size(), wanted.size()); ++i)
@@ -73,6 +122,9 @@ Status ScriptModule::bind(const ParameterSchema& schema, const at::Tensor& flat)
                                 .variable_data());
     parameters_[i].requires_grad_();
   }
+  const at::NoGradGuard no_grad;
+  TERN_TRY([[maybe_unused]] const at::Tensor scores,
+           forward(at::zeros({2, shape.features()}), shape));
   return {};
 }
 

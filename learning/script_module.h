@@ -26,9 +26,10 @@ class ScriptModule {
   /// In the order of the schema; they require gradients.
   const std::vector<at::Tensor>& parameters() const { return parameters_; }
 
-  /// From now on the parameters are those in `flat`. Errors: kInvalidArgument, which names a
-  /// parameter, when `schema` has others.
-  Status bind(const ParameterSchema& schema, const at::Tensor& flat);
+  /// From now on the parameters are those in `flat`; tries forward() on two examples of zeros.
+  /// Errors: kInvalidArgument, which names a parameter, when `schema` has others; those of
+  /// forward().
+  Status bind(const ParameterSchema& schema, const TaskShape& shape, const at::Tensor& flat);
   /// Scores [n, classes] of inputs [n, features]. Errors: kInvalidArgument for what forward() gives
   /// that isn't a tensor of this shape. Throws what TorchScript throws.
   Result<at::Tensor> forward(const at::Tensor& inputs, const TaskShape& shape);

@@ -29,7 +29,9 @@ class TorchEvaluator final : public Evaluator {
     flat_ = at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat);
     views_ = parameter_views(data_->schema, flat_);
   }
-  Status bind_script() { return script_ ? script_->bind(data_->schema, flat_) : Status(); }
+  Status bind_script() {
+    return script_ ? script_->bind(data_->schema, data_->data.shape, flat_) : Status();
+  }
 
   size_t part_count() const override {
     return (data_->data.test.examples() + kPartExamples - 1) / kPartExamples;
@@ -63,13 +65,14 @@ class TorchEvaluator final : public Evaluator {
   Status evaluate_batch(size_t first, size_t count, EvaluationPart& result) {
     const Dataset& test = data_->data.test;
     const auto features = static_cast<size_t>(data_->data.shape.features());
-    // from_blob wants a mutable pointer; nothing writes to the inputs of a forward pass.
+    // from_blob wants a mutable pointer; nothing writes to the inputs of a built-in model.
     const at::Tensor inputs =
         at::from_blob(const_cast<float*>(test.inputs.data() + first * features),
                       {static_cast<int64_t>(count), static_cast<int64_t>(features)}, at::kFloat);
     at::Tensor scores;
     if (script_) {
-      TERN_TRY(scores, script_->forward(inputs, data_->data.shape));
+      // A copy: a script may change its inputs in place.
+      TERN_TRY(scores, script_->forward(inputs.clone(), data_->data.shape));
     } else {
       scores = network_.forward(views_, inputs);
     }

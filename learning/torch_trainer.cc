@@ -117,7 +117,9 @@ class TorchTrainer final : public Trainer {
   }
 
   /// The script's parameters become those that are trained.
-  Status bind_script() { return script_ ? script_->bind(data_->schema, flat_) : Status(); }
+  Status bind_script() {
+    return script_ ? script_->bind(data_->schema, data_->data.shape, flat_) : Status();
+  }
 
   const ParameterSchema& schema() const override { return data_->schema; }
 

@@ -34,7 +34,7 @@ struct TrainTask {
 };
 
 struct TrainReport {
-  uint32_t examples = 0;         ///< distinct examples the client holds: its weight under FedAvg
+  uint32_t examples = 0;         ///< that the client holds: its weight under FedAvg
   uint64_t samples_trained = 0;  ///< examples seen, counted once for each pass
   uint32_t steps = 0;
   double mean_loss = 0;  ///< mean over the batches of the last pass, before each step

@@ -1,8 +1,10 @@
 #include "simulations/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
+#include <map>
 #include <utility>
 
 #include "base/bytes.h"
@@ -27,7 +29,6 @@ constexpr SqliteDatabase::Format kFormat{
     .large_transactions = true};
 /// SQLite's longest value is a gigabyte.
 constexpr size_t kPieceBytes = size_t{64} << 20;
-constexpr size_t kJsonAt = 8;  // after its length
 
 template <typename T = float>
 Result<std::vector<T>> take(ByteReader& reader, size_t count) {
@@ -258,11 +259,12 @@ Result<std::vector<std::byte>> CheckpointFile::client(uint32_t client) {
   if (!clients_.contains(client)) return std::vector<std::byte>();
   TERN_TRY(const bool found, read_client_->bind(1, client).step());
   const auto state = found ? read_client_->bytes(1) : std::span<const std::byte>();
-  if (!found || !std::ranges::equal(read_client_->bytes(0), digest_of(client, state)))
-    return Status(Code::kCorrupt, fmt::format("what client {} remembers is damaged", client),
-                  {.file = path_});
+  const bool whole = found && std::ranges::equal(read_client_->bytes(0), digest_of(client, state));
   std::vector<std::byte> bytes(state.begin(), state.end());
   read_client_->reset();
+  if (!whole)
+    return Status(Code::kCorrupt, fmt::format("what client {} remembers is damaged", client),
+                  {.file = path_});
   return bytes;
 }
 

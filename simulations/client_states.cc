@@ -1,5 +1,6 @@
 #include "simulations/client_states.h"
 
+#include <optional>
 #include <utility>
 
 #include "client/client_state_bytes.h"
@@ -39,10 +40,17 @@ Result<ClientState> ClientStates::load(uint32_t client) {
     if (!take_client_state(reader, elements_, state) || reader.left() > 0)
       return error(Code::kCorrupt, "what client {} remembers is of another model", client);
     Entry& entry = newest(client);
-    entry.taken = entry.in_file = true;
+    entry.state = state;
+    entry.bytes = bytes_of(state);
+    entry.in_file = true;
+    bytes_ += entry.bytes;
+    TERN_CHECK_OK(make_room());
     return state;
   }
   Entry& entry = newest(client);
+  // For a task a copy, so that a save in the middle of it has the state before. With an update on
+  // its way the task is over, and what is saved next is what comes of it.
+  if (!entry.state.pending) return entry.state;
   bytes_ -= std::exchange(entry.bytes, 0);
   entry.taken = true;
   ClientState state = std::move(entry.state);

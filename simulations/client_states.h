@@ -23,8 +23,7 @@ class ClientStates : public ClientStore {
   ClientStates(CheckpointFile& file, size_t elements, uint64_t memory_bytes = kMemoryBytes)
       : file_(file), elements_(elements), memory_bytes_(memory_bytes) {}
 
-  /// Moves the state out: a client has one task at a time, and its residual is as large as the
-  /// model. Errors: those of CheckpointFile.
+  /// Errors: those of CheckpointFile.
   Result<ClientState> load(uint32_t client) override;
   /// Errors: likewise.
   Status save(uint32_t client, ClientState state) override;
@@ -38,7 +37,7 @@ class ClientStates : public ClientStore {
   struct Entry {
     ClientState state;
     uint64_t bytes = 0;
-    bool taken = false;    // moved out, until it is saved again
+    bool taken = false;    // moved out, to be saved at once
     bool in_file = false;  // as it is
     std::list<uint32_t>::iterator place;
   };

@@ -87,6 +87,8 @@ class OneProcessFleet : public Fleet {
     setup.run_id = kRunId;
     setup.workers = pool_->size();
     setup.largest_examples = prepared.largest_examples;
+    may_leave_ = transport == FleetTransport::kMemory && !devices_.take_time() &&
+                 !scenario.fleet.asynchronous();
     const bool come_and_go = transport == FleetTransport::kMemory && devices_.come_and_go();
     setup.everyone_is_there = !come_and_go;
     setup.uplinks = uplinks_of(prepared);
@@ -102,8 +104,7 @@ class OneProcessFleet : public Fleet {
                   {{"up", static_cast<int64_t>(wire->first)},
                    {"down", static_cast<int64_t>(wire->second)}}});
       say_time();
-      if (options_.transport == FleetTransport::kMemory &&
-          clients_.size() > options_.most_connected)
+      if (may_leave_ && clients_.size() > options_.most_connected)
         network_->loop().post([this] { let_idle_ones_go(); });
       return (*after_round_)(round, evaluation);
     };
@@ -240,6 +241,7 @@ class OneProcessFleet : public Fleet {
   const std::vector<std::vector<uint32_t>> test_clients_;
   const Devices devices_;
   bool time_is_virtual_ = false;
+  bool may_leave_ = false;  // without a difference to who is counted
   const SecretKey key_;
   const std::shared_ptr<PlanCheck> plans_;
   ClientStore& memory_;  // of the clients

@@ -51,8 +51,10 @@ struct FleetOptions {
   /// Of other processes; each has a thread here that waits for it, beside the workers.
   std::vector<std::shared_ptr<WorkPlace>> elsewhere;
   FleetTransport transport = FleetTransport::kMemory;
-  /// In memory, when more than so many clients are connected at the end of a round, those that wait
-  /// for nothing leave; who is asked comes back. A connected one takes some kilobytes.
+  /// When more than so many clients are connected at the end of a round, those that wait for
+  /// nothing leave; who is asked comes back. A connected one takes some kilobytes. Only in memory,
+  /// in synchronous rounds whose devices take no time: elsewhere a newcomer is later than who
+  /// stayed.
   size_t most_connected = 1024;
 };
 

@@ -11,8 +11,8 @@
 #include <chrono>
 #include <thread>
 
+#include "base/append_bytes.h"
 #include "base/version.h"
-#include "client/client_state_bytes.h"
 #include "config/load.h"
 #include "learning/blas.h"
 #include "simulations/remote_place.h"
@@ -136,7 +136,7 @@ class Job : public MpiJob {
 
   bool leads() const override { return rank_ == 0; }
   size_t here() const override { return static_cast<size_t>(here_); }
-  void abort() override { MPI_Abort(MPI_COMM_WORLD, 1); }
+  void end_all() override { MPI_Abort(MPI_COMM_WORLD, 1); }
 
   Result<std::vector<std::shared_ptr<WorkPlace>>> open(const PreparedScenario& prepared,
                                                        std::string& warning) override {
@@ -145,7 +145,7 @@ class Job : public MpiJob {
       MpiChannel channel(other, kSetupTag);
       TERN_CHECK_OK(send_text(channel, text));
     }
-    std::vector<std::shared_ptr<WorkPlace>> places;
+    std::vector<uint32_t> workers;  // of each of the others
     Status status;
     const std::string input = size_ > 1 ? input_sha256(prepared) : "";
     for (int other = 1; other < size_; ++other) {
@@ -156,25 +156,28 @@ class Job : public MpiJob {
         its.status = Status(Code::kInvalidArgument, "its data are not those of rank 0",
                             {.key = "data.path"});
       if (!its.status.ok() && status.ok()) status = std::move(its.status).within(name);
-      if (its.program != program_description())
+      if (its.program != program_description() && warning.empty())
         warning = fmt::format(
             "{} computes with {}, rank 0 with {}: the model's bits depend on who "
             "trains whom",
             name, its.program, program_description());
-      for (uint32_t worker = 0; worker < its.workers; ++worker)
-        places.push_back(std::make_shared<RemotePlace>(
-            std::make_unique<MpiChannel>(other, kSetupTag + 1 + static_cast<int>(worker)),
-            prepared.data->schema.elements()));
+      workers.push_back(its.workers);
     }
     for (int other = 1; other < size_; ++other) {
       MpiChannel channel(other, kSetupTag);
       TERN_CHECK_OK(send_text(channel, status.ok() ? "begin" : "wait"));
     }
-    if (status.ok()) return places;
-    return status;
+    if (!status.ok()) return status;
+    std::vector<std::shared_ptr<WorkPlace>> places;
+    for (int other = 1; other < size_; ++other)
+      for (uint32_t worker = 0; worker < workers[static_cast<size_t>(other - 1)]; ++worker)
+        places.push_back(std::make_shared<RemotePlace>(
+            std::make_unique<MpiChannel>(other, kSetupTag + 1 + static_cast<int>(worker)),
+            prepared.data->schema.elements()));
+    return places;
   }
 
-  Status serve(size_t workers) override {
+  Status serve(size_t workers, const std::function<void(const Status&)>& broken) override {
     MpiChannel setup(0, kSetupTag);
     for (;;) {
       TERN_TRY(const std::string text, receive_text(setup));
@@ -197,16 +200,12 @@ class Job : public MpiJob {
       TERN_CHECK_OK(send_introduction(setup, self));
       TERN_TRY(const std::string word, receive_text(setup));
       if (word != "begin") continue;
-      std::vector<Status> ends(places.size());
-      {
-        std::vector<std::jthread> threads;
-        for (size_t i = 0; i < places.size(); ++i)
-          threads.emplace_back([&, i] {
-            MpiChannel channel(0, kSetupTag + 1 + static_cast<int>(i));
-            ends[i] = serve_work(channel, *places[i], elements);
-          });
-      }
-      for (Status& end : ends) TERN_CHECK_OK(std::move(end));
+      std::vector<std::jthread> threads;
+      for (size_t i = 0; i < places.size(); ++i)
+        threads.emplace_back([&, i] {
+          MpiChannel channel(0, kSetupTag + 1 + static_cast<int>(i));
+          if (const Status end = serve_work(channel, *places[i], elements); !end.ok()) broken(end);
+        });
     }
   }
 

@@ -33,11 +33,12 @@ class MpiJob {
   /// where another process would compute other bits.
   virtual Result<std::vector<std::shared_ptr<WorkPlace>>> open(const PreparedScenario& prepared,
                                                                std::string& warning) = 0;
-  /// The others: works with so many threads until rank 0 ends the job. Errors: those of
-  /// serve_work; what they can't prepare is rank 0's to say.
-  virtual Status serve(size_t workers) = 0;
-  /// Ends all processes of the job at once: for one of the others that can't go on.
-  virtual void abort() = 0;
+  /// The others: works with so many threads until rank 0 ends the job; what they can't prepare is
+  /// rank 0's to say. `broken` hears of an error of serve_work, from the thread that it is the end
+  /// of: rank 0 waits for that thread, so it should end_all().
+  virtual Status serve(size_t workers, const std::function<void(const Status&)>& broken) = 0;
+  /// Ends all processes of the job at once.
+  virtual void end_all() = 0;
 };
 
 }  // namespace tern

@@ -167,6 +167,10 @@ std::string input_sha256(const PreparedScenario& prepared) {
   }
   for (const auto& client : prepared.data->clients.dealt()) add(std::span<const uint32_t>(client));
   add(std::span<const float>(prepared.initial));
+  // What a script computes isn't in its parameters. One that is gone will be missed by the trainer.
+  if (const Result<std::vector<std::byte>> script = read_file(prepared.scenario.model.script);
+      script)
+    add(std::span<const std::byte>(*script));
   for (const DeviceCapacity& device : prepared.traces.devices) add(std::span(&device, 1));
   for (const Availability& one : prepared.traces.availabilities) {
     add(std::span(&one.period, 1));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/append_bytes.h"
 #include "client/client_state_bytes.h"
 
 namespace tern {
@@ -46,15 +47,20 @@ std::vector<std::byte> begin_reply(const Status& status) {
   std::vector<std::byte> reply;
   append(reply, status.code());
   append_text(reply, status.message());
+  append_text(reply, status.where().file);
+  append(reply, status.where().line);
   append_text(reply, status.where().key);
   return reply;
 }
 
 Status take_status(ByteReader& reader) {
   const auto code = reader.take<Code>();
-  std::string message, key;
-  if (!take_text(reader, message) || !take_text(reader, key)) return unreadable();
-  return code == Code::kOk ? Status() : Status(code, std::move(message), {.key = std::move(key)});
+  std::string message;
+  Where where;
+  if (!take_text(reader, message) || !take_text(reader, where.file)) return unreadable();
+  where.line = reader.take<int>();
+  if (!take_text(reader, where.key)) return unreadable();
+  return code == Code::kOk ? Status() : Status(code, std::move(message), std::move(where));
 }
 
 }  // namespace

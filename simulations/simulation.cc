@@ -1,5 +1,7 @@
 #include "simulations/simulation.h"
 
+#include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 
 #include "base/clock.h"
@@ -21,23 +23,52 @@ using nlohmann::ordered_json;
 
 namespace {
 
+/// SQLite's longest value is a gigabyte.
+constexpr double kMostClientBytes = 0.99e9;
+
+/// Where SQLite puts a temporary file.
+std::filesystem::path temporary_folder() {
+  std::error_code ignored;
+  for (const char* name : {"SQLITE_TMPDIR", "TMPDIR"})
+    if (const char* folder = std::getenv(name); folder != nullptr)
+      if (std::filesystem::is_directory(folder, ignored)) return folder;
+  for (const char* folder : {"/var/tmp", "/usr/tmp"})
+    if (std::filesystem::is_directory(folder, ignored)) return folder;
+  return "/tmp";
+}
+
 /// Before a run of days begins that would fill the disk.
-Status check_disk(const PreparedScenario& prepared, const std::string& out, uint64_t memory_bytes) {
+Status check_disk(const PreparedScenario& prepared, const RunOptions& options) {
+  const FleetConfig& fleet = prepared.scenario.fleet;
   TERN_TRY(const double wanted, remembered_bytes(prepared));
-  if (wanted <= static_cast<double>(memory_bytes)) return {};
+  if (wanted <= static_cast<double>(options.memory_bytes)) return {};
+  const double tasks = double{1} * prepared.scenario.rounds * clients_asked(fleet);
+  const double each = wanted / std::min<double>(fleet.clients, tasks);
+  if (each > kMostClientBytes)
+    return error(Code::kUnsupported,
+                 "what a client remembers of this model takes {:.1f} GB; a gigabyte is the most "
+                 "that a checkpoint can hold of one",
+                 each / 1e9);
+  // What a save replaces stays until the save is there.
+  const double replaced = options.checkpoint_every == 0
+                              ? wanted
+                              : each * options.checkpoint_every * clients_asked(fleet);
   std::error_code failed;
   const std::filesystem::path folder =
-      out.empty() ? std::filesystem::temp_directory_path(failed) : std::filesystem::path(out);
+      options.out.empty() ? temporary_folder() : std::filesystem::path(options.out);
+  const auto there = std::filesystem::file_size(folder / kCheckpointFile, failed);
+  const double needed =
+      wanted + std::min(wanted, replaced) - (failed ? 0 : static_cast<double>(there));
   const auto space = std::filesystem::space(folder, failed);
-  if (failed || static_cast<double>(space.available) >= wanted) return {};
-  return Status(
-      Code::kNoSpace,
-      fmt::format("what clients remember can grow to {:.1f} GB, and {:.1f} GB are free; {}",
-                  wanted / 1e9, static_cast<double>(space.available) / 1e9,
-                  prepared.scenario.compression.error_feedback.store == "bfloat16"
-                      ? "choose another disk by --out"
-                      : "compression.error_feedback.store = \"bfloat16\" takes half of that"),
-      {.file = folder.string()});
+  if (failed || static_cast<double>(space.available) >= needed) return {};
+  return Status(Code::kNoSpace,
+                fmt::format("what clients remember can take {:.1f} GB more, and {:.1f} GB are "
+                            "free{}",
+                            needed / 1e9, static_cast<double>(space.available) / 1e9,
+                            options.resume ? ""
+                                           : "; choose another disk by --out, or "
+                                             "compression.error_feedback.store = \"bfloat16\""),
+                {.file = folder.string()});
 }
 
 }  // namespace
@@ -60,11 +91,15 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   MetricsView metrics(scenario.target);
   uint32_t first_round = 1;
   std::string warning;
+  // Otherwise a client may be in the middle of a task when a round ends.
+  const bool resumable = options.fleet.transport == FleetTransport::kMemory &&
+                         Devices(scenario, prepared.traces).end_with_the_round();
   TERN_TRY(CheckpointFile checkpoint,
-           CheckpointFile::open(folder ? folder->file(kCheckpointFile) : ""));
+           CheckpointFile::open(folder && resumable ? folder->file(kCheckpointFile) : ""));
   ClientStates memory(checkpoint, prepared.data->schema.elements(), options.memory_bytes);
   if (options.resume) {
     TERN_TRY(earlier, checkpoint.read());
+    if (!earlier) warning = "the run was interrupted before its first checkpoint: it begins anew";
   }
   if (earlier) {
     if (earlier->identity.config_sha256 != identity.config_sha256)
@@ -94,7 +129,7 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
     seconds_before = earlier->seconds;
     wall_before = earlier->wall_seconds;
   }
-  TERN_CHECK_OK(check_disk(prepared, options.out, options.memory_bytes));
+  TERN_CHECK_OK(check_disk(prepared, options));
   if (folder) {
     TERN_CHECK_OK(
         write_durably(folder->file("scenario.toml"), std::string_view(print_scenario(scenario))));
@@ -120,9 +155,6 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
                             .seconds = worked(),
                             .wall_seconds = wall()});
   };
-  // Otherwise a client may be in the middle of a task when a round ends.
-  const bool resumable = options.fleet.transport == FleetTransport::kMemory &&
-                         Devices(scenario, prepared.traces).end_with_the_round();
   std::optional<Evaluation> last_evaluation;
   const auto after_round = [&](uint32_t round, const Evaluation* evaluation) -> Status {
     if (evaluation) last_evaluation = *evaluation;
@@ -138,20 +170,21 @@ Result<RunResult> run_scenario(const PreparedScenario& prepared, const RunOption
   if (!stopped) return stopped.error();
   const Evaluation* evaluation = last_evaluation ? &*last_evaluation : nullptr;
   const std::vector<StageSeconds> spent = stage_seconds(worked());
-  RunResult result{.summary = make_summary({.scenario = scenario,
-                                            .totals = metrics.totals(),
-                                            .rounds = fleet->round(),
-                                            .parameters = fleet->schema().elements(),
-                                            .model_sha256 = fleet->model().sha256(),
-                                            .evaluation = evaluation,
-                                            .wall_seconds = wall(),
-                                            .stage_seconds = spent,
-                                            .workers = options.fleet.workers,
-                                            .blas = blas_description(),
-                                            .libtorch = libtorch_version()}),
-                   .interrupted = *stopped,
-                   .resumable = resumable,
-                   .warning = std::move(warning)};
+  RunResult result{
+      .summary = make_summary({.scenario = scenario,
+                               .totals = metrics.totals(),
+                               .rounds = fleet->round(),
+                               .parameters = fleet->schema().elements(),
+                               .model_sha256 = fleet->model().sha256(),
+                               .evaluation = evaluation,
+                               .wall_seconds = wall(),
+                               .stage_seconds = spent,
+                               .workers = options.fleet.workers + options.fleet.elsewhere.size(),
+                               .blas = blas_description(),
+                               .libtorch = libtorch_version()}),
+      .interrupted = *stopped,
+      .resumable = resumable,
+      .warning = std::move(warning)};
   if (!folder) return result;
   if (result.interrupted && resumable) TERN_CHECK_OK(save());
   const DataBundle& data = prepared.data->data;

@@ -37,20 +37,22 @@ void SqliteStatement::Finalize::operator()(sqlite3_stmt* statement) const {
 }
 
 SqliteStatement& SqliteStatement::bind(int parameter, int64_t value) {
-  sqlite3_bind_int64(statement_.get(), parameter, value);
+  const int result = sqlite3_bind_int64(statement_.get(), parameter, value);
+  if (bound_ == 0) bound_ = result;
   return *this;
 }
 
 SqliteStatement& SqliteStatement::bind(int parameter, std::span<const std::byte> value) {
   // A null pointer would bind NULL.
-  sqlite3_bind_blob64(statement_.get(), parameter,
-                      value.empty() ? "" : static_cast<const void*>(value.data()), value.size(),
-                      SQLITE_STATIC);
+  const int result = sqlite3_bind_blob64(
+      statement_.get(), parameter, value.empty() ? "" : static_cast<const void*>(value.data()),
+      value.size(), SQLITE_STATIC);
+  if (bound_ == 0) bound_ = result;
   return *this;
 }
 
 Result<bool> SqliteStatement::step() {
-  const int result = sqlite3_step(statement_.get());
+  const int result = bound_ != 0 ? bound_ : sqlite3_step(statement_.get());
   if (result == SQLITE_ROW) return true;
   // Before reset(), which forgets what went wrong.
   const Status failed = result == SQLITE_DONE
@@ -74,6 +76,7 @@ std::span<const std::byte> SqliteStatement::bytes(int column) const {
 void SqliteStatement::reset() {
   sqlite3_reset(statement_.get());
   sqlite3_clear_bindings(statement_.get());
+  bound_ = 0;
 }
 
 void SqliteDatabase::Close::operator()(sqlite3* database) const { sqlite3_close_v2(database); }

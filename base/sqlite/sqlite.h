@@ -21,7 +21,8 @@ namespace tern {
 
 class SqliteStatement {
  public:
-  /// Parameters count from 1. Bytes must outlive the next step().
+  /// Parameters count from 1. Bytes must outlive the next step(), which fails when there are more
+  /// than SQLite takes, a gigabyte.
   SqliteStatement& bind(int parameter, int64_t value);
   SqliteStatement& bind(int parameter, std::span<const std::byte> value);
   /// True when there is a row. After the last one, or an error, it can be bound and stepped anew.
@@ -41,6 +42,7 @@ class SqliteStatement {
       : statement_(statement), path_(std::move(path)) {}
   std::unique_ptr<sqlite3_stmt, Finalize> statement_;
   std::string path_;
+  int bound_ = 0;  // the first bind that failed; step() says so
 };
 
 class SqliteDatabase {

@@ -108,10 +108,12 @@ void print_keys() {
 
 int work_for_rank_0(MpiJob& job, size_t workers, bool json) {
   make_math_serial();
-  const Status status = job.serve(workers);
-  if (status.ok()) return kOk;
-  const int exit_status = fail(status, json);
-  job.abort();
+  int exit_status = kOk;
+  const auto broken = [&](const Status& status) {
+    exit_status = fail(status, json);
+    job.end_all();
+  };
+  if (const Status status = job.serve(workers, broken); !status.ok()) broken(status);
   return exit_status;
 }
 

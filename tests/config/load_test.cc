@@ -272,7 +272,8 @@ std::vector<BadInput> bad_inputs() {
       {good(4, "source = \"mnist\""),
        "x.toml:4: data.source: must be one of fashion-mnist, idx, csv, not \"mnist\""},
       {good(10, "name = \"mlp2nn\""),
-       "x.toml:10: model.name: must be one of logistic, mlp-2nn, cnn, not \"mlp2nn\"; did you mean "
+       "x.toml:10: model.name: must be one of logistic, mlp-2nn, cnn, torchscript, not \"mlp2nn\"; "
+       "did you mean "
        "\"mlp-2nn\"?"},
       {good(12, "optimizer = \"adam\""),
        "x.toml:12: training.optimizer: must be \"sgd\", not \"adam\""},
@@ -313,7 +314,7 @@ std::vector<BadInput> bad_inputs() {
        "x.toml: data.partition: is required: one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
        "quantity:ALPHA (ALPHA above 0), draw:N or draw:N:ALPHA, natural"},
       {good(8, ""), "x.toml: fleet.cohort: is required: an integer, at least 1"},
-      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn"},
+      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn, torchscript"},
       {good(7, ""),
        "x.toml: fleet.clients: is required unless data.partition is \"natural\": an integer, at "
        "least 1"},
@@ -610,6 +611,8 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
   for (const Key& key : vocabulary()) {
     std::vector<Override> overrides = common;
     overrides.push_back({std::string(key.name), sample(key)});
+    if (key.name == "model.name") overrides.push_back({"model.script", "net.pt"});
+    if (key.name == "model.script") overrides.push_back({"model.name", "torchscript"});
     if (key.name == "training.local_steps") overrides.push_back({"training.local_epochs", "0"});
     if (key.name == "data.partition") overrides.push_back({"fleet.clients", "100"});
     if (key.applies.holds != nullptr && table_of(key.name) == "compression.rate_control")
@@ -634,6 +637,31 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
     EXPECT_THAT("\n" + text,
                 HasSubstr(fmt::format("\n{} = {}\n", key.name.substr(leaf), *printed)));
   }
+}
+
+TEST(LoadScenario, AScriptGoesWithItsModelAlone) {
+  const auto load = [](std::vector<Override> overrides) {
+    return parse_scenario(kCsv, "/runs/x.toml", overrides);
+  };
+  EXPECT_EQ(load({{"model.name", "torchscript"}, {"model.script", "net.pt"}})->model.script,
+            "/runs/net.pt");
+  EXPECT_TRUE(load({{"model.name", "torchscript"}, {"model.initial", "net.safetensors"}}))
+      << "a coordinator has no script";
+  EXPECT_THAT(load({{"model.name", "torchscript"}}).error().describe(),
+              HasSubstr("model.script: is required with model.name = \"torchscript\""));
+  EXPECT_THAT(load({{"model.script", "net.pt"}}).error().describe(),
+              HasSubstr("model.script: applies only with model.name = \"torchscript\""));
+}
+
+TEST(LoadScenario, DrawnPartitions) {
+  for (const char* good : {"draw:60", "draw:1:0.05"})
+    EXPECT_TRUE(
+        parse_scenario(kCsv, "/x.toml", {{"data.partition", good}, {"fleet.clients", "100"}}))
+        << good;
+  for (const char* bad : {"draw", "draw:", "draw:0", "draw:5:", "draw:5:0", "draw:x"})
+    EXPECT_FALSE(
+        parse_scenario(kCsv, "/x.toml", {{"data.partition", bad}, {"fleet.clients", "100"}}))
+        << bad;
 }
 
 TEST(Vocabulary, EveryKeyHasANameOfItsOwnAMeaningAndAnExpectation) {
