@@ -6,7 +6,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -46,6 +48,26 @@ struct Candidates {
   }
 };
 
+/// Leaves new elements as they are, where std::vector would write zeros: a scratch of 1.6 MB is
+/// made whenever a client starts, and most chains need little of it.
+template <typename T>
+struct UninitializedAllocator : std::allocator<T> {
+  template <typename U>
+  struct rebind {
+    using other = UninitializedAllocator<U>;
+  };
+  template <typename U>
+  void construct(U* at) noexcept {
+    ::new (static_cast<void*>(at)) U;
+  }
+  template <typename U, typename... Args>
+  void construct(U* at, Args&&... args) {
+    ::new (static_cast<void*>(at)) U(std::forward<Args>(args)...);
+  }
+};
+template <typename T>
+using Buffer = std::vector<T, UninitializedAllocator<T>>;
+
 class CodecScratch {
  public:
   CodecScratch();
@@ -54,17 +76,17 @@ class CodecScratch {
   CodecScratch& operator=(CodecScratch&&) noexcept;
 
   // Of one chunk.
-  std::vector<float> chunk;     ///< the chunk, transformed
-  std::vector<float> values;    ///< its kept values
-  std::vector<uint16_t> index;  ///< their positions
-  std::vector<uint16_t> symbols;
+  Buffer<float> chunk;     ///< the chunk, transformed
+  Buffer<float> values;    ///< its kept values
+  Buffer<uint16_t> index;  ///< their positions
+  Buffer<uint16_t> symbols;
   std::vector<uint32_t> groups;
   std::vector<uint32_t> signs;      ///< of a transform, a bit each
-  std::vector<float> plain;         ///< floats as they travel, before or after zstd; see `places`
-  std::vector<std::byte> coded;     ///< words of rans from the end, or byte planes for zstd
+  Buffer<float> plain;              ///< floats as they travel, before or after zstd; see `places`
+  Buffer<std::byte> coded;          ///< words of rans from the end, or byte planes for zstd
   std::vector<uint32_t> histogram;  ///< of magnitudes for a selection, of symbols for rans
   std::vector<RansSlot> rans;
-  std::vector<uint32_t> places;  ///< of values that a selection may keep; those lie in `plain`
+  Buffer<uint32_t> places;  ///< of values that a selection may keep; those lie in `plain`
 
   // Of the whole update.
   Layout layout;
