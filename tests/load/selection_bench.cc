@@ -21,8 +21,7 @@ void choose(benchmark::State& state, const char* rule) {
                      1.0);
   }
   uint32_t round = 20;
-  for (auto _ : state)
-    benchmark::DoNotOptimize(selector.select(std::nullopt, kCohort, ++round, 0));
+  for (auto _ : state) benchmark::DoNotOptimize(selector.select(std::nullopt, kCohort, ++round, 0));
 }
 
 }  // namespace
