@@ -120,8 +120,8 @@ class Coordinator : public ServerTransport::Handler {
   virtual void start() = 0;
   /// Cuts off now, and not at its next packet, whoever the membership knows no more.
   virtual void members_changed() = 0;
-  /// Whether it is done with a client for now, which may leave then: it is forgotten until it is
-  /// wanted and comes back with a Hello.
+  /// Whether nothing is open with a client. It is forgotten then and may leave, until it is wanted
+  /// and comes back with a Hello.
   virtual bool let_go(uint32_t client) = 0;
   /// Ends the run: at once, so that the round at hand is void (with a journal: waits to be gone on
   /// with), or as soon as the version that it has led to is published.
