@@ -10,10 +10,21 @@ namespace tern {
 static_assert(std::endian::native == std::endian::little,
               "parameters are hashed as they lie in memory, which has to be little-endian");
 
+namespace {
+
+/// Looked up once: with EVP_sha256() OpenSSL 3 looks its provider up for each digest, which takes
+/// longer than to hash a short row. Never freed, as other threads may hash until the process ends.
+const EVP_MD* algorithm() {
+  static const EVP_MD* const fetched = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return fetched;
+}
+
+}  // namespace
+
 Digest sha256(std::span<const std::byte> bytes) {
   Digest digest;
   if (EVP_Digest(bytes.data(), bytes.size(), reinterpret_cast<unsigned char*>(digest.data()),
-                 nullptr, EVP_sha256(), nullptr) != 1)
+                 nullptr, algorithm(), nullptr) != 1)
     throw std::bad_alloc();
   return digest;
 }
@@ -26,7 +37,7 @@ Digest sha256(std::span<const float> parameters) { return sha256(std::as_bytes(p
 
 struct Sha256::Context {
   Context() : evp(EVP_MD_CTX_new()) {
-    if (evp == nullptr || EVP_DigestInit_ex(evp, EVP_sha256(), nullptr) != 1)
+    if (evp == nullptr || EVP_DigestInit_ex(evp, algorithm(), nullptr) != 1)
       throw std::bad_alloc();
   }
   Context(const Context&) = delete;

@@ -201,11 +201,15 @@ Result<Journal::Head> Journal::read_head(int which) {
 }
 
 Status Journal::write_head(int which, const Head& head) {
-  TERN_TRY(SqliteStatement write,
-           database_.prepare("INSERT OR REPLACE INTO heads VALUES(?1, ?2, ?3, ?4)"));
+  if (!put_head_) {
+    TERN_TRY(put_head_, database_.prepare("INSERT OR REPLACE INTO heads VALUES(?1, ?2, ?3, ?4)"));
+  }
   const Digest proof = proof_of(which, head.row, head.chain);
-  write.bind(1, which).bind(2, static_cast<int64_t>(head.row)).bind(3, head.chain).bind(4, proof);
-  TERN_TRY([[maybe_unused]] const bool row, write.step());
+  put_head_->bind(1, which)
+      .bind(2, static_cast<int64_t>(head.row))
+      .bind(3, head.chain)
+      .bind(4, proof);
+  TERN_TRY([[maybe_unused]] const bool row, put_head_->step());
   return {};
 }
 
@@ -216,16 +220,18 @@ Result<uint64_t> Journal::append(std::span<const JournalRecord> records) {
   Head head = head_;
   Status done = database_.transaction([&]() -> Status {
     if (head.row == 0) TERN_CHECK_OK(write_head(kBefore, head));
-    TERN_TRY(SqliteStatement insert,
-             database_.prepare("INSERT INTO records VALUES(?1, ?2, ?3, ?4, ?5)"));
+    if (!insert_record_) {
+      TERN_TRY(insert_record_,
+               database_.prepare("INSERT INTO records VALUES(?1, ?2, ?3, ?4, ?5)"));
+    }
     for (const JournalRecord& record : records) {
       head = {head.row + 1, chain_of(head.chain, head.row + 1, record)};
-      insert.bind(1, static_cast<int64_t>(head.row))
+      insert_record_->bind(1, static_cast<int64_t>(head.row))
           .bind(2, record.kind)
           .bind(3, record.round)
           .bind(4, record.body)
           .bind(5, head.chain);
-      TERN_TRY([[maybe_unused]] const bool row, insert.step());
+      TERN_TRY([[maybe_unused]] const bool row, insert_record_->step());
     }
     TERN_CHECK_OK(write_head(kLast, head));
     crash_point();  // nothing is committed

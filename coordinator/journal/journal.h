@@ -80,6 +80,8 @@ class Journal {
   SqliteDatabase database_;
   BlobStore blobs_;
   std::string path_;
+  // Of every append, parsed by the first one.
+  std::optional<SqliteStatement> insert_record_, put_head_;
   Head head_;
   JournalRecovery recovery_;
   Status failed_;
