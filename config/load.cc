@@ -177,17 +177,18 @@ class Checker {
   }
 
   Status data() const {
-    const bool csv = s_.data.source == "csv";
-    if (s_.data.path.empty() && (csv || s_.data.source == "idx"))
+    const std::string& source = s_.data.source;
+    const bool csv = source == "csv", natural = source == "leaf" || source == "text";
+    if (s_.data.path.empty() && source != "fashion-mnist")
       return refuse("data.path", "is required with data.source = \"{}\": {}", s_.data.source,
                     csv ? "a file" : "a folder");
     if (csv && s_.data.label.empty())
       return refuse("data.label",
                     "is required with data.source = \"csv\": the column that holds the class");
-    if (s_.data.partition == "natural" && s_.data.client.empty())
-      return refuse("data.partition",
-                    "\"natural\" needs {}data.client, the column that holds the client",
-                    csv ? "" : "data.source = \"csv\" and ");
+    if (s_.data.partition == "natural" && !natural && s_.data.client.empty())
+      return refuse("data.partition", "\"natural\" needs {}",
+                    csv ? "data.client, the column that holds the client"
+                        : "data.source = \"leaf\", \"text\", or \"csv\" with data.client");
     return {};
   }
 

@@ -14,12 +14,13 @@
 namespace tern {
 
 struct DataConfig {
-  std::string source;          ///< fashion-mnist | idx | csv
-  std::string path;            ///< folder (idx, fashion-mnist) or file (csv); absolute after load
+  std::string source;          ///< fashion-mnist | idx | cifar | leaf | text | csv
+  std::string path;            ///< file (csv) or folder (the others); absolute after load
   std::string test_path;       ///< csv: a second file with the test examples
   std::string label;           ///< csv: the column that holds the class
   std::string client;          ///< csv: the column that holds the client, for partition = "natural"
-  double test_fraction = 0.2;  ///< csv without test_path: kept for testing, per client
+  double test_fraction = 0.2;  ///< csv without test_path, text: kept for testing, per client
+  uint32_t window = 80;        ///< text: characters of an example
   bool standardize = true;
   std::string
       partition;  ///< iid | shards:K | dirichlet:ALPHA | quantity:ALPHA | draw:N[:ALPHA] | natural

@@ -32,7 +32,7 @@ constexpr Range kPositiveTime = {.low = 0, .high = 1e9, .open_low = true};
 constexpr Range kProbability = {.low = 0, .high = 1, .open_high = true};
 constexpr Range kMomentum = {.low = 0, .high = 1, .open_high = true};
 
-constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "csv"};
+constexpr std::string_view kSources[] = {"fashion-mnist", "idx", "cifar", "leaf", "text", "csv"};
 constexpr std::string_view kOptimizers[] = {"sgd"};
 constexpr std::string_view kStrategies[] = {"fedavg"};
 constexpr std::string_view kSchedules[] = {"synchronous", "late-credit", "fedbuff"};
@@ -40,15 +40,23 @@ constexpr std::string_view kResidualStores[] = {"float32", "bfloat16"};
 constexpr std::string_view kEvaluators[] = {"clients", "attached", "none"};
 constexpr std::string_view kExamples[] = {"partition", "all"};
 
-constexpr std::string_view kModels[] = {"logistic", "mlp-2nn", "cnn", kScriptModel};
+constexpr std::string_view kModels[] = {"logistic",  "mlp-2nn",  "cnn",       "resnet8-gn",
+                                        "char-lstm", "char-gpt", kScriptModel};
 
 constexpr Condition kScript = {[](const Scenario& s) { return s.model.name == kScriptModel; },
                                "with model.name = \"torchscript\""};
 constexpr Condition kCsv = {[](const Scenario& s) { return s.data.source == "csv"; },
                             "with data.source = \"csv\""};
-constexpr Condition kCsvWithoutTestFile = {
-    [](const Scenario& s) { return s.data.source == "csv" && s.data.test_path.empty(); },
-    "with data.source = \"csv\" and without data.test_path"};
+constexpr Condition kText = {[](const Scenario& s) { return s.data.source == "text"; },
+                             "with data.source = \"text\""};
+constexpr Condition kWithoutTestPart = {
+    [](const Scenario& s) {
+      return (s.data.source == "csv" && s.data.test_path.empty()) || s.data.source == "text";
+    },
+    "with data.source = \"text\", or \"csv\" without data.test_path"};
+constexpr Condition kStandardized = {
+    [](const Scenario& s) { return s.data.source != "text"; },
+    "with images and columns of numbers, not with data.source = \"text\""};
 constexpr Condition kAsynchronous = {[](const Scenario& s) { return s.fleet.asynchronous(); },
                                      "with fleet.schedule = \"late-credit\" or \"fedbuff\""};
 constexpr Condition kSynchronous = {[](const Scenario& s) { return !s.fleet.asynchronous(); },
@@ -70,7 +78,7 @@ constexpr Key kVocabulary[] = {
      .meaning = "where the examples come from",
      .choices = kSources, .required = true},
     {.name = "data.path", .type = KeyType::kPath, .field = &at<&Scenario::data, &DataConfig::path>,
-     .meaning = "folder (idx, fashion-mnist) or file (csv), relative to the scenario's file"},
+     .meaning = "file (csv) or folder (the others), relative to the scenario's file"},
     {.name = "data.test_path", .type = KeyType::kPath, .field = &at<&Scenario::data, &DataConfig::test_path>,
      .meaning = "a second file with the test examples",
      .applies = kCsv},
@@ -82,9 +90,13 @@ constexpr Key kVocabulary[] = {
      .applies = kCsv},
     {.name = "data.test_fraction", .type = KeyType::kNumber, .field = &at<&Scenario::data, &DataConfig::test_fraction>,
      .meaning = "share of each client's examples that is kept for testing",
-     .range = kBetweenZeroAndOne, .applies = kCsvWithoutTestFile},
+     .range = kBetweenZeroAndOne, .applies = kWithoutTestPart},
+    {.name = "data.window", .type = KeyType::kInteger, .field = &at<&Scenario::data, &DataConfig::window>,
+     .meaning = "characters of an example",
+     .range = {.low = 2, .high = 4096}, .applies = kText},
     {.name = "data.standardize", .type = KeyType::kBoolean, .field = &at<&Scenario::data, &DataConfig::standardize>,
-     .meaning = "inputs get mean 0 and variance 1"},
+     .meaning = "inputs get mean 0 and variance 1",
+     .applies = kStandardized},
     {.name = "data.partition", .type = KeyType::kPartition, .field = &at<&Scenario::data, &DataConfig::partition>,
      .meaning = "how the examples are dealt to the clients",
      .required = true},

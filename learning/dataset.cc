@@ -2,8 +2,12 @@
 
 #include <filesystem>
 
+#include "config/vocabulary.h"
+#include "learning/cifar.h"
 #include "learning/csv.h"
 #include "learning/idx.h"
+#include "learning/leaf.h"
+#include "learning/text.h"
 
 namespace tern {
 namespace {
@@ -31,19 +35,20 @@ Result<DataBundle> load_fashion_mnist(const DataConfig& config) {
 
 Result<DataBundle> load_data(const DataConfig& config, uint64_t seed) {
   if (config.source == "fashion-mnist") return load_fashion_mnist(config);
-  if (config.source != "idx" && config.source != "csv")
-    return Status(
-        Code::kInvalidArgument,
-        fmt::format("unknown source \"{}\"; known: fashion-mnist, idx, csv", config.source),
-        {.file = {}, .line = 0, .key = "data.source"});
   if (config.path.empty())
-    return Status(
-        Code::kInvalidArgument,
-        fmt::format("source \"{}\" needs data.path: {}", config.source,
-                    config.source == "idx" ? "the folder with the four IDX files" : "the CSV file"),
-        {.file = {}, .line = 0, .key = "data.path"});
+    return Status(Code::kInvalidArgument,
+                  fmt::format("source \"{}\" needs data.path: {}", config.source,
+                              find_key("data.path")->meaning),
+                  {.file = {}, .line = 0, .key = "data.path"});
   if (config.source == "idx") return load_idx(config.path, config.standardize);
-  return load_csv(config, seed);
+  if (config.source == "csv") return load_csv(config, seed);
+  if (config.source == "cifar") return load_cifar(config.path, config.standardize);
+  if (config.source == "leaf") return load_leaf(config.path, config.standardize);
+  if (config.source == "text") return load_text(config);
+  return Status(Code::kInvalidArgument,
+                fmt::format("unknown source \"{}\"; known: {}", config.source,
+                            fmt::join(find_key("data.source")->choices, ", ")),
+                {.file = {}, .line = 0, .key = "data.source"});
 }
 
 }  // namespace tern

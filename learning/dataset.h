@@ -13,12 +13,14 @@
 namespace tern {
 
 struct Dataset {
-  std::vector<float> inputs;
+  std::vector<float> inputs;     ///< of texts, numbers of characters
   std::vector<uint32_t> labels;  ///< each < TaskShape::classes
   std::vector<uint32_t>
-      client;  ///< natural client number of each example; empty without data.client
+      client;  ///< natural client number of each example; empty when the data name none
+  /// Of an example: one, or of a text the next character at each of its characters.
+  uint32_t labels_each = 1;
 
-  size_t examples() const { return labels.size(); }
+  size_t examples() const { return labels.size() / labels_each; }
 };
 
 struct DataBundle {
@@ -31,7 +33,7 @@ struct DataBundle {
 
 /// Reads what [data] names and standardizes it by the training statistics (one mean and deviation
 /// for image sources, one for each column of csv) unless data.standardize is false. The file
-/// formats: learning/idx.h, learning/csv.h. fashion-mnist is idx in data.path or, without it, where
+/// formats: learning/idx.h, csv.h, cifar.h, leaf.h, text.h. fashion-mnist is idx in data.path or, without it, where
 /// the Debian package dataset-fashion-mnist puts it. `seed` decides which examples are for testing
 /// where the source has no test part of its own. Errors: kNotFound (says how to get the data), kIo,
 /// kCorrupt, kInvalidArgument; Where names file and line (csv) or key. Cost: the files once through

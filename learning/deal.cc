@@ -15,15 +15,23 @@ Status at_partition(Status status) {
 }
 
 Dataset pick(const Dataset& from, const std::vector<uint32_t>& indices, size_t features) {
-  Dataset picked;
+  Dataset picked{.labels_each = from.labels_each};
   picked.inputs.reserve(indices.size() * features);
-  picked.labels.reserve(indices.size());
+  picked.labels.reserve(indices.size() * from.labels_each);
   for (const uint32_t i : indices) {
     const auto* row = from.inputs.data() + size_t{i} * features;
     picked.inputs.insert(picked.inputs.end(), row, row + features);
-    picked.labels.push_back(from.labels[i]);
+    const auto* labels = from.labels.data() + size_t{i} * from.labels_each;
+    picked.labels.insert(picked.labels.end(), labels, labels + from.labels_each);
   }
   return picked;
+}
+
+/// One of each example.
+std::vector<uint32_t> first_labels(const Dataset& data) {
+  std::vector<uint32_t> labels(data.examples());
+  for (size_t i = 0; i < labels.size(); ++i) labels[i] = data.labels[i * data.labels_each];
+  return labels;
 }
 
 }  // namespace
@@ -45,7 +53,16 @@ Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data) {
   TERN_TRY(const uint32_t clients, fleet_size(scenario, data));
   const Result<PartitionRule> rule = parse_partition(scenario.data.partition);
   if (!rule) return at_partition(rule.error());
-  PartitionRequest request{.labels = data.train.labels,
+  const bool by_class = rule->kind != PartitionRule::Kind::kNatural &&
+                        rule->kind != PartitionRule::Kind::kIid &&
+                        rule->kind != PartitionRule::Kind::kQuantity;
+  if (by_class && data.train.labels_each != 1)
+    return at_partition(error(Code::kInvalidArgument,
+                              "deals by class, and a text has none: natural, iid and "
+                              "quantity:ALPHA don't"));
+  const std::vector<uint32_t> train_labels = first_labels(data.train),
+                              test_labels = first_labels(data.test);
+  PartitionRequest request{.labels = train_labels,
                            .natural_client = data.train.client,
                            .classes = static_cast<uint32_t>(data.shape.classes),
                            .clients = clients,
@@ -60,7 +77,7 @@ Result<Deal> deal_examples(const Scenario& scenario, const DataBundle& data) {
   Result<ClientShares> train = shares();
   if (!train) return at_partition(std::move(train).error());
   deal.train = *std::move(train);
-  request.labels = data.test.labels;
+  request.labels = test_labels;
   request.natural_client = data.test.client;
   request.for_test = true;
   Result<ClientShares> test = shares();

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+
+#include "learning/image_values.h"
 
 namespace tern {
 namespace {
@@ -146,36 +147,10 @@ Result<Part> read_part(const std::string& folder, const std::string& prefix) {
   return part;
 }
 
-/// The float of each byte value. Statistics come from counts of the 256 values: exact, and in one
-/// fixed order.
-std::array<float, 256> pixel_values(const std::vector<uint8_t>& pixels, bool standardize) {
-  double mean = 0;
-  double deviation = 1;
-  if (standardize) {
-    std::array<uint64_t, 256> counts{};
-    for (const uint8_t pixel : pixels) ++counts[pixel];
-    const auto n = static_cast<double>(pixels.size());
-    for (int v = 0; v < 256; ++v) mean += static_cast<double>(counts[v]) * (v / 255.0);
-    mean /= n;
-    double variance = 0;
-    for (int v = 0; v < 256; ++v) {
-      const double distance = v / 255.0 - mean;
-      variance += static_cast<double>(counts[v]) * distance * distance;
-    }
-    // Pixels that are all equal become 0, not 0/0.
-    if (counts[pixels[0]] != pixels.size()) deviation = std::sqrt(variance / n);
-  }
-  std::array<float, 256> values;
-  for (int v = 0; v < 256; ++v) values[v] = static_cast<float>((v / 255.0 - mean) / deviation);
-  return values;
-}
-
 Dataset to_dataset(const Part& part, const std::array<float, 256>& values) {
   Dataset data;
   data.labels.assign(part.labels.values.begin(), part.labels.values.end());
-  data.inputs.resize(part.images.values.size());
-  std::transform(part.images.values.begin(), part.images.values.end(), data.inputs.begin(),
-                 [&](uint8_t pixel) { return values[pixel]; });
+  data.inputs = to_values(part.images.values, values);
   return data;
 }
 

@@ -18,7 +18,7 @@ namespace tern {
 /// Immutable once made: trainers and evaluators of every thread read the same memory and copy only
 /// the batch at hand.
 struct LearningData {
-  std::string model;   ///< logistic | mlp-2nn | cnn | torchscript
+  std::string model;   ///< a built-in one or torchscript
   std::string script;  ///< of torchscript
   ParameterSchema schema;
   DataBundle data;

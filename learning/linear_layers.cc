@@ -14,21 +14,26 @@ namespace {
 double cross_entropy_gradient(std::span<float> scores, std::span<const uint32_t> labels) {
   const size_t n = labels.size(), classes = scores.size() / n;
   const auto count = static_cast<float>(n);
+  // Class by class, as the scores lie.
+  std::vector<float> largest(scores.begin(), scores.begin() + static_cast<ptrdiff_t>(n)),
+      label_scores(n), sums(n);
+  for (size_t c = 1; c < classes; ++c)
+    for (size_t i = 0; i < n; ++i) largest[i] = std::max(largest[i], scores[c * n + i]);
+  for (size_t i = 0; i < n; ++i) label_scores[i] = scores[labels[i] * n + i] - largest[i];
+  for (size_t c = 0; c < classes; ++c)
+    for (size_t i = 0; i < n; ++i) {
+      float& score = scores[c * n + i];
+      score = std::exp(score - largest[i]);
+      sums[i] += score;
+    }
   double loss = 0;
   for (size_t i = 0; i < n; ++i) {
-    const auto score = [&](size_t c) -> float& { return scores[c * n + i]; };
-    float largest = score(0);
-    for (size_t c = 1; c < classes; ++c) largest = std::max(largest, score(c));
-    const float label_score = score(labels[i]) - largest;
-    float sum = 0;
-    for (size_t c = 0; c < classes; ++c) {
-      score(c) = std::exp(score(c) - largest);
-      sum += score(c);
-    }
-    loss += static_cast<double>(std::log(sum)) - label_score;
-    for (size_t c = 0; c < classes; ++c) score(c) /= sum * count;
-    score(labels[i]) -= 1 / count;
+    loss += static_cast<double>(std::log(sums[i])) - label_scores[i];
+    sums[i] *= count;
   }
+  for (size_t c = 0; c < classes; ++c)
+    for (size_t i = 0; i < n; ++i) scores[c * n + i] /= sums[i];
+  for (size_t i = 0; i < n; ++i) scores[labels[i] * n + i] -= 1 / count;
   return loss / static_cast<double>(n);
 }
 

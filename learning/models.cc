@@ -1,6 +1,11 @@
 #include "learning/models.h"
 
 namespace tern {
+namespace {
+
+constexpr int64_t kNormGroups = 8;  // of resnet8-gn
+
+}  // namespace
 
 std::vector<at::Tensor> parameter_views(const ParameterSchema& schema, const at::Tensor& flat) {
   std::vector<at::Tensor> views;
@@ -75,6 +80,29 @@ at::Tensor Network::forward(std::span<const at::Tensor> parameters,
     if (i + 1 < linear_layers_) x = at::relu(x);
   }
   return x;
+}
+
+at::Tensor resnet8_forward(std::span<const at::Tensor> parameters, const TaskShape& shape,
+                           const at::Tensor& inputs) {
+  size_t next = 0;
+  const auto convolve = [&](const at::Tensor& x, int64_t stride) {
+    const at::Tensor& weight = parameters[next++];
+    return at::conv2d(x, weight, {}, stride, weight.size(2) / 2);
+  };
+  const auto normalize = [&](const at::Tensor& x) {
+    const at::Tensor &scale = parameters[next++], &shift = parameters[next++];
+    return at::group_norm(x, kNormGroups, scale, shift);
+  };
+  at::Tensor x = inputs.view({inputs.size(0), shape.input[0], shape.input[1], shape.input[2]});
+  x = at::relu(normalize(convolve(x, 1)));
+  while (next + 2 < parameters.size()) {
+    const int64_t channels = x.size(1), wanted = parameters[next].size(0);
+    const int64_t stride = channels == wanted ? 1 : 2;
+    at::Tensor y = at::relu(normalize(convolve(x, stride)));
+    y = normalize(convolve(y, 1));
+    x = at::relu(y + (stride == 1 ? x : convolve(x, stride)));
+  }
+  return at::linear(x.mean({2, 3}), parameters[next], parameters[next + 1]);
 }
 
 }  // namespace tern

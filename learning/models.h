@@ -20,7 +20,7 @@ namespace tern {
 std::vector<at::Tensor> parameter_views(const ParameterSchema& schema, const at::Tensor& flat);
 
 /// A stack of convolutions, then one of linear layers: logistic, mlp-2nn and cnn are all of this
-/// form. A convolution (weight [out, in, k, k], odd k, padding k/2, stride 1) is followed by 2x2
+/// form; see is_stack(). A convolution (weight [out, in, k, k], odd k, padding k/2, stride 1) is followed by 2x2
 /// max-pooling and ReLU, a linear layer (weight [out, in]) by ReLU unless it is the last. Each has
 /// a weight and a bias, in this order in the schema. Threads: immutable, share freely.
 class Network {
@@ -43,5 +43,10 @@ class Network {
   size_t linear_layers_ = 0;
   std::vector<int64_t> input_;  ///< {channels, height, width} when there are convolutions
 };
+
+/// Class scores [n, classes] of resnet8-gn (config/model_card.h) for inputs [n, features];
+/// `parameters` as from parameter_views. Differentiable.
+at::Tensor resnet8_forward(std::span<const at::Tensor> parameters, const TaskShape& shape,
+                           const at::Tensor& inputs);
 
 }  // namespace tern

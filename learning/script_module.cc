@@ -103,7 +103,9 @@ Result<ScriptModule> ScriptModule::load(const std::string& path) {
 }
 
 Status ScriptModule::bind(const ParameterSchema& schema, const TaskShape& shape,
-                          const at::Tensor& flat) {
+                          uint32_t labels_each, const at::Tensor& flat) {
+  shape_ = shape;
+  labels_each_ = labels_each;
   const auto& mine = schema_.tensors();
   const auto& wanted = schema.tensors();
   for (size_t i = 0; i < std::min(mine.size(), wanted.size()); ++i)
@@ -124,17 +126,19 @@ Status ScriptModule::bind(const ParameterSchema& schema, const TaskShape& shape,
   }
   const at::NoGradGuard no_grad;
   TERN_TRY([[maybe_unused]] const at::Tensor scores,
-           forward(at::zeros({2, shape.features()}), shape));
+           forward(at::zeros({2, shape.features()})));
   return {};
 }
 
-Result<at::Tensor> ScriptModule::forward(const at::Tensor& inputs, const TaskShape& shape) {
+Result<at::Tensor> ScriptModule::forward(const at::Tensor& inputs) {
   std::vector<int64_t> sizes{inputs.size(0)};
-  sizes.insert(sizes.end(), shape.input.begin(), shape.input.end());
+  sizes.insert(sizes.end(), shape_.input.begin(), shape_.input.end());
   // This one is kept for each thread.
   torch::jit::setGraphExecutorOptimize(false);
   const c10::IValue output = module_.forward({inputs.view(sizes)});
-  const std::vector<int64_t> wanted{inputs.size(0), shape.classes};
+  std::vector<int64_t> wanted{inputs.size(0)};
+  if (labels_each_ != 1) wanted.push_back(labels_each_);
+  wanted.push_back(shape_.classes);
   if (!output.isTensor() || output.toTensor().sizes() != wanted ||
       output.toTensor().scalar_type() != at::kFloat)
     return error(Code::kInvalidArgument,
@@ -144,7 +148,7 @@ Result<at::Tensor> ScriptModule::forward(const at::Tensor& inputs, const TaskSha
                      ? fmt::format("{} [{}]", c10::toString(output.toTensor().scalar_type()),
                                    fmt::join(output.toTensor().sizes().vec(), ", "))
                      : output.tagKind());
-  return output.toTensor();
+  return output.toTensor().reshape({-1, shape_.classes});
 }
 
 Result<ScriptFile> read_script(const std::string& path) {

@@ -5,13 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "learning/blas.h"
-#include "learning/models.h"
-#include "learning/script_module.h"
 #include "learning/torch_errors.h"
+#include "learning/trained_model.h"
 
 namespace tern {
 namespace {
@@ -23,15 +21,9 @@ constexpr size_t kBatchExamples = 50;
 
 class TorchEvaluator final : public Evaluator {
  public:
-  TorchEvaluator(std::shared_ptr<const LearningData> data, Network network,
-                 std::optional<ScriptModule> script)
-      : data_(std::move(data)), network_(std::move(network)), script_(std::move(script)) {
-    flat_ = at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat);
-    views_ = parameter_views(data_->schema, flat_);
-  }
-  Status bind_script() {
-    return script_ ? script_->bind(data_->schema, data_->data.shape, flat_) : Status();
-  }
+  TorchEvaluator(std::shared_ptr<const LearningData> data, at::Tensor flat,
+                 std::unique_ptr<TrainedModel> model)
+      : data_(std::move(data)), flat_(std::move(flat)), model_(std::move(model)) {}
 
   size_t part_count() const override {
     return (data_->data.test.examples() + kPartExamples - 1) / kPartExamples;
@@ -65,28 +57,24 @@ class TorchEvaluator final : public Evaluator {
   Status evaluate_batch(size_t first, size_t count, EvaluationPart& result) {
     const Dataset& test = data_->data.test;
     const auto features = static_cast<size_t>(data_->data.shape.features());
-    // from_blob wants a mutable pointer; nothing writes to the inputs of a built-in model.
-    const at::Tensor inputs =
+    // A copy where the model is the user's: a script may change its inputs in place.
+    at::Tensor inputs =
         at::from_blob(const_cast<float*>(test.inputs.data() + first * features),
                       {static_cast<int64_t>(count), static_cast<int64_t>(features)}, at::kFloat);
-    at::Tensor scores;
-    if (script_) {
-      // A copy: a script may change its inputs in place.
-      TERN_TRY(scores, script_->forward(inputs.clone(), data_->data.shape));
-    } else {
-      scores = network_.forward(views_, inputs);
-    }
+    if (data_->model == kScriptModel) inputs = inputs.clone();
+    TERN_TRY(at::Tensor scores, model_->forward(inputs));
     scores = scores.contiguous();
+    const uint32_t* labels = test.labels.data() + first * test.labels_each;
     const auto classes = static_cast<size_t>(scores.size(1));
     const float* row = scores.data_ptr<float>();
-    for (size_t i = 0; i < count; ++i, row += classes) {
+    for (size_t i = 0; i < count * test.labels_each; ++i, row += classes) {
       const float* best = std::max_element(row, row + classes);
       float sum = 0;
       for (size_t c = 0; c < classes; ++c) sum += std::exp(row[c] - *best);
-      const float loss = std::log(sum) - (row[test.labels[first + i]] - *best);
+      const float loss = std::log(sum) - (row[labels[i]] - *best);
       if (!std::isfinite(loss))
         return error(Code::kOutOfRange, "the model's output for test example {} is not finite",
-                     first + i);
+                     first + i / test.labels_each);
       result.predicted.push_back(static_cast<uint32_t>(best - row));
       result.loss.push_back(loss);
     }
@@ -94,10 +82,8 @@ class TorchEvaluator final : public Evaluator {
   }
 
   const std::shared_ptr<const LearningData> data_;
-  const Network network_;  ///< empty with a script
-  std::optional<ScriptModule> script_;
   at::Tensor flat_;
-  std::vector<at::Tensor> views_;
+  const std::unique_ptr<TrainedModel> model_;  ///< with the parameters in flat_
 };
 
 }  // namespace
@@ -105,17 +91,10 @@ class TorchEvaluator final : public Evaluator {
 Result<std::unique_ptr<Evaluator>> make_evaluator(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Evaluator>> {
-    Network network;
-    std::optional<ScriptModule> script;
-    if (data->model == kScriptModel) {
-      TERN_TRY(script, ScriptModule::load(data->script));
-    } else {
-      TERN_TRY(network, Network::make(data->schema, data->data.shape));
-    }
-    auto evaluator =
-        std::make_unique<TorchEvaluator>(std::move(data), std::move(network), std::move(script));
-    TERN_CHECK_OK(evaluator->bind_script());
-    return evaluator;
+    const at::Tensor flat =
+        at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
+    TERN_TRY(std::unique_ptr<TrainedModel> model, make_trained_model(*data, flat));
+    return std::make_unique<TorchEvaluator>(std::move(data), flat, std::move(model));
   });
 }
 

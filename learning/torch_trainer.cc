@@ -6,15 +6,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <optional>
 #include <utility>
 
 #include "base/rng.h"
 #include "learning/blas.h"
-#include "learning/linear_layers.h"
-#include "learning/models.h"
-#include "learning/script_module.h"
 #include "learning/torch_errors.h"
+#include "learning/training_step.h"
 
 namespace tern {
 namespace {
@@ -70,19 +67,22 @@ class Batches {
 
   /// Loads the next batch of this pass.
   void next() {
-    const size_t n = std::min(length_, order_.size() - at_);
-    labels_.resize(n);
+    size_ = std::min(length_, order_.size() - at_);
+    const size_t labels_each = examples_.labels_each;
+    labels_.resize(size_ * labels_each);
     float* out = inputs_.data_ptr<float>();
-    for (size_t i = 0; i < n; ++i, out += features_) {
-      const uint32_t example = order_[at_ + i];
+    for (size_t i = 0; i < size_; ++i, out += features_) {
+      const size_t example = order_[at_ + i];
       std::memcpy(out, examples_.inputs.data() + example * features_, features_ * sizeof(float));
-      labels_[i] = examples_.labels[example];
+      std::copy_n(examples_.labels.begin() + static_cast<ptrdiff_t>(example * labels_each),
+                  labels_each, labels_.begin() + static_cast<ptrdiff_t>(i * labels_each));
     }
-    at_ += n;
+    at_ += size_;
   }
+  /// Examples of the batch.
+  size_t size() const { return size_; }
   at::Tensor inputs() const {
-    return labels_.size() == length_ ? inputs_
-                                     : inputs_.narrow(0, 0, static_cast<int64_t>(labels_.size()));
+    return size_ == length_ ? inputs_ : inputs_.narrow(0, 0, static_cast<int64_t>(size_));
   }
   const std::vector<uint32_t>& labels() const { return labels_; }
 
@@ -93,33 +93,17 @@ class Batches {
   const size_t features_;
   const size_t length_;  ///< of all batches but a short last one
   at::Tensor inputs_;
+  size_t size_ = 0;
   std::vector<uint32_t> labels_;
   std::vector<uint32_t> order_;
   size_t at_ = 0;
 };
 
-/// Convolutions and models of the user's own are differentiated by LibTorch; the linear layers of
-/// built-in models, where nearly all parameters are, do without.
 class TorchTrainer final : public Trainer {
  public:
-  TorchTrainer(std::shared_ptr<const LearningData> data, Network network,
-               std::optional<ScriptModule> script)
-      : data_(std::move(data)),
-        network_(std::move(network)),
-        script_(std::move(script)),
-        flat_(at::zeros({static_cast<int64_t>(data_->schema.elements())}, at::kFloat)),
-        parameters_(parameter_views(data_->schema, flat_)),
-        linear_(linear_layers()) {
-    // variable_data(), not detach(): all views of flat_ count changes together, and the step of a
-    // linear layer must not make autograd believe that a convolution's weight has changed.
-    for (size_t i = 0; i < 2 * network_.convolutions(); ++i)
-      leaves_.push_back(parameters_[i].variable_data().requires_grad_());
-  }
-
-  /// The script's parameters become those that are trained.
-  Status bind_script() {
-    return script_ ? script_->bind(data_->schema, data_->data.shape, flat_) : Status();
-  }
+  TorchTrainer(std::shared_ptr<const LearningData> data, at::Tensor flat,
+               std::unique_ptr<TrainingStep> step)
+      : data_(std::move(data)), flat_(std::move(flat)), step_(std::move(step)) {}
 
   const ParameterSchema& schema() const override { return data_->schema; }
 
@@ -164,9 +148,10 @@ class TorchTrainer final : public Trainer {
       for (; !batches.done() && (plan_.local_steps == 0 || report.steps < plan_.local_steps);
            ++report.steps, ++steps) {
         batches.next();
-        TERN_TRY(const double batch_loss, step(batches.inputs(), batches.labels()));
+        TERN_TRY(const double batch_loss,
+                 step_->step(plan_, batches.inputs(), batches.labels()));
         loss += batch_loss;
-        report.samples_trained += batches.labels().size();
+        report.samples_trained += batches.size();
       }
       report.mean_loss = loss / steps;
       if (!std::isfinite(report.mean_loss))
@@ -184,83 +169,18 @@ class TorchTrainer final : public Trainer {
 
   void reset_velocity() {
     if (plan_.momentum == 0) return;
-    if (!flat_velocity_.defined()) {
-      flat_velocity_ = at::empty_like(flat_);
-      velocity_ = parameter_views(data_->schema, flat_velocity_);
-      const size_t first = 2 * network_.convolutions();
-      for (size_t i = first; !script_ && i < velocity_.size(); i += 2)
-        linear_.set_velocities((i - first) / 2, velocity_[i].data_ptr<float>(),
-                               velocity_[i + 1].data_ptr<float>());
+    if (!velocity_.defined()) {
+      velocity_ = at::empty_like(flat_);
+      step_->use_velocity(velocity_);
     }
-    flat_velocity_.zero_();
-  }
-
-  /// One minibatch; gives its mean loss before the step.
-  Result<double> step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
-    if (script_) return script_step(inputs, labels);
-    if (network_.convolutions() == 0)
-      return linear_.step(plan_, inputs.data_ptr<float>(), labels, nullptr);
-    at::Tensor features;
-    {
-      const at::AutoGradMode record(true);
-      features = network_.features(leaves_, inputs);
-    }
-    at::Tensor gradient = at::empty_like(features, at::MemoryFormat::Contiguous);
-    const double loss = linear_.step(plan_, features.detach().contiguous().data_ptr<float>(),
-                                     labels, gradient.data_ptr<float>());
-    const auto gradients = torch::autograd::grad({features}, leaves_, {gradient});
-    for (size_t i = 0; i < gradients.size(); ++i) descend(i, gradients[i]);
-    return loss;
-  }
-
-  Result<double> script_step(const at::Tensor& inputs, const std::vector<uint32_t>& labels) {
-    const at::AutoGradMode record(true);
-    TERN_TRY(const at::Tensor scores, script_->forward(inputs, data_->data.shape));
-    const at::Tensor wanted =
-        at::tensor(std::vector<int64_t>(labels.begin(), labels.end()), at::kLong);
-    const at::Tensor loss = at::cross_entropy_loss(scores, wanted);
-    const auto gradients = torch::autograd::grad({loss}, script_->parameters(), {}, c10::nullopt,
-                                                 false, /*allow_unused=*/true);
-    const at::NoGradGuard no_grad;
-    for (size_t i = 0; i < gradients.size(); ++i)
-      descend(i, gradients[i].defined() ? gradients[i] : at::zeros_like(parameters_[i]));
-    return loss.item<double>();
-  }
-
-  std::vector<LinearLayer> linear_layers() {
-    std::vector<LinearLayer> layers;
-    if (script_) return layers;
-    for (size_t i = 2 * network_.convolutions(); i < parameters_.size(); i += 2)
-      layers.push_back({.inputs = static_cast<int>(parameters_[i].size(1)),
-                        .outputs = static_cast<int>(parameters_[i].size(0)),
-                        .weight = parameters_[i].data_ptr<float>(),
-                        .bias = parameters_[i + 1].data_ptr<float>()});
-    return layers;
-  }
-
-  /// One step of parameter i along its gradient.
-  void descend(size_t i, const at::Tensor& gradient) {
-    at::Tensor& w = parameters_[i];
-    if (plan_.momentum == 0) {
-      if (plan_.weight_decay != 0) w.mul_(1 - plan_.learning_rate * plan_.weight_decay);
-      w.add_(gradient, -plan_.learning_rate);
-      return;
-    }
-    velocity_[i].mul_(plan_.momentum).add_(gradient);
-    if (plan_.weight_decay != 0) velocity_[i].add_(w, plan_.weight_decay);
-    w.add_(velocity_[i], -plan_.learning_rate);
+    velocity_.zero_();
   }
 
   const std::shared_ptr<const LearningData> data_;  // shared with all workers
-  const Network network_;                           ///< empty with a script
-  std::optional<ScriptModule> script_;              ///< a model of the user's own
   TrainingPlan plan_;                               ///< of the task at hand
-  at::Tensor flat_;
-  std::vector<at::Tensor> parameters_;  ///< views of flat_
-  LinearLayers linear_;                 ///< on those
-  std::vector<at::Tensor> leaves_;      ///< the convolutions' ones again, for autograd
-  at::Tensor flat_velocity_;            ///< made by the first task with momentum
-  std::vector<at::Tensor> velocity_;
+  at::Tensor flat_;                                 ///< parameters
+  at::Tensor velocity_;                             ///< made by the first task with momentum
+  const std::unique_ptr<TrainingStep> step_;        ///< on those
 };
 
 }  // namespace
@@ -268,17 +188,10 @@ class TorchTrainer final : public Trainer {
 Result<std::unique_ptr<Trainer>> make_trainer(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Trainer>> {
-    Network network;
-    std::optional<ScriptModule> script;
-    if (data->model == kScriptModel) {
-      TERN_TRY(script, ScriptModule::load(data->script));
-    } else {
-      TERN_TRY(network, Network::make(data->schema, data->data.shape));
-    }
-    auto trainer =
-        std::make_unique<TorchTrainer>(std::move(data), std::move(network), std::move(script));
-    TERN_CHECK_OK(trainer->bind_script());
-    return trainer;
+    const at::Tensor flat =
+        at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
+    TERN_TRY(std::unique_ptr<TrainingStep> step, make_training_step(*data, flat));
+    return std::make_unique<TorchTrainer>(std::move(data), flat, std::move(step));
   });
 }
 

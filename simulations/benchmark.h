@@ -12,7 +12,9 @@
 namespace tern {
 
 struct SimulationBenchmark {
-  std::string scenario;             ///< TOML file; its model is replaced by each of `models`
+  /// TOML file; its model is replaced by each of `models`, its data for those of texts by drawn
+  /// ones.
+  std::string scenario;
   std::vector<std::string> models;  ///< built-in models
   size_t repeats = 5;               ///< interleaved; the best of each counts
 };

@@ -56,12 +56,16 @@ void add_worst_decile(Evaluation& result) {
 
 Evaluation summarize_evaluation(std::span<const EvaluationPart> parts,
                                 std::span<const uint32_t> labels, uint32_t classes,
-                                std::span<const std::vector<uint32_t>> clients) {
+                                std::span<const std::vector<uint32_t>> clients,
+                                uint32_t labels_each) {
   std::vector<uint32_t> predicted;
+  std::vector<float> losses;
   predicted.reserve(labels.size());
+  losses.reserve(labels.size());
   double loss = 0;
   for (const EvaluationPart& part : parts) {
     predicted.insert(predicted.end(), part.predicted.begin(), part.predicted.end());
+    losses.insert(losses.end(), part.loss.begin(), part.loss.end());
     for (const float example : part.loss) loss += example;
   }
   Evaluation result;
@@ -76,11 +80,18 @@ Evaluation summarize_evaluation(std::span<const EvaluationPart> parts,
   add_class_figures(of_class, as_class, right, result);
   for (size_t client = 0; client < clients.size(); ++client) {
     if (clients[client].empty()) continue;
-    const auto hits = std::ranges::count_if(clients[client],
-                                            [&](uint32_t i) { return predicted[i] == labels[i]; });
-    const auto examples = static_cast<uint32_t>(clients[client].size());
-    result.clients.push_back(
-        {static_cast<uint32_t>(client), examples, share(static_cast<double>(hits), examples)});
+    size_t hits = 0;
+    double client_loss = 0;
+    for (const uint32_t example : clients[client])
+      for (size_t i = size_t{example} * labels_each; i < (size_t{example} + 1) * labels_each; ++i) {
+        hits += predicted[i] == labels[i];
+        client_loss += losses[i];
+      }
+    const size_t seen = clients[client].size() * labels_each;
+    result.clients.push_back({.client = static_cast<uint32_t>(client),
+                              .examples = static_cast<uint32_t>(seen),
+                              .accuracy = share(static_cast<double>(hits), static_cast<double>(seen)),
+                              .loss = share(client_loss, static_cast<double>(seen))});
   }
   add_worst_decile(result);
   return result;
@@ -117,8 +128,11 @@ Evaluation summarize_reports(std::span<const EvaluationReport> reports, uint32_t
     const uint64_t examples = sum(report.examples);
     if (report.client < clients && examples > 0)
       result.clients.push_back(
-          {report.client, static_cast<uint32_t>(examples),
-           share(static_cast<double>(sum(report.correct)), static_cast<double>(examples))});
+          {.client = report.client,
+           .examples = static_cast<uint32_t>(examples),
+           .accuracy =
+               share(static_cast<double>(sum(report.correct)), static_cast<double>(examples)),
+           .loss = share(report.loss_sum, static_cast<double>(examples))});
   }
   result.loss = share(loss, static_cast<double>(sum(of_class)));
   add_class_figures(of_class, as_class, right, result);

@@ -21,8 +21,9 @@ struct ClassFigures {
 
 struct ClientFigures {
   uint32_t client = 0;
-  uint32_t examples = 0;
+  uint32_t examples = 0;  ///< of texts, characters
   double accuracy = 0;
+  double loss = 0;  ///< mean cross-entropy in nats
 };
 
 struct Evaluation {
@@ -35,11 +36,12 @@ struct Evaluation {
   std::vector<ClientFigures> clients;  ///< those with test data
 };
 
-/// `parts` cover `labels` in order; `clients` says which test examples are whose. Sums run in a
-/// fixed order.
+/// `parts` cover `labels` in order; `clients` says which test examples are whose, and an example
+/// has `labels_each` labels. Sums run in a fixed order.
 Evaluation summarize_evaluation(std::span<const EvaluationPart> parts,
                                 std::span<const uint32_t> labels, uint32_t classes,
-                                std::span<const std::vector<uint32_t>> clients);
+                                std::span<const std::vector<uint32_t>> clients,
+                                uint32_t labels_each = 1);
 
 /// Is a hostile report possible? Errors: kInvalidArgument.
 Status check_report(const EvaluationReport& report, uint32_t classes);

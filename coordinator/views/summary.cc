@@ -184,6 +184,7 @@ ordered_json evaluation_json(const Evaluation& evaluation, const EvaluationNames
     if (figures.client < names.clients.size()) client["name"] = names.clients[figures.client];
     client["examples"] = figures.examples;
     client["accuracy"] = figures.accuracy;
+    client["loss"] = figures.loss;
     json["clients"].push_back(std::move(client));
   }
   return json;

@@ -12,7 +12,7 @@ namespace {
 
 struct Arguments {
   SimulationBenchmark benchmark{.scenario = "simulations/scenarios/fashion-mnist.toml",
-                                .models = {"mlp-2nn", "cnn"}};
+                                .models = {"mlp-2nn", "logistic", "char-lstm", "cnn", "resnet8-gn"}};
   bool json = false;
 };
 

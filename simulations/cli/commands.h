@@ -10,6 +10,7 @@ void add_simulate(CLI::App& program, int& exit_status);
 void add_bench(CLI::App& program, int& exit_status);
 void add_bench_codecs(CLI::App& bench, int& exit_status);
 void add_bench_simulation(CLI::App& bench, int& exit_status);
+void add_data(CLI::App& program, int& exit_status);
 void add_evaluate(CLI::App& program, int& exit_status);
 void add_model(CLI::App& program, int& exit_status);
 void add_keys(CLI::App& program, int& exit_status);

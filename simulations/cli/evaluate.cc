@@ -45,8 +45,9 @@ Result<ordered_json> evaluate_file(const Scenario& scenario, const std::string& 
     parts.push_back(std::move(result));
   }
   const DataBundle& data = prepared.data->data;
-  const Evaluation evaluation = summarize_evaluation(
-      parts, data.test.labels, static_cast<uint32_t>(data.shape.classes), prepared.test_clients);
+  const Evaluation evaluation =
+      summarize_evaluation(parts, data.test.labels, static_cast<uint32_t>(data.shape.classes),
+                           prepared.test_clients, data.test.labels_each);
   return evaluation_json(evaluation, {.classes = data.class_names, .clients = data.client_names});
 }
 

@@ -31,6 +31,7 @@ int run(int argc, char** argv) {
 #ifdef TERN_WITH_TORCH
   add_simulate(program, exit_status);
   add_evaluate(program, exit_status);
+  add_data(program, exit_status);
   add_model(program, exit_status);
 #endif
   add_bench(program, exit_status);

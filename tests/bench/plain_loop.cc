@@ -15,8 +15,36 @@ namespace {
 
 namespace F = torch::nn::functional;
 
+torch::Tensor resnet8(const std::vector<torch::Tensor>& p, torch::Tensor x) {
+  const auto norm = [&](const torch::Tensor& y, size_t at) {
+    return F::group_norm(y, F::GroupNormFuncOptions(8).weight(p[at]).bias(p[at + 1]));
+  };
+  const auto conv = [&](const torch::Tensor& y, size_t at, int64_t stride) {
+    return F::conv2d(y, p[at], F::Conv2dFuncOptions().stride(stride).padding(p[at].size(2) / 2));
+  };
+  const auto body = [&](const torch::Tensor& y, size_t at, int64_t stride) {
+    return norm(conv(torch::relu(norm(conv(y, at, stride), at + 1)), at + 3, 1), at + 4);
+  };
+  x = torch::relu(norm(conv(x, 0, 1), 1));
+  x = torch::relu(body(x, 3, 1) + x);
+  x = torch::relu(body(x, 9, 2) + conv(x, 15, 2));
+  x = torch::relu(body(x, 16, 2) + conv(x, 22, 2));
+  return F::linear(torch::mean(x, {2, 3}), p[23], p[24]);
+}
+
+torch::Tensor char_lstm(const std::vector<torch::Tensor>& p, const torch::Tensor& characters) {
+  const torch::Tensor x = F::embedding(characters.to(torch::kInt64), p[0]);
+  const torch::Tensor start = torch::zeros({1, x.size(0), p[2].size(1)});
+  const torch::Tensor hidden =
+      std::get<0>(torch::lstm(x, {start, start}, {p[1], p[2], p[3], torch::zeros_like(p[3])}, true,
+                              1, 0, true, false, true));
+  return F::linear(hidden, p[4], p[5]).flatten(0, 1);
+}
+
 torch::Tensor forward(const std::string& model, const std::vector<torch::Tensor>& p,
                       torch::Tensor x) {
+  if (model == "resnet8-gn") return resnet8(p, x);
+  if (model == "char-lstm") return char_lstm(p, x);
   if (model == "logistic") return F::linear(x, p[0], p[1]);
   if (model == "mlp-2nn") {
     x = torch::relu(F::linear(x, p[0], p[1]));
@@ -35,12 +63,13 @@ Result<PlainLoopReport> run(const LearningData& data, const TrainingPlan& plan,
   const auto n_examples = static_cast<int64_t>(train.examples());
   torch::Tensor inputs = torch::from_blob(const_cast<float*>(train.inputs.data()),
                                           {n_examples, data.data.shape.features()});
-  if (data.model == "cnn") {
+  if (data.model == "cnn" || data.model == "resnet8-gn") {
     const std::vector<int64_t>& image = data.data.shape.input;
     inputs = inputs.view({n_examples, image[0], image[1], image[2]});
   }
   const torch::Tensor labels =
-      torch::tensor(std::vector<int64_t>(train.labels.begin(), train.labels.end()), torch::kInt64);
+      torch::tensor(std::vector<int64_t>(train.labels.begin(), train.labels.end()), torch::kInt64)
+          .view({n_examples, train.labels_each});
   std::vector<torch::Tensor> indices;
   for (size_t c = 0; c < clients; ++c) {
     const std::vector<uint32_t> held = data.clients.of(static_cast<uint32_t>(c));
@@ -78,8 +107,9 @@ Result<PlainLoopReport> run(const LearningData& data, const TrainingPlan& plan,
       int64_t batches = 0;
       for (int64_t at = 0; at < n && more_steps(); at += plan.batch_size, ++batches, ++steps) {
         const int64_t length = std::min<int64_t>(plan.batch_size, n - at);
-        const torch::Tensor loss = F::cross_entropy(
-            forward(data.model, parameters, x.narrow(0, at, length)), y.narrow(0, at, length));
+        const torch::Tensor loss =
+            F::cross_entropy(forward(data.model, parameters, x.narrow(0, at, length)),
+                             y.narrow(0, at, length).flatten());
         const std::vector<torch::Tensor> gradients = torch::autograd::grad({loss}, parameters);
         const torch::NoGradGuard no_grad;
         for (size_t i = 0; i < parameters.size(); ++i) {
@@ -113,6 +143,8 @@ Result<PlainLoopReport> run_plain_loop(const LearningData& data, const TrainingP
   if (initial.size() != data.schema.elements() || plan.batch_size == 0)
     return error(Code::kInvalidArgument, "{} parameters where the model has {}, batches of {}",
                  initial.size(), data.schema.elements(), plan.batch_size);
+  if (data.model == "char-gpt" || data.model == "torchscript")
+    return error(Code::kUnsupported, "there is no plain loop for {}", data.model);
   make_math_serial();
   try {
     torch::manual_seed(seed);

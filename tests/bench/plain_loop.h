@@ -24,8 +24,8 @@ struct PlainLoopReport {
 /// parameters as one flat vector) as `plan` says: functional forward over separate tensors,
 /// autograd, update in place, the client's examples gathered once for each pass. Calls
 /// make_math_serial(). `seed` is LibTorch's global one. Errors: kInvalidArgument when `data` has
-/// fewer clients, one of them no examples, or a length is wrong; kInternal for LibTorch's
-/// exceptions.
+/// fewer clients, one of them no examples, or a length is wrong; kUnsupported for char-gpt and
+/// torchscript; kInternal for LibTorch's exceptions.
 Result<PlainLoopReport> run_plain_loop(const LearningData& data, const TrainingPlan& plan,
                                        std::span<const float> initial, size_t clients,
                                        uint64_t seed);

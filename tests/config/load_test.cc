@@ -270,9 +270,11 @@ std::vector<BadInput> bad_inputs() {
       {good(8, "cohort = 10\nover_select = 0.5"),
        "x.toml:9: fleet.over_select: must be a finite number, at least 1, not 0.5"},
       {good(4, "source = \"mnist\""),
-       "x.toml:4: data.source: must be one of fashion-mnist, idx, csv, not \"mnist\""},
+       "x.toml:4: data.source: must be one of fashion-mnist, idx, cifar, leaf, text, csv, "
+       "not \"mnist\""},
       {good(10, "name = \"mlp2nn\""),
-       "x.toml:10: model.name: must be one of logistic, mlp-2nn, cnn, torchscript, not \"mlp2nn\"; "
+       "x.toml:10: model.name: must be one of logistic, mlp-2nn, cnn, resnet8-gn, char-lstm, "
+       "char-gpt, torchscript, not \"mlp2nn\"; "
        "did you mean "
        "\"mlp-2nn\"?"},
       {good(12, "optimizer = \"adam\""),
@@ -309,12 +311,14 @@ std::vector<BadInput> bad_inputs() {
        "server_key, key, state_dir, examples, data_path, give_up_after"},
       // What is required.
       {good(2, ""), "x.toml: rounds: is required: an integer, at least 1"},
-      {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, csv"},
+      {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, cifar, leaf, text, "
+       "csv"},
       {good(5, ""),
        "x.toml: data.partition: is required: one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
        "quantity:ALPHA (ALPHA above 0), draw:N or draw:N:ALPHA, natural"},
       {good(8, ""), "x.toml: fleet.cohort: is required: an integer, at least 1"},
-      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn, torchscript"},
+      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn, resnet8-gn, "
+       "char-lstm, char-gpt, torchscript"},
       {good(7, ""),
        "x.toml: fleet.clients: is required unless data.partition is \"natural\": an integer, at "
        "least 1"},
@@ -328,13 +332,22 @@ std::vector<BadInput> bad_inputs() {
       {csv(6, ""),
        "x.toml:7: data.partition: \"natural\" needs data.client, the column that holds the client"},
       {good(5, "partition = \"natural\""),
-       "x.toml:5: data.partition: \"natural\" needs data.source = \"csv\" and data.client, the "
-       "column that holds the client"},
+       "x.toml:5: data.partition: \"natural\" needs data.source = \"leaf\", \"text\", or \"csv\" "
+       "with data.client"},
+      {good(4, "source = \"text\""),
+       "x.toml: data.path: is required with data.source = \"text\": a folder"},
+      {good(4, "source = \"text\"\npath = \"t\"\nstandardize = true"),
+       "x.toml:6: data.standardize: applies only with images and columns of numbers, not with "
+       "data.source = \"text\""},
+      {good(4, "source = \"text\"\npath = \"t\"\nwindow = 1"),
+       "x.toml:6: data.window: must be an integer, at least 2 and at most 4096, not 1"},
+      {good(4, "source = \"idx\"\npath = \"t\"\nwindow = 80"),
+       "x.toml:6: data.window: applies only with data.source = \"text\""},
       {good(4, "source = \"fashion-mnist\"\nlabel = \"class\""),
        "x.toml:5: data.label: applies only with data.source = \"csv\""},
       {csv(5, "label = \"class\"\ntest_path = \"t.csv\"\ntest_fraction = 0.1"),
-       "x.toml:7: data.test_fraction: applies only with data.source = \"csv\" and without "
-       "data.test_path"},
+       "x.toml:7: data.test_fraction: applies only with data.source = \"text\", or \"csv\" "
+       "without data.test_path"},
       {good(8, "cohort = 101"), "x.toml:8: fleet.cohort: is 101, but fleet.clients is only 100"},
       {good(8, "cohort = 80\nover_select = 1.26"),
        "x.toml:9: fleet.over_select: 1.26 x the cohort of 80 asks 101 clients, but fleet.clients "
@@ -625,7 +638,12 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
     }
     if (key.name == "fleet.max_staleness" || key.name == "strategy.staleness_exponent")
       overrides.push_back({"fleet.schedule", "fedbuff"});
-    const Result<Scenario> scenario = parse_scenario(kCsv, "/runs/x.toml", overrides);
+    const bool of_texts = key.name == "data.window";
+    if (of_texts)
+      for (const auto& [name, value] : {std::pair("data.source", "text"), {"data.path", "texts"}})
+        overrides.push_back({name, value});
+    const Result<Scenario> scenario =
+        parse_scenario(of_texts ? kGood : kCsv, "/runs/x.toml", overrides);
     ASSERT_TRUE(scenario) << key.name << ": " << scenario.error().describe();
     const std::optional<std::string> printed = print_value(key, *scenario);
     ASSERT_TRUE(printed) << key.name;

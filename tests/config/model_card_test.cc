@@ -16,6 +16,9 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 const TaskShape kFashion{{1, 28, 28}, 10};
+TaskShape shape_for(std::string_view model) {
+  return predicts_characters(model) ? TaskShape{{80}, kTextClasses} : kFashion;
+}
 
 std::vector<float> initialized(const ParameterSchema& schema, uint64_t seed, int grid_bits = 20) {
   std::vector<float> parameters(schema.elements());
@@ -49,11 +52,22 @@ TEST(ModelCard, NamesTensorsAsLibTorchModulesDo) {
 
 TEST(ModelCard, KnowsWeightsFromBiases) {
   for (const std::string& model : model_names()) {
-    const ParameterSchema schema = model_schema(model, kFashion).value();
+    const ParameterSchema schema = model_schema(model, shape_for(model)).value();
     for (const TensorSpec& tensor : schema.tensors())
-      EXPECT_EQ(tensor.kind,
-                tensor.name.ends_with(".bias") ? TensorKind::kBias : TensorKind::kWeight);
+      EXPECT_EQ(tensor.kind, tensor.name.find("norm") != std::string::npos ? TensorKind::kNorm
+                             : tensor.name.find("bias") != std::string::npos
+                                 ? TensorKind::kBias
+                                 : TensorKind::kWeight)
+          << tensor.name;
   }
+}
+
+TEST(ModelCard, HasAsManyParametersAsItSays) {
+  EXPECT_EQ(model_schema("mlp-2nn", kFashion)->elements(), 199'210U);
+  EXPECT_EQ(model_schema("cnn", kFashion)->elements(), 1'663'370U);
+  EXPECT_EQ(model_schema("resnet8-gn", {{3, 32, 32}, 10})->elements(), 77'850U);
+  EXPECT_EQ(model_schema("char-lstm", {{80}, kTextClasses})->elements(), 88'305U);
+  EXPECT_EQ(model_schema("char-gpt", {{80}, kTextClasses})->elements(), 117'729U);
 }
 
 TEST(ModelCard, CnnRoundsOddImagesDown) {
@@ -70,7 +84,10 @@ TEST(ModelCard, RefusesUnknownModelsAndShapesItCannotTake) {
     return schema.error().message();
   };
   EXPECT_EQ(message("resnet", kFashion),
-            "no model is called 'resnet'; there are logistic, mlp-2nn, cnn");
+            "no model is called 'resnet'; there are logistic, mlp-2nn, cnn, resnet8-gn, char-lstm, "
+            "char-gpt");
+  EXPECT_THAT(message("resnet8-gn", {{784}, 10}), HasSubstr("resnet8-gn takes images"));
+  EXPECT_THAT(message("char-lstm", kFashion), HasSubstr("takes texts of one dimension"));
   EXPECT_THAT(message("cnn", {{784}, 10}), HasSubstr("at least 4 x 4 pixels, not [784]"));
   EXPECT_THAT(message("cnn", {{1, 3, 28}, 10}), HasSubstr("not [1, 3, 28]"));
   EXPECT_EQ(message("cnn", {{1, 4, 4}, 10}), "accepted");
@@ -99,13 +116,14 @@ TEST(Initializer, GivesPinnedBits) {
 TEST(Initializer, StaysOnTheGridAndWithinTheBound) {
   for (const std::string& model : model_names())
     for (int grid_bits : {0, 8, 20, 24}) {
-      const ParameterSchema schema = model_schema(model, kFashion).value();
+      const ParameterSchema schema = model_schema(model, shape_for(model)).value();
       const std::vector<float> parameters = initialized(schema, 3, grid_bits);
       double inputs = 0;
       for (size_t i = 0; i < schema.tensors().size(); ++i) {
         const TensorSpec& tensor = schema.tensors()[i];
         if (tensor.kind == TensorKind::kWeight)
           inputs = static_cast<double>(tensor.elements()) / static_cast<double>(tensor.shape[0]);
+        if (tensor.kind == TensorKind::kNorm) inputs = 1;  // it scales by 1
         const double bound = 1 / std::sqrt(inputs) + std::ldexp(0.5, -grid_bits);
         for (size_t k = 0; k < tensor.elements(); ++k) {
           const float value = parameters[schema.offset(i) + k];
@@ -116,6 +134,17 @@ TEST(Initializer, StaysOnTheGridAndWithinTheBound) {
         }
       }
     }
+}
+
+TEST(Initializer, NormalizationsBeginAsNone) {
+  const ParameterSchema schema = model_schema("resnet8-gn", kFashion).value();
+  const std::vector<float> parameters = initialized(schema, 3);
+  for (size_t i = 0; i < schema.tensors().size(); ++i) {
+    const TensorSpec& tensor = schema.tensors()[i];
+    if (tensor.kind != TensorKind::kNorm) continue;
+    for (size_t k = 0; k < tensor.elements(); ++k)
+      EXPECT_EQ(parameters[schema.offset(i) + k], tensor.name.ends_with(".bias") ? 0.0F : 1.0F);
+  }
 }
 
 TEST(Initializer, IsUniformWithTheRightSpread) {

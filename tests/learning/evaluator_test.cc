@@ -42,6 +42,16 @@ TEST(Evaluator, CutsTestDataIntoRunsOfAThousandInOrder) {
   EXPECT_EQ(example, 2001U);
 }
 
+TEST(Evaluator, ATextHasALossForEachOfItsCharacters) {
+  const auto data = sample_data("char-lstm", {5}, 30);
+  const auto evaluator = *make_evaluator(data);
+  const auto result = evaluator->evaluate(std::vector<float>(data->schema.elements()), 0);
+  ASSERT_TRUE(result.has_value()) << result.error().describe();
+  ASSERT_EQ(result->loss.size(), data->data.test.labels.size());
+  EXPECT_EQ(result->predicted.size(), 30 * 12U);
+  for (const float loss : result->loss) EXPECT_FLOAT_EQ(loss, std::log(9.0F));
+}
+
 TEST(Evaluator, TiesGoToTheLowerClass) {
   const auto data = sample_data("mlp-2nn", {5}, 10);
   const auto evaluator = *make_evaluator(data);
@@ -54,7 +64,7 @@ TEST(Evaluator, TiesGoToTheLowerClass) {
 }
 
 TEST(Evaluator, GivesTheSameBitsOnEveryThreadAndInstance) {
-  for (const char* model : {"logistic", "mlp-2nn", "cnn"}) {
+  for (const std::string& model : model_names()) {
     const auto data = sample_data(model, {5}, 300);
     const auto parameters = sample_parameters(data->schema);
     const auto expected = (*make_evaluator(data))->evaluate(parameters, 0);

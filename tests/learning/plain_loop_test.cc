@@ -9,7 +9,7 @@ namespace tern {
 namespace {
 
 TEST(PlainLoop, TrainsAsWellAsTheTrainer) {
-  for (const char* model : {"logistic", "mlp-2nn", "cnn"})
+  for (const char* model : {"logistic", "mlp-2nn", "cnn", "resnet8-gn", "char-lstm"})
     for (const double momentum : {0.0, 0.5}) {
       SCOPED_TRACE(fmt::format("{}, momentum {}", model, momentum));
       const auto data = sample_data(model, {7, 40});

@@ -12,6 +12,7 @@
 
 #include "learning/models.h"
 #include "learning/torch_trainer.h"
+#include "learning/trained_model.h"
 #include "tests/learning/sample_data.h"
 
 namespace tern {
@@ -36,6 +37,12 @@ Result<Trained> train(Trainer& trainer, const TrainTask& task, const std::vector
 Result<Trained> train(const std::shared_ptr<const LearningData>& data, const TrainTask& task) {
   TERN_TRY(const auto trainer, make_trainer(data));
   return train(*trainer, task, sample_parameters(data->schema));
+}
+
+/// As of real data.
+TaskShape large_shape(std::string_view model) {
+  if (predicts_characters(model)) return {.input = {80}, .classes = kTextClasses};
+  return {.input = {1, 28, 28}, .classes = 10};
 }
 
 TrainTask task_of(TrainingPlan plan, uint32_t client = 0) {
@@ -72,11 +79,9 @@ TEST(Trainer, OneStepIsSgdByHand) {
 
 /// The same task with LibTorch's autograd and optimizer.
 Trained reference(const LearningData& data, const TrainTask& task, const std::vector<float>& base) {
-  const auto network = *Network::make(data.schema, data.data.shape);
   torch::Tensor flat = torch::tensor(base);
-  std::vector<torch::Tensor> parameters;
-  for (const auto& view : parameter_views(data.schema, flat))
-    parameters.push_back(view.clone().requires_grad_());
+  const auto model = *make_trained_model(data, flat);
+  const std::vector<torch::Tensor>& parameters = model->parameters();
   torch::optim::SGD optimizer(parameters, torch::optim::SGDOptions(task.plan.learning_rate)
                                               .momentum(task.plan.momentum)
                                               .weight_decay(task.plan.weight_decay));
@@ -99,16 +104,18 @@ Trained reference(const LearningData& data, const TrainTask& task, const std::ve
       for (size_t i = at; i < std::min(order.size(), at + task.plan.batch_size); ++i) {
         rows.push_back(torch::from_blob(
             const_cast<float*>(data.data.train.inputs.data()) + order[i] * features, {features}));
-        labels.push_back(data.data.train.labels[order[i]]);
+        const uint32_t each = data.data.train.labels_each;
+        for (size_t label = order[i] * each; label < (order[i] + 1) * each; ++label)
+          labels.push_back(data.data.train.labels[label]);
       }
       optimizer.zero_grad();
       torch::Tensor loss = torch::nn::functional::cross_entropy(
-          network.forward(parameters, torch::stack(rows)), torch::tensor(labels));
+          *model->forward(torch::stack(rows)), torch::tensor(labels));
       loss.backward();
       optimizer.step();
       loss_sum += loss.item<double>();
       ++trained.report.steps;
-      trained.report.samples_trained += labels.size();
+      trained.report.samples_trained += rows.size();
     }
     trained.report.mean_loss = loss_sum / batches;
   }
@@ -123,7 +130,7 @@ Trained reference(const LearningData& data, const TrainTask& task, const std::ve
 }
 
 TEST(Trainer, AgreesWithAutogradAndTheOptimizerOfLibTorch) {
-  for (const char* model : {"logistic", "mlp-2nn", "cnn"})
+  for (const std::string& model : model_names())
     for (const TrainingPlan& plan :
          {TrainingPlan{.learning_rate = 0.05, .batch_size = 4, .local_epochs = 2},
           TrainingPlan{.learning_rate = 0.05, .momentum = 0.9, .batch_size = 4, .local_epochs = 2},
@@ -162,9 +169,9 @@ TEST(Trainer, LearnsItsClientsExamples) {
 }
 
 TEST(Trainer, GivesTheSameBitsOnEveryThreadAndInstance) {
-  for (const char* model : {"logistic", "mlp-2nn", "cnn"}) {
+  for (const std::string& model : model_names()) {
     SCOPED_TRACE(model);
-    const auto data = sample_data(model, {23, 17}, 0, {.input = {1, 28, 28}, .classes = 10});
+    const auto data = sample_data(model, {23, 17}, 0, large_shape(model));
     const auto base = sample_parameters(data->schema);
     const TrainTask task =
         task_of({.learning_rate = 0.05, .momentum = 0.9, .batch_size = 10, .local_epochs = 2});
@@ -209,9 +216,9 @@ TEST(Trainer, IgnoresWhatFreshMemoryHolds) {
     return std::bit_cast<uint32_t>(seen.data_ptr<float>()[1 << 19]) ==
            std::bit_cast<uint32_t>(value);
   };
-  for (const char* model : {"logistic", "mlp-2nn", "cnn"}) {
+  for (const std::string& model : model_names()) {
     SCOPED_TRACE(model);
-    const auto data = sample_data(model, {25}, 0, {.input = {1, 28, 28}, .classes = 10});
+    const auto data = sample_data(model, {25}, 0, large_shape(model));
     const TrainTask task =
         task_of({.learning_rate = 0.05, .momentum = 0.9, .batch_size = 10, .local_epochs = 1});
     std::vector<std::vector<float>> updates;
@@ -260,8 +267,22 @@ TEST(Trainer, RefusesImpossibleTasks) {
   EXPECT_EQ(trainer->train(task_of({}), update, update).error().code(), Code::kInvalidArgument);
 }
 
+TEST(Trainer, LearnsToPredictCharacters) {
+  for (const auto& [model, rate] : {std::pair("char-lstm", 0.3), {"char-gpt", 0.05}}) {
+    const auto data = sample_data(model, {60});
+    const auto trained = train(data, task_of({.learning_rate = rate,
+                                              .momentum = 0.9,
+                                              .batch_size = 10,
+                                              .local_epochs = 25}));
+    ASSERT_TRUE(trained.has_value()) << trained.error().describe();
+    // Four of five count up: 0.2 * ln(9 * 5) + 0.8 * ln(1 / 0.8) or so is the least.
+    EXPECT_LT(trained->report.mean_loss, 1.1) << model;
+    EXPECT_EQ(trained->report.samples_trained, 25 * 60U);
+  }
+}
+
 TEST(Trainer, StopsWhenTrainingDiverges) {
-  for (const char* model : {"logistic", "mlp-2nn"}) {
+  for (const char* model : {"logistic", "mlp-2nn", "char-lstm"}) {
     const auto data = sample_data(model, {20});
     const auto diverged =
         train(data, task_of({.learning_rate = 1e38, .batch_size = 4, .local_epochs = 3}));
@@ -290,6 +311,26 @@ TEST(LearningData, RefusesWhatDoesntFit) {
   bad = good;
   bad.train.labels[1] = 3;
   EXPECT_FALSE(make_learning_data("logistic", bad, Dealt{{0}}).has_value());
+}
+
+TEST(LearningData, TextsAreForModelsOfTextsAndNothingElse) {
+  const TaskShape shape{.input = {4}, .classes = 9};
+  const DataBundle texts{.train = sample_texts(shape, 3, 1), .test = {}, .shape = shape},
+      classes{.train = sample_examples(shape, 3, 1), .test = {}, .shape = shape};
+  const auto message = [](const char* model, const DataBundle& data) {
+    const auto made = make_learning_data(model, data, Dealt{{0}});
+    return made ? std::string("taken") : made.error().message();
+  };
+  EXPECT_EQ(message("char-lstm", texts), "taken");
+  EXPECT_EQ(message("logistic", classes), "taken");
+  EXPECT_THAT(message("logistic", texts), HasSubstr("for texts there are char-lstm and char-gpt"));
+  EXPECT_THAT(message("char-gpt", classes), HasSubstr("predicts the next character of texts"));
+  // An embedding has no row for what isn't a character.
+  for (const float wrong : {-1.0F, 9.0F, 0.5F, std::nanf("")}) {
+    DataBundle bad = texts;
+    bad.train.inputs[2] = wrong;
+    EXPECT_THAT(message("char-lstm", bad), HasSubstr("isn't the number of a character"));
+  }
 }
 
 }  // namespace

@@ -1,0 +1,285 @@
+#include <fmt/format.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "base/durable_file.h"
+#include "base/program.h"
+#include "config/load.h"
+#include "learning/dataset.h"
+#include "learning/deal.h"
+#include "simulations/cli/commands.h"
+#include "simulations/data_sets.h"
+
+extern char** environ;
+
+namespace tern::cli {
+
+using nlohmann::ordered_json;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct FetchArguments {
+  std::string name;
+  std::string into;
+  std::string from;
+  bool yes = false;
+};
+
+/// Runs a program and waits for it. Errors: kNotFound when there is none of that name, kIo when it
+/// fails.
+Status run_program(const std::vector<std::string>& words) {
+  std::vector<char*> argv;
+  for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
+  argv.push_back(nullptr);
+  pid_t child = 0;
+  if (const int failed = ::posix_spawnp(&child, argv[0], nullptr, nullptr, argv.data(), environ))
+    return error(failed == ENOENT ? Code::kNotFound : Code::kIo,
+                 "{} can't be started: {}; install it, or give --from FILE", words[0],
+                 std::strerror(failed));
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
+  if (WIFSIGNALED(status))
+    return error(Code::kCancelled, "{} was ended by signal {}", words[0], WTERMSIG(status));
+  return error(Code::kIo, "{} failed with exit status {}", words[0], WEXITSTATUS(status));
+}
+
+bool agreed() {
+  fmt::print(stderr, "Download it? [y/N] ");
+  char answer[16] = {};
+  return std::fgets(answer, sizeof answer, stdin) != nullptr &&
+         (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+Status fetch_set(const FetchArguments& arguments) {
+  TERN_TRY(const DataSet* set, find_data_set(arguments.name));
+  const std::string folder =
+      arguments.into.empty() ? "datasets/" + std::string(set->name) : arguments.into;
+  if (fs::exists(folder))
+    return Status(Code::kInUse, "is there already; remove it, or name another folder with --into",
+                  {.file = folder});
+  fmt::print(stderr, "{}: {}\n  from     {}\n  {:.1f} MB, SHA-256 {}\n  licence  {}\n  into     {}\n",
+             set->name, set->description, set->url, static_cast<double>(set->bytes) / 1e6,
+             set->sha256, set->license, folder);
+  const fs::path parent = fs::absolute(folder).parent_path();
+  TERN_CHECK_OK(make_folder_durably(parent.string()));
+  std::string archive = arguments.from;
+  if (archive.empty()) {
+    if (!arguments.yes && ::isatty(STDIN_FILENO) == 0)
+      return error(Code::kInvalidArgument,
+                   "nobody is there to be asked: give --yes to download it");
+    if (!arguments.yes && !agreed()) return error(Code::kCancelled, "nothing was downloaded");
+    archive = folder + ".download";
+    // Goes on where an earlier try was interrupted.
+    TERN_CHECK_OK(run_program({"curl", "--fail", "--location", "--proto", "=https", "--retry", "3",
+                               "--continue-at", "-", "--max-filesize", std::to_string(set->bytes),
+                               "--output", archive, std::string(set->url)}));
+  }
+  if (Status status = check_archive(*set, archive); !status.ok()) {
+    if (arguments.from.empty()) fs::remove(archive);
+    return status;
+  }
+  const std::string unpacked = folder + ".unpacked";
+  fs::remove_all(unpacked);
+  fs::create_directories(unpacked);
+  Status done = run_program(
+      {"tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked});
+  if (done.ok()) done = arrange(*set, unpacked, folder);
+  fs::remove_all(unpacked);
+  TERN_CHECK_OK(std::move(done));
+  if (arguments.from.empty()) fs::remove(archive);
+  fmt::print("{0} is in {1}: data.source = \"{2}\", data.path = \"{1}\"\n", set->name, folder,
+             set->source);
+  return {};
+}
+
+struct InspectArguments {
+  std::string file;
+  std::vector<std::string> set;
+  bool json = false;
+};
+
+/// Least, median and most.
+ordered_json spread(std::vector<uint32_t> counts) {
+  if (counts.empty()) return nullptr;
+  std::ranges::sort(counts);
+  return {{"least", counts.front()},
+          {"median", counts[counts.size() / 2]},
+          {"most", counts.back()}};
+}
+
+ordered_json part_json(const Dataset& part) {
+  return {{"examples", part.examples()}, {"labels", part.labels.size()}};
+}
+
+ordered_json class_counts(const DataBundle& data, const Dataset& part,
+                          const std::vector<uint32_t>& examples) {
+  std::vector<uint32_t> counts(static_cast<size_t>(data.shape.classes));
+  for (const uint32_t example : examples)
+    for (size_t i = 0; i < part.labels_each; ++i)
+      ++counts[part.labels[size_t{example} * part.labels_each + i]];
+  return counts;
+}
+
+Result<ordered_json> inspect(const Scenario& scenario) {
+  TERN_TRY(const DataBundle data, load_data(scenario.data, scenario.seed));
+  std::vector<uint32_t> all(data.train.examples());
+  std::iota(all.begin(), all.end(), 0u);
+  ordered_json classes = ordered_json::array();
+  const ordered_json counts = class_counts(data, data.train, all);
+  for (size_t c = 0; c < counts.size(); ++c)
+    classes.push_back({{"name", data.class_names[c]}, {"labels", counts[c]}});
+  ordered_json result{{"source", scenario.data.source},
+                      {"shape", data.shape.input},
+                      {"train", part_json(data.train)},
+                      {"test", part_json(data.test)},
+                      {"labels_each", data.train.labels_each},
+                      {"classes", std::move(classes)}};
+  if (!data.client_names.empty()) result["natural_clients"] = data.client_names.size();
+  return result;
+}
+
+Result<ordered_json> deal_out(const Scenario& scenario) {
+  TERN_TRY(const DataBundle data, load_data(scenario.data, scenario.seed));
+  TERN_TRY(const Deal deal, deal_examples(scenario, data));
+  ordered_json clients = ordered_json::array();
+  std::vector<uint32_t> sizes;
+  for (uint32_t client = 0; client < deal.train.clients(); ++client) {
+    const std::vector<uint32_t> train = deal.train.of(client);
+    const bool tests = client < deal.test.clients();
+    sizes.push_back(static_cast<uint32_t>(train.size()));
+    ordered_json row{{"client", client}};
+    if (client < data.client_names.size()) row["name"] = data.client_names[client];
+    row["train"] = train.size();
+    row["test"] = tests ? deal.test.examples(client) : 0;
+    row["labels_by_class"] = class_counts(data, data.train, train);
+    clients.push_back(std::move(row));
+  }
+  return ordered_json{{"partition", scenario.data.partition},
+                      {"seed", scenario.seed},
+                      {"clients", deal.train.clients()},
+                      {"examples", spread(std::move(sizes))},
+                      {"classes", data.class_names},
+                      {"of", std::move(clients)}};
+}
+
+void print_inspection(const ordered_json& found) {
+  fmt::print("{}: {} training and {} test examples of shape [{}]\n",
+             found["source"].get<std::string>(), found["train"]["examples"].get<size_t>(),
+             found["test"]["examples"].get<size_t>(),
+             fmt::join(found["shape"].get<std::vector<int64_t>>(), ", "));
+  if (found["labels_each"] != 1)
+    fmt::print("each with {} labels, {} to train on\n", found["labels_each"].get<uint32_t>(),
+               found["train"]["labels"].get<size_t>());
+  if (found.contains("natural_clients"))
+    fmt::print("{} natural clients (data.partition = \"natural\")\n",
+               found["natural_clients"].get<size_t>());
+  fmt::print("{} classes\n", found["classes"].size());
+  for (const auto& one : found["classes"])
+    fmt::print("  {:<20} {:>10}\n", one["name"].get<std::string>(), one["labels"].get<uint32_t>());
+}
+
+void print_deal(const ordered_json& dealt) {
+  const auto& sizes = dealt["examples"];
+  fmt::print("{}: {} clients with {} to {} training examples, median {}\n",
+             dealt["partition"].get<std::string>(), dealt["clients"].get<uint32_t>(),
+             sizes["least"].get<uint32_t>(), sizes["most"].get<uint32_t>(),
+             sizes["median"].get<uint32_t>());
+  fmt::print("  {:<24} {:>8} {:>8} {:>8}  {}\n", "client", "train", "test", "classes",
+             "most frequent class");
+  for (const auto& row : dealt["of"]) {
+    const auto counts = row["labels_by_class"].get<std::vector<uint32_t>>();
+    const auto total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+    const auto most = std::ranges::max_element(counts);
+    const std::string name = row.contains("name") ? row["name"].get<std::string>()
+                                                  : std::to_string(row["client"].get<uint32_t>());
+    fmt::print("  {:<24} {:>8} {:>8} {:>8}  {} ({:.0f} %)\n", name, row["train"].get<uint32_t>(),
+               row["test"].get<uint32_t>(),
+               counts.size() - static_cast<size_t>(std::ranges::count(counts, 0u)),
+               dealt["classes"][static_cast<size_t>(most - counts.begin())].get<std::string>(),
+               total > 0 ? 100.0 * *most / static_cast<double>(total) : 0.0);
+  }
+}
+
+template <typename Make, typename Print>
+int show(const InspectArguments& arguments, Make make, Print print) {
+  const Result<LoadedScenario> loaded = load_with_overrides(arguments.file, arguments.set);
+  if (!loaded) return fail(loaded.error(), arguments.json);
+  const Result<ordered_json> result = make(loaded->scenario);
+  if (!result) return fail(loaded->locate(result.error()), arguments.json, kBadInput);
+  if (arguments.json)
+    fmt::print("{}\n", result->dump(2, ' ', false, ordered_json::error_handler_t::replace));
+  else
+    print(*result);
+  return kOk;
+}
+
+void add_scenario(CLI::App& command, InspectArguments& arguments) {
+  command.add_option("FILE", arguments.file, "Scenario, a TOML file")->required();
+  command.add_option("--set", arguments.set, "Override a key")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  command.add_flag("--json", arguments.json, "One JSON object on stdout and nothing else");
+}
+
+}  // namespace
+
+void add_data(CLI::App& program, int& exit_status) {
+  CLI::App* data = program.add_subcommand("data", "Data sets: fetch, look at, deal to clients");
+  data->require_subcommand(1);
+
+  auto fetch_arguments = std::make_shared<FetchArguments>();
+  CLI::App* fetch = data->add_subcommand("fetch", "Download a public data set, after asking");
+  std::string known;
+  for (const DataSet& set : data_sets())
+    known += fmt::format("  {:<10} {}\n", set.name, set.description);
+  fetch->add_option("NAME", fetch_arguments->name, "Which one, see below")->required();
+  fetch->add_option("--into", fetch_arguments->into, "Folder to make [datasets/NAME]")
+      ->type_name("FOLDER");
+  fetch->add_option("--from", fetch_arguments->from, "The archive, already downloaded")
+      ->type_name("FILE");
+  fetch->add_flag("--yes", fetch_arguments->yes, "Don't ask");
+  fetch->footer(
+      "Says where the archive comes from and what it must hash to, and asks. An interrupted "
+      "download goes on when the command is given again.\n" +
+      known + "Example:\n  tern data fetch sotu --into datasets/sotu");
+  fetch->callback([fetch_arguments, &exit_status] {
+    const Status done = fetch_set(*fetch_arguments);
+    exit_status = done.ok() ? kOk : done.code() == Code::kCancelled ? kInterrupted : kBadInput;
+    if (!done.ok()) exit_status = fail(done, false, exit_status);
+  });
+
+  auto inspect_arguments = std::make_shared<InspectArguments>();
+  CLI::App* look = data->add_subcommand("inspect", "What a scenario's data hold");
+  add_scenario(*look, *inspect_arguments);
+  look->footer("Example:\n  tern data inspect simulations/scenarios/fashion-mnist.toml");
+  look->callback([inspect_arguments, &exit_status] {
+    exit_status = show(*inspect_arguments, inspect, print_inspection);
+  });
+
+  auto deal_arguments = std::make_shared<InspectArguments>();
+  CLI::App* deal = data->add_subcommand("partition", "Which client of a scenario holds what");
+  add_scenario(*deal, *deal_arguments);
+  deal->footer(
+      "Example:\n  tern data partition simulations/scenarios/fashion-mnist.toml --set "
+      "data.partition=dirichlet:0.3");
+  deal->callback([deal_arguments, &exit_status] {
+    exit_status = show(*deal_arguments, deal_out, print_deal);
+  });
+}
+
+}  // namespace tern::cli
