@@ -37,8 +37,7 @@ Digest sha256(std::span<const float> parameters) { return sha256(std::as_bytes(p
 
 struct Sha256::Context {
   Context() : evp(EVP_MD_CTX_new()) {
-    if (evp == nullptr || EVP_DigestInit_ex(evp, algorithm(), nullptr) != 1)
-      throw std::bad_alloc();
+    if (evp == nullptr || EVP_DigestInit_ex(evp, algorithm(), nullptr) != 1) throw std::bad_alloc();
   }
   Context(const Context&) = delete;
   ~Context() { EVP_MD_CTX_free(evp); }

@@ -18,9 +18,9 @@ constexpr int64_t kConvolved[] = {32, 64};  // cnn: channels of the two convolut
 constexpr int64_t kKernel = 5;
 constexpr int64_t kPooled = 4;  // the two poolings together shrink height and width by this
 constexpr int64_t kConvolutionHidden = 512;
-constexpr int64_t kStages[] = {16, 32, 64};                            // resnet8-gn
-constexpr int64_t kEmbedded = 16, kRecurrent = 128, kGates = 4;        // char-lstm
-constexpr int64_t kTokenWidth = 64, kFeedForward = 256, kBlocks = 2;   // char-gpt
+constexpr int64_t kStages[] = {16, 32, 64};                           // resnet8-gn
+constexpr int64_t kEmbedded = 16, kRecurrent = 128, kGates = 4;       // char-lstm
+constexpr int64_t kTokenWidth = 64, kFeedForward = 256, kBlocks = 2;  // char-gpt
 
 /// Appends NAME.weight and NAME.bias; the first dimension of the weight is the number of outputs.
 void add_layer(std::vector<TensorSpec>& tensors, const std::string& name,

@@ -53,7 +53,8 @@ inline constexpr int64_t kTextClasses = 97;
 ///   mlp-2nn   two hidden layers of 200, ReLU: 199,210 parameters on 28x28
 ///   cnn       two 5x5 convolutions (32, 64; padding 2) with 2x2 max-pooling, 512 hidden, ReLU:
 ///             1,663,370 parameters on 28x28
-///   resnet8-gn three residual blocks of two 3x3 convolutions (16, 32, 64 channels) behind one more,
+///   resnet8-gn three residual blocks of two 3x3 convolutions (16, 32, 64 channels) behind one
+///   more,
 ///             group normalization by 8 groups, mean over the image: 77,850 parameters on 3x32x32
 ///   char-lstm embedding of 16, one LSTM layer of 128 with one bias (its other one is 0), a linear
 ///             layer at each character: 88,305 parameters
@@ -73,10 +74,10 @@ Result<ParameterSchema> model_schema(std::string_view name, const TaskShape& sha
 Result<ParameterSchema> model_schema(const ModelConfig& model, const TaskShape& shape);
 
 /// Version 0 from the seed: weights and biases uniform in +-1/sqrt(inputs of the layer), rounded to
-/// multiples of 2^-grid_bits (ties to even), never -0; a normalization (TensorKind::kNorm) scales by
-/// 1 and shifts by 0 (its name ends with .bias). A bias has to follow its layer's weight.
-/// Uses + - x / sqrt only, so the bits are the same on every machine. Shape: `out` has
-/// schema.elements() floats; 0 <= grid_bits <= 24. Cost: O(n). Threads: safe.
+/// multiples of 2^-grid_bits (ties to even), never -0; a normalization (TensorKind::kNorm) scales
+/// by 1 and shifts by 0 (its name ends with .bias). A bias has to follow its layer's weight. Uses +
+/// - x / sqrt only, so the bits are the same on every machine. Shape: `out` has schema.elements()
+/// floats; 0 <= grid_bits <= 24. Cost: O(n). Threads: safe.
 void initialize_parameters(const ParameterSchema& schema, uint64_t seed, int grid_bits,
                            std::span<float> out);
 

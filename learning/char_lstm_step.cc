@@ -86,7 +86,8 @@ class CharLstmStep final : public TrainingStep {
     // What a character adds to the gates: [classes, gates].
     of_character_.resize(static_cast<size_t>(classes_) * static_cast<size_t>(gates_each_));
     for (int c = 0; c < classes_; ++c)
-      std::copy_n(parameters_[kBias], gates_each_, of_character_.data() + ptrdiff_t{c} * gates_each_);
+      std::copy_n(parameters_[kBias], gates_each_,
+                  of_character_.data() + ptrdiff_t{c} * gates_each_);
     sgemm('T', 'N', gates_each_, classes_, embedded_, 1, parameters_[kInputWeight], embedded_,
           parameters_[kEmbedding], embedded_, 1, of_character_.data(), gates_each_);
     for (int t = 0; t < steps_; ++t) {
@@ -144,8 +145,7 @@ class CharLstmStep final : public TrainingStep {
       for (int b = 0; b < batch_; ++b) {
         for (int i = 0; i < h; ++i) {
           const float in = at[i], forget = at[h + i], cell = at[2 * h + i], out = at[3 * h + i];
-          const float through =
-              by_cell[i] + by_hidden[i] * out * (1 - squashed[i] * squashed[i]);
+          const float through = by_cell[i] + by_hidden[i] * out * (1 - squashed[i] * squashed[i]);
           const float past = before == nullptr ? 0 : before[i];
           at[i] = through * cell * in * (1 - in);
           at[h + i] = through * past * forget * (1 - forget);

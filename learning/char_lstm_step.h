@@ -13,9 +13,9 @@
 
 namespace tern {
 
-/// Backpropagation through all characters of an example, whose memory begins empty. Memory: for each
-/// character of a batch four gates, three states and its scores. Errors: kInvalidArgument when the
-/// schema of `data` isn't that of char-lstm.
+/// Backpropagation through all characters of an example, whose memory begins empty. Memory: for
+/// each character of a batch four gates, three states and its scores. Errors: kInvalidArgument when
+/// the schema of `data` isn't that of char-lstm.
 Result<std::unique_ptr<TrainingStep>> make_char_lstm_step(const LearningData& data,
                                                           const at::Tensor& flat);
 

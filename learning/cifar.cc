@@ -41,8 +41,8 @@ Status append_file(const fs::path& path, const Kind& kind, Images& images) {
   for (size_t at = 0; at < bytes->size(); at += record) {
     const auto label = std::to_integer<uint32_t>((*bytes)[at + kind.label_bytes - 1]);
     if (label >= kind.classes)
-      return damaged(fmt::format("image {} has the label {} of {} classes", at / record, label,
-                                 kind.classes));
+      return damaged(
+          fmt::format("image {} has the label {} of {} classes", at / record, label, kind.classes));
     images.labels.push_back(label);
   }
   const size_t before = images.pixels.size();

@@ -7,8 +7,8 @@
 
 namespace tern {
 
-/// The float of each byte value: value / 255, and with `standardize` less the mean of the pixels and
-/// over their deviation. Statistics come from counts of the 256 values: exact, and in one fixed
+/// The float of each byte value: value / 255, and with `standardize` less the mean of the pixels
+/// and over their deviation. Statistics come from counts of the 256 values: exact, and in one fixed
 /// order.
 std::array<float, 256> pixel_values(const std::vector<uint8_t>& pixels, bool standardize);
 

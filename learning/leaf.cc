@@ -165,8 +165,8 @@ Result<DataBundle> load_leaf(const std::string& folder, bool standardized) {
     bundle.class_names = text_class_names();
   } else {
     const auto largest = *std::ranges::max_element(train.data.labels);
-    const auto unknown = std::ranges::find_if(
-        test.data.labels, [&](uint32_t label) { return label > largest; });
+    const auto unknown =
+        std::ranges::find_if(test.data.labels, [&](uint32_t label) { return label > largest; });
     if (unknown != test.data.labels.end())
       return Status(Code::kInvalidArgument,
                     fmt::format("a test example has class {}, the training classes end at {}",

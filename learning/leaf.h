@@ -8,7 +8,8 @@
 
 namespace tern {
 
-/// Reads FOLDER/train/*.json and FOLDER/test/*.json, each {"users": [...], "user_data": {USER: {"x":
+/// Reads FOLDER/train/*.json and FOLDER/test/*.json, each {"users": [...], "user_data": {USER:
+/// {"x":
 /// [...], "y": [...]}}}. An x is a list of numbers with a class as y (femnist, synthetic; 784 of
 /// them are an image of 28 x 28), or a text with the character that follows it as y (shakespeare;
 /// numbers of characters as in text.h). Users are the natural clients, sorted by their bytes. With

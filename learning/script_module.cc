@@ -125,8 +125,7 @@ Status ScriptModule::bind(const ParameterSchema& schema, const TaskShape& shape,
     parameters_[i].requires_grad_();
   }
   const at::NoGradGuard no_grad;
-  TERN_TRY([[maybe_unused]] const at::Tensor scores,
-           forward(at::zeros({2, shape.features()})));
+  TERN_TRY([[maybe_unused]] const at::Tensor scores, forward(at::zeros({2, shape.features()})));
   return {};
 }
 

@@ -12,8 +12,8 @@
 
 namespace tern {
 
-/// The numbers of a UTF-8 text's characters, below kTextClasses: 0 for any that isn't in ASCII, 1 for
-/// a line break (LF or CRLF), 2 to 96 for the printable ones from space to ~; a tab counts as a
+/// The numbers of a UTF-8 text's characters, below kTextClasses: 0 for any that isn't in ASCII, 1
+/// for a line break (LF or CRLF), 2 to 96 for the printable ones from space to ~; a tab counts as a
 /// space. The same for every text, so that devices that never saw each other's share a model.
 std::vector<uint8_t> text_characters(std::string_view text);
 /// What each number stands for.

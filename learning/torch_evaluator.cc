@@ -91,8 +91,7 @@ class TorchEvaluator final : public Evaluator {
 Result<std::unique_ptr<Evaluator>> make_evaluator(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Evaluator>> {
-    const at::Tensor flat =
-        at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
+    const at::Tensor flat = at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
     TERN_TRY(std::unique_ptr<TrainedModel> model, make_trained_model(*data, flat));
     return std::make_unique<TorchEvaluator>(std::move(data), flat, std::move(model));
   });

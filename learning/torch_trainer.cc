@@ -148,8 +148,7 @@ class TorchTrainer final : public Trainer {
       for (; !batches.done() && (plan_.local_steps == 0 || report.steps < plan_.local_steps);
            ++report.steps, ++steps) {
         batches.next();
-        TERN_TRY(const double batch_loss,
-                 step_->step(plan_, batches.inputs(), batches.labels()));
+        TERN_TRY(const double batch_loss, step_->step(plan_, batches.inputs(), batches.labels()));
         loss += batch_loss;
         report.samples_trained += batches.size();
       }
@@ -188,8 +187,7 @@ class TorchTrainer final : public Trainer {
 Result<std::unique_ptr<Trainer>> make_trainer(std::shared_ptr<const LearningData> data) {
   make_math_serial();
   return without_exceptions([&]() -> Result<std::unique_ptr<Trainer>> {
-    const at::Tensor flat =
-        at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
+    const at::Tensor flat = at::zeros({static_cast<int64_t>(data->schema.elements())}, at::kFloat);
     TERN_TRY(std::unique_ptr<TrainingStep> step, make_training_step(*data, flat));
     return std::make_unique<TorchTrainer>(std::move(data), flat, std::move(step));
   });

@@ -57,9 +57,9 @@ class AutogradStep final : public TrainingStep {
                                                  false, /*allow_unused=*/true);
     const at::NoGradGuard no_grad;
     for (size_t i = 0; i < gradients.size(); ++i)
-      descent_.descend(plan, i,
-                       gradients[i].defined() ? gradients[i]
-                                              : at::zeros_like(descent_.parameters()[i]));
+      descent_.descend(
+          plan, i,
+          gradients[i].defined() ? gradients[i] : at::zeros_like(descent_.parameters()[i]));
     return loss.item<double>();
   }
 
@@ -96,8 +96,8 @@ class StackStep final : public TrainingStep {
       features = network_.features(leaves_, inputs);
     }
     at::Tensor gradient = at::empty_like(features, at::MemoryFormat::Contiguous);
-    const double loss = linear_.step(plan, features.detach().contiguous().data_ptr<float>(),
-                                     labels, gradient.data_ptr<float>());
+    const double loss = linear_.step(plan, features.detach().contiguous().data_ptr<float>(), labels,
+                                     gradient.data_ptr<float>());
     const auto gradients = torch::autograd::grad({features}, leaves_, {gradient});
     for (size_t i = 0; i < gradients.size(); ++i) descent_.descend(plan, i, gradients[i]);
     return loss;

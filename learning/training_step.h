@@ -14,8 +14,8 @@
 
 namespace tern {
 
-/// SGD on the mean cross-entropy as PyTorch defines it, with momentum and weight decay. Threads: one
-/// at a time.
+/// SGD on the mean cross-entropy as PyTorch defines it, with momentum and weight decay. Threads:
+/// one at a time.
 class TrainingStep {
  public:
   virtual ~TrainingStep() = default;

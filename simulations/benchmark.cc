@@ -1,7 +1,6 @@
 #include "simulations/benchmark.h"
 
 #include <fmt/format.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -100,10 +99,9 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
   ordered_json results = ordered_json::array(), workers = ordered_json::object();
   for (const std::string& model : benchmark.models) {
     const bool first = results.empty();
-    std::vector<Override> overrides = {
-        {"model.name", model},
-        {"rounds", std::to_string(rounds_for(model))},
-        {"evaluation.every", "1000000"}};
+    std::vector<Override> overrides = {{"model.name", model},
+                                       {"rounds", std::to_string(rounds_for(model))},
+                                       {"evaluation.every", "1000000"}};
     std::optional<DrawnTexts> texts;
     if (predicts_characters(model)) {
       TERN_TRY(texts, DrawnTexts::make());

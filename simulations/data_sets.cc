@@ -38,8 +38,7 @@ constexpr DataSet kDataSets[] = {
      .source = "cifar"},
 };
 
-/// YEAR_NAME_PARTY.txt -> NAME/YEAR.txt. A president who spoke twice in a year, in changing parties
-/// or roles, has two texts of it.
+/// YEAR_NAME_PARTY.txt -> NAME/YEAR_PARTY.txt.
 Status arrange_addresses(const fs::path& from, const fs::path& to) {
   const std::regex pattern("([0-9]{4})_([a-z_]+)_([a-z]+)\\.txt");
   size_t texts = 0;
@@ -49,13 +48,12 @@ Status arrange_addresses(const fs::path& from, const fs::path& to) {
     if (!std::regex_match(name, match, pattern)) continue;
     const fs::path folder = to / match[2].str();
     fs::create_directories(folder);
-    fs::path text = folder / (match[1].str() + ".txt");
-    if (fs::exists(text)) text = folder / fmt::format("{}_{}.txt", match[1].str(), match[3].str());
-    fs::copy_file(entry.path(), text);
+    fs::copy_file(entry.path(), folder / fmt::format("{}_{}.txt", match[1].str(), match[3].str()));
     ++texts;
   }
   if (texts == 0)
-    return Status(Code::kCorrupt, "has no texts named YEAR_NAME_PARTY.txt", {.file = from.string()});
+    return Status(Code::kCorrupt, "has no texts named YEAR_NAME_PARTY.txt",
+                  {.file = from.string()});
   return {};
 }
 

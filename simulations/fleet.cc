@@ -229,10 +229,10 @@ class OneProcessFleet : public Fleet {
             if (--progress->open > 0) return;
             if (!progress->status.ok())
               return progress->done(tl::unexpected(std::move(progress->status)));
-            progress->done(std::optional<Evaluation>(summarize_evaluation(
-                progress->parts, data_->data.test.labels,
-                static_cast<uint32_t>(data_->data.shape.classes), test_clients_,
-                data_->data.test.labels_each)));
+            progress->done(std::optional<Evaluation>(
+                summarize_evaluation(progress->parts, data_->data.test.labels,
+                                     static_cast<uint32_t>(data_->data.shape.classes),
+                                     test_clients_, data_->data.test.labels_each)));
           });
     }
   }

@@ -236,13 +236,14 @@ Result<ordered_json> estimate_cost(const PreparedScenario& prepared, size_t work
   const double rounds = scenario.rounds;
   TERN_TRY(const double remembered, remembered_bytes(prepared));
   const double on_disk = remembered > ClientStates::kMemoryBytes ? remembered : 0;
+  const DataBundle& data = prepared.data->data;
   // Model, replica, version 0, residual, step; for each worker update, accumulator and what the
   // trainer keeps; the examples; what clients remember.
   const double memory =
       4.0 * static_cast<double>(n) *
           (6 + 2 * static_cast<double>(tree.periods.size()) + 6 * static_cast<double>(workers)) +
-      4.0 * static_cast<double>(prepared.data->data.train.inputs.size() +
-                                prepared.data->data.test.inputs.size()) +
+      4.0 * static_cast<double>(data.train.inputs.size() + data.train.labels.size() +
+                                data.test.inputs.size() + data.test.labels.size()) +
       std::min<double>(remembered, ClientStates::kMemoryBytes);
   return ordered_json{{"parameters", n},
                       {"clients", scenario.fleet.clients},

@@ -221,8 +221,7 @@ Result<uint64_t> Journal::append(std::span<const JournalRecord> records) {
   Status done = database_.transaction([&]() -> Status {
     if (head.row == 0) TERN_CHECK_OK(write_head(kBefore, head));
     if (!insert_record_) {
-      TERN_TRY(insert_record_,
-               database_.prepare("INSERT INTO records VALUES(?1, ?2, ?3, ?4, ?5)"));
+      TERN_TRY(insert_record_, database_.prepare("INSERT INTO records VALUES(?1, ?2, ?3, ?4, ?5)"));
     }
     for (const JournalRecord& record : records) {
       head = {head.row + 1, chain_of(head.chain, head.row + 1, record)};

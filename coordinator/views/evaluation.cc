@@ -88,10 +88,11 @@ Evaluation summarize_evaluation(std::span<const EvaluationPart> parts,
         client_loss += losses[i];
       }
     const size_t seen = clients[client].size() * labels_each;
-    result.clients.push_back({.client = static_cast<uint32_t>(client),
-                              .examples = static_cast<uint32_t>(seen),
-                              .accuracy = share(static_cast<double>(hits), static_cast<double>(seen)),
-                              .loss = share(client_loss, static_cast<double>(seen))});
+    result.clients.push_back(
+        {.client = static_cast<uint32_t>(client),
+         .examples = static_cast<uint32_t>(seen),
+         .accuracy = share(static_cast<double>(hits), static_cast<double>(seen)),
+         .loss = share(client_loss, static_cast<double>(seen))});
   }
   add_worst_decile(result);
   return result;
@@ -127,12 +128,11 @@ Evaluation summarize_reports(std::span<const EvaluationReport> reports, uint32_t
     }
     const uint64_t examples = sum(report.examples);
     if (report.client < clients && examples > 0)
-      result.clients.push_back(
-          {.client = report.client,
-           .examples = static_cast<uint32_t>(examples),
-           .accuracy =
-               share(static_cast<double>(sum(report.correct)), static_cast<double>(examples)),
-           .loss = share(report.loss_sum, static_cast<double>(examples))});
+      result.clients.push_back({.client = report.client,
+                                .examples = static_cast<uint32_t>(examples),
+                                .accuracy = share(static_cast<double>(sum(report.correct)),
+                                                  static_cast<double>(examples)),
+                                .loss = share(report.loss_sum, static_cast<double>(examples))});
   }
   result.loss = share(loss, static_cast<double>(sum(of_class)));
   add_class_figures(of_class, as_class, right, result);

@@ -11,8 +11,9 @@ namespace tern::cli {
 namespace {
 
 struct Arguments {
-  SimulationBenchmark benchmark{.scenario = "simulations/scenarios/fashion-mnist.toml",
-                                .models = {"mlp-2nn", "logistic", "char-lstm", "cnn", "resnet8-gn"}};
+  SimulationBenchmark benchmark{
+      .scenario = "simulations/scenarios/fashion-mnist.toml",
+      .models = {"mlp-2nn", "logistic", "char-lstm", "cnn", "resnet8-gn"}};
   bool json = false;
 };
 

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -72,7 +72,8 @@ Status fetch_set(const FetchArguments& arguments) {
   if (fs::exists(folder))
     return Status(Code::kInUse, "is there already; remove it, or name another folder with --into",
                   {.file = folder});
-  fmt::print(stderr, "{}: {}\n  from     {}\n  {:.1f} MB, SHA-256 {}\n  licence  {}\n  into     {}\n",
+  fmt::print(stderr,
+             "{}: {}\n  from     {}\n  {:.1f} MB, SHA-256 {}\n  licence  {}\n  into     {}\n",
              set->name, set->description, set->url, static_cast<double>(set->bytes) / 1e6,
              set->sha256, set->license, folder);
   const fs::path parent = fs::absolute(folder).parent_path();
@@ -96,8 +97,8 @@ Status fetch_set(const FetchArguments& arguments) {
   const std::string unpacked = folder + ".unpacked";
   fs::remove_all(unpacked);
   fs::create_directories(unpacked);
-  Status done = run_program(
-      {"tar", "--extract", "--gzip", "--no-same-owner", "--file", archive, "--directory", unpacked});
+  Status done = run_program({"tar", "--extract", "--gzip", "--no-same-owner", "--file", archive,
+                             "--directory", unpacked});
   if (done.ok()) done = arrange(*set, unpacked, folder);
   fs::remove_all(unpacked);
   TERN_CHECK_OK(std::move(done));
@@ -117,9 +118,8 @@ struct InspectArguments {
 ordered_json spread(std::vector<uint32_t> counts) {
   if (counts.empty()) return nullptr;
   std::ranges::sort(counts);
-  return {{"least", counts.front()},
-          {"median", counts[counts.size() / 2]},
-          {"most", counts.back()}};
+  return {
+      {"least", counts.front()}, {"median", counts[counts.size() / 2]}, {"most", counts.back()}};
 }
 
 ordered_json part_json(const Dataset& part) {
@@ -143,12 +143,9 @@ Result<ordered_json> inspect(const Scenario& scenario) {
   const ordered_json counts = class_counts(data, data.train, all);
   for (size_t c = 0; c < counts.size(); ++c)
     classes.push_back({{"name", data.class_names[c]}, {"labels", counts[c]}});
-  ordered_json result{{"source", scenario.data.source},
-                      {"shape", data.shape.input},
-                      {"train", part_json(data.train)},
-                      {"test", part_json(data.test)},
-                      {"labels_each", data.train.labels_each},
-                      {"classes", std::move(classes)}};
+  ordered_json result{{"source", scenario.data.source},        {"shape", data.shape.input},
+                      {"train", part_json(data.train)},        {"test", part_json(data.test)},
+                      {"labels_each", data.train.labels_each}, {"classes", std::move(classes)}};
   if (!data.client_names.empty()) result["natural_clients"] = data.client_names.size();
   return result;
 }
@@ -169,12 +166,10 @@ Result<ordered_json> deal_out(const Scenario& scenario) {
     row["labels_by_class"] = class_counts(data, data.train, train);
     clients.push_back(std::move(row));
   }
-  return ordered_json{{"partition", scenario.data.partition},
-                      {"seed", scenario.seed},
-                      {"clients", deal.train.clients()},
-                      {"examples", spread(std::move(sizes))},
-                      {"classes", data.class_names},
-                      {"of", std::move(clients)}};
+  return ordered_json{
+      {"partition", scenario.data.partition}, {"seed", scenario.seed},
+      {"clients", deal.train.clients()},      {"examples", spread(std::move(sizes))},
+      {"classes", data.class_names},          {"of", std::move(clients)}};
 }
 
 void print_inspection(const ordered_json& found) {

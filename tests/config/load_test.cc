@@ -311,13 +311,15 @@ std::vector<BadInput> bad_inputs() {
        "server_key, key, state_dir, examples, data_path, give_up_after"},
       // What is required.
       {good(2, ""), "x.toml: rounds: is required: an integer, at least 1"},
-      {good(4, ""), "x.toml: data.source: is required: one of fashion-mnist, idx, cifar, leaf, text, "
+      {good(4, ""),
+       "x.toml: data.source: is required: one of fashion-mnist, idx, cifar, leaf, text, "
        "csv"},
       {good(5, ""),
        "x.toml: data.partition: is required: one of iid, shards:K (K at least 1), dirichlet:ALPHA, "
        "quantity:ALPHA (ALPHA above 0), draw:N or draw:N:ALPHA, natural"},
       {good(8, ""), "x.toml: fleet.cohort: is required: an integer, at least 1"},
-      {good(10, ""), "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn, resnet8-gn, "
+      {good(10, ""),
+       "x.toml: model.name: is required: one of logistic, mlp-2nn, cnn, resnet8-gn, "
        "char-lstm, char-gpt, torchscript"},
       {good(7, ""),
        "x.toml: fleet.clients: is required unless data.partition is \"natural\": an integer, at "

@@ -54,10 +54,9 @@ TEST(ModelCard, KnowsWeightsFromBiases) {
   for (const std::string& model : model_names()) {
     const ParameterSchema schema = model_schema(model, shape_for(model)).value();
     for (const TensorSpec& tensor : schema.tensors())
-      EXPECT_EQ(tensor.kind, tensor.name.find("norm") != std::string::npos ? TensorKind::kNorm
-                             : tensor.name.find("bias") != std::string::npos
-                                 ? TensorKind::kBias
-                                 : TensorKind::kWeight)
+      EXPECT_EQ(tensor.kind, tensor.name.find("norm") != std::string::npos   ? TensorKind::kNorm
+                             : tensor.name.find("bias") != std::string::npos ? TensorKind::kBias
+                                                                             : TensorKind::kWeight)
           << tensor.name;
   }
 }

@@ -22,7 +22,8 @@ class Leaf : public testing::Test {
     std::filesystem::create_directories(folder_ + "/test");
   }
   void write(const std::string& name, const std::string& user_data) {
-    write_test_file(folder_, name, fmt::format(R"({{"users": [], "user_data": {{{}}}}})", user_data));
+    write_test_file(folder_, name,
+                    fmt::format(R"({{"users": [], "user_data": {{{}}}}})", user_data));
   }
   Result<DataBundle> load(bool standardize = false) { return load_leaf(folder_, standardize); }
   std::string refusal() {
@@ -87,16 +88,19 @@ TEST_F(Leaf, NamesFileUserAndExampleOfWhatIsWrong) {
     return refusal();
   };
   EXPECT_EQ(with(good), "taken");
-  EXPECT_THAT(with(R"("v": {"x": [[1]], "y": [1]})"), HasSubstr("user \"v\" has test examples but"));
-  EXPECT_THAT(with(R"("u": {"x": [[1], [2]], "y": [1]})"),
-              HasSubstr("test/a.json: user \"u\": \"x\" and \"y\" must be lists of the same length"));
+  EXPECT_THAT(with(R"("v": {"x": [[1]], "y": [1]})"),
+              HasSubstr("user \"v\" has test examples but"));
+  EXPECT_THAT(
+      with(R"("u": {"x": [[1], [2]], "y": [1]})"),
+      HasSubstr("test/a.json: user \"u\": \"x\" and \"y\" must be lists of the same length"));
   EXPECT_THAT(with(R"("u": {"x": [[1, 2]], "y": [1]})"),
               HasSubstr("user \"u\": example 0: 2 numbers where others have 1 numbers"));
   EXPECT_THAT(with(R"("u": {"x": [[null]], "y": [1]})"), HasSubstr("a list of finite numbers"));
   EXPECT_THAT(with(R"("u": {"x": [[1e300]], "y": [1]})"), HasSubstr("a list of finite numbers"));
   EXPECT_THAT(with(R"("u": {"x": [[1]], "y": [-1]})"), HasSubstr("must be a class"));
   EXPECT_THAT(with(R"("u": {"x": [[1]], "y": [0.5]})"), HasSubstr("must be a class"));
-  EXPECT_THAT(with(R"("u": {"x": [[1]], "y": [2]})"), HasSubstr("has class 2, the training classes"));
+  EXPECT_THAT(with(R"("u": {"x": [[1]], "y": [2]})"),
+              HasSubstr("has class 2, the training classes"));
   EXPECT_THAT(with(R"("u": {"x": ["ab"], "y": ["c"]})"), HasSubstr("2 characters where others"));
   EXPECT_THAT(with(R"("u": {"x": ["a"], "y": ["cd"]})"), HasSubstr("\"y\" has 2 characters"));
   write_test_file(folder_, "test/a.json", R"({"user_data": {"u")");

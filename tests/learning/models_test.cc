@@ -57,10 +57,8 @@ struct Block : torch::nn::Module {
     if (in != out) shortcut = register_module("shortcut", convolution(in, out, 1, 2));
   }
   static torch::nn::Conv2d convolution(int64_t in, int64_t out, int64_t kernel, int64_t stride) {
-    return torch::nn::Conv2d(torch::nn::Conv2dOptions(in, out, kernel)
-                                 .stride(stride)
-                                 .padding(kernel / 2)
-                                 .bias(false));
+    return torch::nn::Conv2d(
+        torch::nn::Conv2dOptions(in, out, kernel).stride(stride).padding(kernel / 2).bias(false));
   }
   torch::Tensor forward(const torch::Tensor& x) {
     const torch::Tensor y = norm2(conv2(torch::relu(norm1(conv1(x)))));
@@ -181,23 +179,23 @@ void expect_same_forward(const std::string& model, const TaskShape& shape) {
   const auto data = sample_data(model, {9}, 0, shape);
   const ParameterSchema& schema = data->schema;
   std::vector<float> values = sample_parameters(schema);
-  const torch::Tensor flat =
-      torch::from_blob(values.data(), {static_cast<int64_t>(values.size())});
+  const torch::Tensor flat = torch::from_blob(values.data(), {static_cast<int64_t>(values.size())});
   const auto views = parameter_views(schema, flat);
   const auto trained = make_trained_model(*data, flat);
   ASSERT_TRUE(trained.has_value()) << trained.error().describe();
   Module module(shape);
   std::vector<std::pair<std::string, torch::Tensor>> named;
   for (const auto& parameter : module.named_parameters())
-    if (parameter.key() != "lstm.bias_hh_l0") named.emplace_back(parameter.key(), parameter.value());
+    if (parameter.key() != "lstm.bias_hh_l0")
+      named.emplace_back(parameter.key(), parameter.value());
   ASSERT_EQ(named.size(), views.size());
   for (size_t i = 0; i < views.size(); ++i) {
     EXPECT_EQ(named[i].first, schema.tensors()[i].name);
     ASSERT_EQ(named[i].second.sizes(), views[i].sizes());
     named[i].second.copy_(views[i]);
   }
-  const torch::Tensor inputs = torch::from_blob(
-      const_cast<float*>(data->data.train.inputs.data()), {9, shape.features()});
+  const torch::Tensor inputs =
+      torch::from_blob(const_cast<float*>(data->data.train.inputs.data()), {9, shape.features()});
   std::vector<int64_t> image = {9};
   image.insert(image.end(), shape.input.begin(), shape.input.end());
   const torch::Tensor expected = module.forward(inputs.view(image));

@@ -33,7 +33,8 @@ TEST(TextCharacters, AreAsciiAndOneForAllOthers) {
   EXPECT_THAT(text_characters("a\tb"), ElementsAre(67, 2, 68));
   EXPECT_THAT(text_characters("a\nb\r\nc\rd"), ElementsAre(67, 1, 68, 1, 69, 0, 70));
   // Two, three and four bytes are one character each.
-  EXPECT_THAT(text_characters("\xC3\xA9 \xE2\x80\x94 \xF0\x9F\x90\xA6"), ElementsAre(0, 2, 0, 2, 0));
+  EXPECT_THAT(text_characters("\xC3\xA9 \xE2\x80\x94 \xF0\x9F\x90\xA6"),
+              ElementsAre(0, 2, 0, 2, 0));
   EXPECT_THAT(text_characters(std::string_view("\0\x7F", 2)), ElementsAre(0, 0));
   EXPECT_THAT(text_characters(""), SizeIs(0));
   EXPECT_THAT(text_class_names(), SizeIs(kTextClasses));
@@ -87,8 +88,9 @@ TEST(Text, RefusesFoldersThatItCantMakeClientsOf) {
   EXPECT_EQ(refusal(texts_in(folder, 2)), "taken");
   std::filesystem::create_directories(folder + "/inner");
   write_test_file(folder, "inner/1.txt", "abc");
-  EXPECT_THAT(refusal(texts_in(folder, 2)),
-              HasSubstr("holds texts, such as short.txt, beside folders with texts, such as inner"));
+  EXPECT_THAT(
+      refusal(texts_in(folder, 2)),
+      HasSubstr("holds texts, such as short.txt, beside folders with texts, such as inner"));
 }
 
 TEST(Text, IsDealtByClientOrAtRandomButNotByClass) {

@@ -109,8 +109,8 @@ Trained reference(const LearningData& data, const TrainTask& task, const std::ve
           labels.push_back(data.data.train.labels[label]);
       }
       optimizer.zero_grad();
-      torch::Tensor loss = torch::nn::functional::cross_entropy(
-          *model->forward(torch::stack(rows)), torch::tensor(labels));
+      torch::Tensor loss = torch::nn::functional::cross_entropy(*model->forward(torch::stack(rows)),
+                                                                torch::tensor(labels));
       loss.backward();
       optimizer.step();
       loss_sum += loss.item<double>();
@@ -270,10 +270,9 @@ TEST(Trainer, RefusesImpossibleTasks) {
 TEST(Trainer, LearnsToPredictCharacters) {
   for (const auto& [model, rate] : {std::pair("char-lstm", 0.3), {"char-gpt", 0.05}}) {
     const auto data = sample_data(model, {60});
-    const auto trained = train(data, task_of({.learning_rate = rate,
-                                              .momentum = 0.9,
-                                              .batch_size = 10,
-                                              .local_epochs = 25}));
+    const auto trained = train(
+        data,
+        task_of({.learning_rate = rate, .momentum = 0.9, .batch_size = 10, .local_epochs = 25}));
     ASSERT_TRUE(trained.has_value()) << trained.error().describe();
     // Four of five count up: 0.2 * ln(9 * 5) + 0.8 * ln(1 / 0.8) or so is the least.
     EXPECT_LT(trained->report.mean_loss, 1.1) << model;
