@@ -28,7 +28,7 @@ Status check_endpoint(std::string_view key, std::string_view value) {
 Result<TaskShape> task_shape(const Scenario& scenario) {
   TaskShape shape;
   if (scenario.data.source == "fashion-mnist") shape = {.input = {1, 28, 28}, .classes = 10};
-  if (scenario.data.source == "cifar") shape = {.input = {3, 32, 32}, .classes = 10};
+  if (scenario.data.source == "cifar") shape.input = {3, 32, 32};
   if (scenario.data.source == "text")
     shape = {.input = {scenario.data.window}, .classes = kTextClasses};
   if (!scenario.model.input.empty()) {

@@ -53,9 +53,8 @@ inline constexpr int64_t kTextClasses = 97;
 ///   mlp-2nn   two hidden layers of 200, ReLU: 199,210 parameters on 28x28
 ///   cnn       two 5x5 convolutions (32, 64; padding 2) with 2x2 max-pooling, 512 hidden, ReLU:
 ///             1,663,370 parameters on 28x28
-///   resnet8-gn three residual blocks of two 3x3 convolutions (16, 32, 64 channels) behind one
-///   more,
-///             group normalization by 8 groups, mean over the image: 77,850 parameters on 3x32x32
+///   resnet8-gn  a 3x3 convolution and three residual blocks of two (16, 32, 64 channels), group
+///             normalization by 8 groups, mean over the image: 77,850 parameters on 3x32x32
 ///   char-lstm embedding of 16, one LSTM layer of 128 with one bias (its other one is 0), a linear
 ///             layer at each character: 88,305 parameters
 ///   char-gpt  two pre-norm transformer blocks of width 64 with 4 heads, learned positions: 117,729

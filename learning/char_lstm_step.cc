@@ -7,6 +7,7 @@
 #include "learning/blas.h"
 #include "learning/linear_layers.h"
 #include "learning/models.h"
+#include "learning/sgd.h"
 
 namespace tern {
 namespace {
@@ -49,7 +50,10 @@ class CharLstmStep final : public TrainingStep {
     const double loss = output_.step(plan, hidden(0), labels_, hidden_gradient_.data());
     backward();
     parameter_gradients();
-    for (size_t i = 0; i < kCount; ++i) descend(plan, i);
+    for (size_t i = 0; i < kCount; ++i)
+      descend(plan, gradients_[i].data(), parameters_[i],
+              velocity_views_.empty() ? nullptr : velocity_views_[i].data_ptr<float>(),
+              gradients_[i].size());
     return loss;
   }
 
@@ -166,11 +170,9 @@ class CharLstmStep final : public TrainingStep {
   }
 
   void parameter_gradients() {
-    if (steps_ > 1)
-      sgemm('N', 'T', hidden_, gates_each_, (steps_ - 1) * batch_, 1, hidden(0), hidden_, gates(1),
-            gates_each_, 0, gradients_[kHiddenWeight].data(), hidden_);
-    else
-      std::ranges::fill(gradients_[kHiddenWeight], 0.0F);
+    // A text has two characters at least (learning_data.cc).
+    sgemm('N', 'T', hidden_, gates_each_, (steps_ - 1) * batch_, 1, hidden(0), hidden_, gates(1),
+          gates_each_, 0, gradients_[kHiddenWeight].data(), hidden_);
     // By what each character adds to the gates.
     std::ranges::fill(of_character_, 0.0F);
     std::vector<float>& bias = gradients_[kBias];
@@ -189,24 +191,6 @@ class CharLstmStep final : public TrainingStep {
           of_character_.data(), gates_each_, 0, gradients_[kEmbedding].data(), embedded_);
     sgemm('N', 'T', embedded_, gates_each_, classes_, 1, parameters_[kEmbedding], embedded_,
           of_character_.data(), gates_each_, 0, gradients_[kInputWeight].data(), embedded_);
-  }
-
-  void descend(const TrainingPlan& plan, size_t i) {
-    const auto rate = static_cast<float>(plan.learning_rate);
-    const auto momentum = static_cast<float>(plan.momentum);
-    const auto decay = static_cast<float>(plan.weight_decay);
-    float* w = parameters_[i];
-    const std::vector<float>& gradient = gradients_[i];
-    if (momentum == 0) {
-      for (size_t k = 0; k < gradient.size(); ++k)
-        w[k] = w[k] * (1 - rate * decay) - rate * gradient[k];
-      return;
-    }
-    float* v = velocity_views_[i].data_ptr<float>();
-    for (size_t k = 0; k < gradient.size(); ++k) {
-      v[k] = momentum * v[k] + gradient[k] + decay * w[k];
-      w[k] -= rate * v[k];
-    }
   }
 
   uint32_t character(int t, int b) const {

@@ -77,8 +77,16 @@ Result<DataBundle> load_cifar(const std::string& folder, bool standardize) {
   const fs::path root(folder);
   std::error_code ignored;
   std::vector<fs::path> train;
-  for (int batch = 1; fs::exists(root / fmt::format("data_batch_{}.bin", batch), ignored); ++batch)
-    train.push_back(root / fmt::format("data_batch_{}.bin", batch));
+  for (int batch = 1; batch < 100; ++batch) {
+    const fs::path path = root / fmt::format("data_batch_{}.bin", batch);
+    if (!fs::exists(path, ignored)) continue;
+    train.push_back(path);
+    if (train.size() != static_cast<size_t>(batch))
+      return Status(Code::kNotFound,
+                    fmt::format("data_batch_{}.bin is missing, data_batch_{}.bin is there",
+                                train.size(), batch),
+                    {.file = folder, .key = "data.path"});
+  }
   const bool hundred = train.empty() && fs::exists(root / "train.bin", ignored);
   if (hundred) train.push_back(root / "train.bin");
   if (train.empty())

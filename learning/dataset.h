@@ -32,9 +32,9 @@ struct DataBundle {
 };
 
 /// Reads what [data] names and standardizes it by the training statistics (one mean and deviation
-/// for image sources, one for each column of csv) unless data.standardize is false. The file
-/// formats: learning/idx.h, csv.h, cifar.h, leaf.h, text.h. fashion-mnist is idx in data.path or,
-/// without it, where the Debian package dataset-fashion-mnist puts it. `seed` decides which
+/// for images and LEAF's numbers, one for each column of csv) unless data.standardize is false. The
+/// file formats: learning/idx.h, csv.h, cifar.h, leaf.h, text.h. fashion-mnist is idx in data.path
+/// or, without it, where the Debian package dataset-fashion-mnist puts it. `seed` decides which
 /// examples are for testing where the source has no test part of its own. Errors: kNotFound (says
 /// how to get the data), kIo, kCorrupt, kInvalidArgument; Where names file and line (csv) or key.
 /// Cost: the files once through memory; fashion-mnist takes 220 MB as float32.

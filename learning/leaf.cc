@@ -98,6 +98,9 @@ class Reader {
     std::vector<uint8_t> characters = text_characters(x.get_ref<const std::string&>());
     if (next.size() != 1)
       return error(Code::kInvalidArgument, "\"y\" has {} characters, not one", next.size());
+    if (characters.size() < 2)
+      return error(Code::kInvalidArgument, "\"x\" is a text of {} characters, fewer than 2",
+                   characters.size());
     TERN_CHECK_OK(check_kind(true, characters.size()));
     data.labels_each = static_cast<uint32_t>(characters.size());
     characters.push_back(next.front());

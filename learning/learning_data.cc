@@ -34,6 +34,9 @@ Status check_kind(std::string_view model, const Dataset& part, const TaskShape& 
 
 Status check_part(const Dataset& part, const TaskShape& shape, const char* name) {
   const auto features = static_cast<size_t>(shape.features());
+  if (part.labels_each == 0 || part.labels.size() % part.labels_each != 0)
+    return error(Code::kInvalidArgument, "{} data: {} labels aren't {} for each example", name,
+                 part.labels.size(), part.labels_each);
   if (part.inputs.size() != part.examples() * features)
     return error(Code::kInvalidArgument, "{} data: {} inputs are not {} examples of {} features",
                  name, part.inputs.size(), part.examples(), features);

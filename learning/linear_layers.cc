@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "learning/blas.h"
+#include "learning/sgd.h"
 
 namespace tern {
 namespace {
@@ -92,38 +93,26 @@ double LinearLayers::step(const TrainingPlan& plan, const float* inputs,
 
 void LinearLayers::descend(const TrainingPlan& plan, const LinearLayer& layer, bool first,
                            const float* seen, int n) {
-  const auto rate = static_cast<float>(plan.learning_rate);
-  const auto momentum = static_cast<float>(plan.momentum);
-  const auto decay = static_cast<float>(plan.weight_decay);
   const auto add_product = [&](float alpha, float beta, float* to) {
     sgemm(first ? 'N' : 'T', 'N', layer.inputs, layer.outputs, n, alpha, seen,
           first ? layer.inputs : n, gradient_.data(), n, beta, to, layer.inputs);
   };
-  const auto bias_gradient = [&](int unit) {
-    const float* at = gradient_.data() + static_cast<ptrdiff_t>(unit) * n;
-    float sum = 0;
-    for (int example = 0; example < n; ++example) sum += at[example];
-    return sum;
-  };
-  if (momentum == 0) {
-    const float shrunk = 1 - rate * decay;
-    add_product(-rate, shrunk, layer.weight);
-    for (int unit = 0; unit < layer.outputs; ++unit)
-      layer.bias[unit] = layer.bias[unit] * shrunk - rate * bias_gradient(unit);
-    return;
+  bias_gradient_.resize(static_cast<size_t>(layer.outputs));
+  const float* at = gradient_.data();
+  for (float& sum : bias_gradient_) {
+    sum = 0;
+    for (int example = 0; example < n; ++example) sum += *at++;
   }
-  const auto finish = [&](float* parameter, float* velocity, size_t count) {
-    for (size_t i = 0; i < count; ++i) {
-      velocity[i] += decay * parameter[i];
-      parameter[i] -= rate * velocity[i];
-    }
-  };
-  add_product(1, momentum, layer.weight_velocity);
-  for (int unit = 0; unit < layer.outputs; ++unit)
-    layer.bias_velocity[unit] = layer.bias_velocity[unit] * momentum + bias_gradient(unit);
-  finish(layer.weight, layer.weight_velocity,
-         static_cast<size_t>(layer.inputs) * static_cast<size_t>(layer.outputs));
-  finish(layer.bias, layer.bias_velocity, static_cast<size_t>(layer.outputs));
+  if (plan.momentum == 0) {
+    const auto rate = static_cast<float>(plan.learning_rate);
+    add_product(-rate, 1 - rate * static_cast<float>(plan.weight_decay), layer.weight);
+  } else {
+    add_product(1, static_cast<float>(plan.momentum), layer.weight_velocity);
+    follow_velocity(plan, layer.weight, layer.weight_velocity,
+                    static_cast<size_t>(layer.inputs) * static_cast<size_t>(layer.outputs));
+  }
+  tern::descend(plan, bias_gradient_.data(), layer.bias, layer.bias_velocity,
+                bias_gradient_.size());
 }
 
 }  // namespace tern

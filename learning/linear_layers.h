@@ -49,6 +49,7 @@ class LinearLayers {
 
   std::vector<LinearLayer> layers_;
   std::vector<std::vector<float>> outputs_;  // of each layer, [outputs, batch]: see forward()
+  std::vector<float> bias_gradient_;
   std::vector<float> gradient_, below_;  // by the outputs of a layer and by its inputs, likewise
 };
 

@@ -20,7 +20,7 @@ namespace tern {
 std::vector<at::Tensor> parameter_views(const ParameterSchema& schema, const at::Tensor& flat);
 
 /// A stack of convolutions, then one of linear layers: logistic, mlp-2nn and cnn are all of this
-/// form; see is_stack(). A convolution (weight [out, in, k, k], odd k, padding k/2, stride 1) is
+/// form. A convolution (weight [out, in, k, k], odd k, padding k/2, stride 1) is
 /// followed by 2x2 max-pooling and ReLU, a linear layer (weight [out, in]) by ReLU unless it is the
 /// last. Each has a weight and a bias, in this order in the schema. Threads: immutable, share
 /// freely.

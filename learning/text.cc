@@ -18,12 +18,12 @@ struct Client {
 
 /// What is in a folder, sorted by name: texts, or folders.
 Result<std::vector<fs::path>> list(const fs::path& folder, bool folders) {
-  std::error_code failed;
+  std::error_code failed, gone;  // a link to nowhere is neither
   std::vector<fs::path> found;
-  for (const auto& entry : fs::directory_iterator(folder, failed))
-    if (folders ? entry.is_directory(failed)
-                : entry.is_regular_file(failed) && entry.path().extension() == ".txt")
-      found.push_back(entry.path());
+  for (fs::directory_iterator at(folder, failed), end; !failed && at != end; at.increment(failed))
+    if (folders ? at->is_directory(gone)
+                : at->is_regular_file(gone) && at->path().extension() == ".txt")
+      found.push_back(at->path());
   if (failed)
     return Status(failed == std::errc::no_such_file_or_directory ? Code::kNotFound : Code::kIo,
                   fmt::format("can't be listed: {}", failed.message()),
@@ -94,15 +94,20 @@ Result<DataBundle> load_text(const DataConfig& config) {
   bundle.train.labels_each = bundle.test.labels_each = config.window;
   for (uint32_t number = 0; number < clients.size(); ++number) {
     const Client& client = clients[number];
-    const size_t before = bundle.train.client.size();
+    size_t of_client = 0, for_testing = 0;
     for (const fs::path& path : client.texts) {
       Result<std::vector<std::byte>> text = read_file(path.string());
       if (!text) return std::move(text).error().at({.file = path.string()});
       const std::vector<uint8_t> characters =
           text_characters({reinterpret_cast<const char*>(text->data()), text->size()});
       const size_t examples = characters.empty() ? 0 : (characters.size() - 1) / config.window;
-      const auto tests = static_cast<size_t>(
-          std::ceil(config.test_fraction * static_cast<double>(examples) - 0.5));
+      // The client's share, taken from the ends of its texts; one is left to train on.
+      of_client += examples;
+      const auto wanted = static_cast<size_t>(
+          std::ceil(config.test_fraction * static_cast<double>(of_client) - 0.5));
+      const size_t tests = std::min(
+          {examples, wanted - for_testing, of_client == 0 ? 0 : of_client - 1 - for_testing});
+      for_testing += tests;
       for (size_t i = 0; i < examples; ++i) {
         Dataset& part = i + tests < examples ? bundle.train : bundle.test;
         append_text_example(
@@ -110,13 +115,18 @@ Result<DataBundle> load_text(const DataConfig& config) {
         part.client.push_back(number);
       }
     }
-    if (bundle.train.client.size() == before)
+    if (of_client == 0)
       return Status(Code::kInvalidArgument,
                     fmt::format("has no text of more than {} characters to train on (data.window)",
                                 config.window),
                     {.file = (fs::path(config.path) / client.name).string()});
     bundle.client_names.push_back(client.name);
   }
+  if (bundle.test.labels.empty())
+    return Status(Code::kInvalidArgument,
+                  fmt::format("is {}: too little for a single test example of {} characters",
+                              config.test_fraction, config.window),
+                  {.file = config.path, .key = "data.test_fraction"});
   return bundle;
 }
 

@@ -22,10 +22,12 @@ std::vector<std::string> text_class_names();
 /// Cuts the texts of config.path into examples of config.window characters, each with the character
 /// that follows as its label; examples don't overlap, and what is left at the end of a text is
 /// dropped. The folder holds either texts, NAME.txt, and each is a client, or folders with texts,
-/// and each folder is a client; names are sorted by their bytes. Of each text the last
-/// config.test_fraction, rounded half down, are test examples. Errors: kNotFound, kIo;
-/// kInvalidArgument, with the file, for a folder with neither or both, or a client without a
-/// training example. Memory: 8 bytes a character.
+/// and each folder is a client; names are sorted by their bytes. Of each client
+/// config.test_fraction of the examples, rounded half down and leaving at least one to train on,
+/// are for testing: the last ones of each text, as its share of them comes due. Errors: kNotFound,
+/// kIo; kInvalidArgument, with the file, for a folder with neither or both, a client whose texts
+/// are too short, or no test example at all. Memory: 8 bytes a character, and while it grows up to
+/// twice that.
 Result<DataBundle> load_text(const DataConfig& config);
 
 /// Appends an example: all but the last of the characters, and all but the first as their labels.

@@ -18,6 +18,8 @@ constexpr size_t kPartExamples = 1000;
 /// Examples of one forward pass: a convolution's unfolded input of 1,000 would take 260 MB and
 /// leave the caches.
 constexpr size_t kBatchExamples = 50;
+/// Characters of one, of texts: attention of char-gpt takes their number times the window.
+constexpr size_t kBatchCharacters = 4000;
 
 class TorchEvaluator final : public Evaluator {
  public:
@@ -48,8 +50,10 @@ class TorchEvaluator final : public Evaluator {
     EvaluationPart result;
     result.predicted.reserve(kPartExamples);
     result.loss.reserve(kPartExamples);
-    for (size_t first = part * kPartExamples; first < end; first += kBatchExamples)
-      TERN_CHECK_OK(evaluate_batch(first, std::min(kBatchExamples, end - first), result));
+    const size_t batch =
+        std::clamp<size_t>(kBatchCharacters / data_->data.test.labels_each, 1, kBatchExamples);
+    for (size_t first = part * kPartExamples; first < end; first += batch)
+      TERN_CHECK_OK(evaluate_batch(first, std::min(batch, end - first), result));
     return result;
   }
 

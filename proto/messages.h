@@ -72,7 +72,7 @@ struct Welcome {
 /// The client has its data at hand and can be asked.
 struct Ready {
   uint32_t examples = 0;       ///< it can train on
-  uint32_t test_examples = 0;  ///< it can evaluate on
+  uint32_t test_examples = 0;  ///< it can evaluate on; of texts, their characters
 };
 
 /// The session is over and dialling again won't help.

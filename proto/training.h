@@ -53,10 +53,11 @@ class Trainer {
                                     std::span<float> update) = 0;
 };
 
-/// Predictions for a run of test examples, in their order.
+/// Predictions for a run of test examples, in their order: one of each, or of texts one of each
+/// character.
 struct EvaluationPart {
   std::vector<uint32_t> predicted;  ///< class of the largest output; ties to the lower class
-  std::vector<float> loss;          ///< cross-entropy of each example, in nats
+  std::vector<float> loss;          ///< cross-entropy, in nats
 };
 
 /// Evaluates fixed runs of the test data. Threads: one thread at a time; one for each worker.

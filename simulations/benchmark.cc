@@ -1,7 +1,6 @@
 #include "simulations/benchmark.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -15,6 +14,7 @@
 #include "config/model_card.h"
 #include "coordinator/versions.h"
 #include "learning/torch_trainer.h"
+#include "simulations/scratch_folder.h"
 #include "simulations/simulation.h"
 #include "tests/bench/plain_loop.h"
 
@@ -30,42 +30,17 @@ size_t clients_for(std::string_view model) {
 }
 uint32_t rounds_for(std::string_view model) { return clients_for(model) < 40 ? 1 : 8; }
 
-/// Texts to train on, whose characters are drawn: what they say doesn't change the speed. Gone with
-/// this object.
-class DrawnTexts {
- public:
-  static Result<DrawnTexts> make() {
-    DrawnTexts texts(fmt::format("{}/tern-texts-{}",
-                                 std::filesystem::temp_directory_path().string(), ::getpid()));
-    Rng rng(1, Purpose::kTest);
-    std::string text(kCharacters, ' ');
-    for (char& character : text) character = static_cast<char>(' ' + rng.below(95));
-    TERN_CHECK_OK(make_folder_durably(texts.folder_));
-    TERN_CHECK_OK(write_durably(texts.folder_ + "/drawn.txt", std::as_bytes(std::span(text))));
-    return texts;
-  }
-  DrawnTexts(DrawnTexts&& other) noexcept : folder_(std::exchange(other.folder_, {})) {}
-  DrawnTexts& operator=(DrawnTexts&& other) noexcept {
-    std::swap(folder_, other.folder_);
-    return *this;
-  }
-  ~DrawnTexts() {
-    std::error_code ignored;
-    if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
-  }
-
-  std::vector<Override> overrides() const {
-    return {{"data.source", "text"},
-            {"data.path", folder_},
-            {"data.partition", "iid"},
-            {"data.test_fraction", "0.01"}};
-  }
-
- private:
-  static constexpr size_t kCharacters = 80 * 4000;  // 40 examples for each of a hundred clients
-  explicit DrawnTexts(std::string folder) : folder_(std::move(folder)) {}
-  std::string folder_;
-};
+/// Texts to train on, whose characters are drawn: what they say doesn't change the speed.
+Result<ScratchFolder> draw_texts() {
+  constexpr size_t kCharacters = 80 * 4000;  // 40 examples for each of a hundred clients
+  TERN_TRY(ScratchFolder folder,
+           ScratchFolder::make((std::filesystem::temp_directory_path() / "tern-texts").string()));
+  Rng rng(1, Purpose::kTest);
+  std::string text(kCharacters, ' ');
+  for (char& character : text) character = static_cast<char>(' ' + rng.below(95));
+  TERN_CHECK_OK(write_durably(folder.path() + "/drawn.txt", text));
+  return folder;
+}
 
 Result<double> step_rate(Trainer& trainer, const Scenario& scenario, std::span<const float> base,
                          std::span<float> update, size_t clients) {
@@ -96,16 +71,21 @@ Result<double> end_to_end_rate(const PreparedScenario& prepared, size_t workers,
 
 Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
                                           const std::atomic<bool>& stop) {
+  for (const std::string& model : benchmark.models) TERN_CHECK_OK(has_plain_loop(model));
   ordered_json results = ordered_json::array(), workers = ordered_json::object();
   for (const std::string& model : benchmark.models) {
     const bool first = results.empty();
     std::vector<Override> overrides = {{"model.name", model},
                                        {"rounds", std::to_string(rounds_for(model))},
                                        {"evaluation.every", "1000000"}};
-    std::optional<DrawnTexts> texts;
+    std::optional<ScratchFolder> texts;
     if (predicts_characters(model)) {
-      TERN_TRY(texts, DrawnTexts::make());
-      for (auto& override : texts->overrides()) overrides.push_back(std::move(override));
+      TERN_TRY(texts, draw_texts());
+      for (const auto& [key, value] : {std::pair<const char*, std::string>("data.source", "text"),
+                                       {"data.path", texts->path()},
+                                       {"data.partition", "iid"},
+                                       {"data.test_fraction", "0.01"}})
+        overrides.push_back({key, value});
     }
     TERN_TRY(Scenario scenario, load_scenario(benchmark.scenario, overrides));
     TERN_TRY(const PreparedScenario prepared, prepare(scenario));

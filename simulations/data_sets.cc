@@ -1,6 +1,10 @@
 #include "simulations/data_sets.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <regex>
 #include <vector>
@@ -48,13 +52,27 @@ Status arrange_addresses(const fs::path& from, const fs::path& to) {
     if (!std::regex_match(name, match, pattern)) continue;
     const fs::path folder = to / match[2].str();
     fs::create_directories(folder);
-    fs::copy_file(entry.path(), folder / fmt::format("{}_{}.txt", match[1].str(), match[3].str()));
+    fs::rename(entry.path(), folder / fmt::format("{}_{}.txt", match[1].str(), match[3].str()));
     ++texts;
   }
   if (texts == 0)
     return Status(Code::kCorrupt, "has no texts named YEAR_NAME_PARTY.txt",
                   {.file = from.string()});
   return {};
+}
+
+/// Onto the disk, files and folders.
+Status sync_all(const fs::path& folder) {
+  for (const auto& entry : fs::recursive_directory_iterator(folder)) {
+    if (entry.is_directory()) TERN_CHECK_OK(sync_folder(entry.path().string()));
+    if (!entry.is_regular_file()) continue;
+    const int file = ::open(entry.path().c_str(), O_RDONLY | O_CLOEXEC);
+    const bool synced = file >= 0 && ::fsync(file) == 0;
+    const int failure = errno;
+    if (file >= 0) ::close(file);
+    if (!synced) return io_error(failure, "cannot sync", entry.path().native());
+  }
+  return sync_folder(folder.string());
 }
 
 /// The only folder in there.
@@ -93,23 +111,19 @@ Status check_archive(const DataSet& set, const std::string& file) {
                 {.file = file});
 }
 
-Status arrange(const DataSet& set, const std::string& unpacked, const std::string& folder) {
+Status arrange(const DataSet& set, const ScratchFolder& unpacked, const std::string& folder) {
   try {
     if (fs::exists(folder))
       return Status(Code::kInUse, "is there already; remove it, or name another folder",
                     {.file = folder});
-    TERN_TRY(const fs::path content, only_folder(unpacked));
-    // Whole or not at all.
-    const std::string part = folder + ".part";
-    fs::remove_all(part);
-    fs::create_directories(part);
+    TERN_TRY(const fs::path content, only_folder(unpacked.path()));
+    fs::path result = content;
     if (set.source == "text") {
-      TERN_CHECK_OK(arrange_addresses(content / "data", part));
-    } else {
-      for (const auto& entry : fs::directory_iterator(content))
-        fs::copy(entry.path(), part / entry.path().filename());
+      result = fs::path(unpacked.path()) / "arranged";
+      TERN_CHECK_OK(arrange_addresses(content / "data", result));
     }
-    fs::rename(part, folder);
+    TERN_CHECK_OK(sync_all(result));
+    fs::rename(result, folder);
     return sync_folder(fs::absolute(folder).parent_path().string());
   } catch (const fs::filesystem_error& problem) {
     return error(Code::kIo, "{}", problem.what());

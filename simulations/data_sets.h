@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "simulations/scratch_folder.h"
 
 namespace tern {
 
@@ -29,9 +30,9 @@ Result<const DataSet*> find_data_set(std::string_view name);
 /// Is `file` the archive? Errors: kCorrupt, with what it hashes to; kNotFound, kIo.
 Status check_archive(const DataSet& set, const std::string& file);
 
-/// Makes `folder` of what the archive was unpacked to; for the State of the Union a folder for each
-/// president, for the others the files as they are. Errors: kCorrupt when something is missing;
-/// kInUse when `folder` exists; kIo.
-Status arrange(const DataSet& set, const std::string& unpacked, const std::string& folder);
+/// Moves what the archive was unpacked to in `unpacked` to `folder`, which is on the disk whole or
+/// not at all; for the State of the Union with a folder for each president. Errors: kCorrupt when
+/// something is missing; kInUse when `folder` exists; kIo.
+Status arrange(const DataSet& set, const ScratchFolder& unpacked, const std::string& folder);
 
 }  // namespace tern

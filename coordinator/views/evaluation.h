@@ -13,7 +13,7 @@
 namespace tern {
 
 struct ClassFigures {
-  uint32_t examples = 0;  ///< at most 2^32 - 1
+  uint32_t examples = 0;  ///< at most 2^32 - 1; of texts, characters
   double recall = 0;      ///< the share of the class's examples that are recognized
   double precision = 0;
   double f1 = 0;

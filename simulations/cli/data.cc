@@ -38,20 +38,21 @@ struct FetchArguments {
   bool yes = false;
 };
 
-/// Runs a program and waits for it. Errors: kNotFound when there is none of that name, kIo when it
-/// fails.
+/// Runs a program and waits for it. Errors: kIo when it can't be started or fails, kCancelled when
+/// a signal ends it.
 Status run_program(const std::vector<std::string>& words) {
   std::vector<char*> argv;
   for (const std::string& word : words) argv.push_back(const_cast<char*>(word.c_str()));
   argv.push_back(nullptr);
   pid_t child = 0;
   if (const int failed = ::posix_spawnp(&child, argv[0], nullptr, nullptr, argv.data(), environ))
-    return error(failed == ENOENT ? Code::kNotFound : Code::kIo,
-                 "{} can't be started: {}; install it, or give --from FILE", words[0],
-                 std::strerror(failed));
+    return error(Code::kIo, "{} can't be started: {}", words[0], std::strerror(failed));
   int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
+  pid_t ended = 0;
+  do ended = ::waitpid(child, &status, 0);
+  while (ended < 0 && errno == EINTR);
+  if (ended < 0)
+    return error(Code::kIo, "{} can't be waited for: {}", words[0], std::strerror(errno));
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   if (WIFSIGNALED(status))
     return error(Code::kCancelled, "{} was ended by signal {}", words[0], WTERMSIG(status));
@@ -65,10 +66,25 @@ bool agreed() {
          (answer[0] == 'y' || answer[0] == 'Y');
 }
 
+/// To FOLDER.download, where an earlier try may have left the beginning.
+Status download(const DataSet& set, const std::string& archive) {
+  Status done = run_program({"curl", "--fail", "--location", "--proto", "=https", "--retry", "3",
+                             "--continue-at", "-", "--max-filesize", std::to_string(set.bytes),
+                             "--output", archive, std::string(set.url)});
+  if (done.ok()) return {};
+  return std::move(done).within(fmt::format(
+      "what there is of the download is in {}; the same command goes on with it, and begins anew "
+      "once that is removed. --from FILE takes an archive that came another way",
+      archive));
+}
+
 Status fetch_set(const FetchArguments& arguments) {
   TERN_TRY(const DataSet* set, find_data_set(arguments.name));
-  const std::string folder =
-      arguments.into.empty() ? "datasets/" + std::string(set->name) : arguments.into;
+  fs::path path =
+      fs::absolute(arguments.into.empty() ? "datasets/" + std::string(set->name) : arguments.into)
+          .lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  const std::string folder = path.string();
   if (fs::exists(folder))
     return Status(Code::kInUse, "is there already; remove it, or name another folder with --into",
                   {.file = folder});
@@ -76,33 +92,23 @@ Status fetch_set(const FetchArguments& arguments) {
              "{}: {}\n  from     {}\n  {:.1f} MB, SHA-256 {}\n  licence  {}\n  into     {}\n",
              set->name, set->description, set->url, static_cast<double>(set->bytes) / 1e6,
              set->sha256, set->license, folder);
-  const fs::path parent = fs::absolute(folder).parent_path();
-  TERN_CHECK_OK(make_folder_durably(parent.string()));
-  std::string archive = arguments.from;
-  if (archive.empty()) {
-    if (!arguments.yes && ::isatty(STDIN_FILENO) == 0)
-      return error(Code::kInvalidArgument,
-                   "nobody is there to be asked: give --yes to download it");
-    if (!arguments.yes && !agreed()) return error(Code::kCancelled, "nothing was downloaded");
-    archive = folder + ".download";
-    // Goes on where an earlier try was interrupted.
-    TERN_CHECK_OK(run_program({"curl", "--fail", "--location", "--proto", "=https", "--retry", "3",
-                               "--continue-at", "-", "--max-filesize", std::to_string(set->bytes),
-                               "--output", archive, std::string(set->url)}));
-  }
+  const bool here = !arguments.from.empty();
+  if (!here && !arguments.yes && ::isatty(STDIN_FILENO) == 0)
+    return error(Code::kInvalidArgument, "nobody is there to be asked: give --yes to download it");
+  if (!here && !arguments.yes && !agreed())
+    return error(Code::kCancelled, "nothing was downloaded");
+  TERN_CHECK_OK(make_folder_durably(path.parent_path().string()));
+  const std::string archive = here ? arguments.from : folder + ".download";
+  if (!here) TERN_CHECK_OK(download(*set, archive));
   if (Status status = check_archive(*set, archive); !status.ok()) {
-    if (arguments.from.empty()) fs::remove(archive);
+    if (!here) fs::remove(archive);
     return status;
   }
-  const std::string unpacked = folder + ".unpacked";
-  fs::remove_all(unpacked);
-  fs::create_directories(unpacked);
-  Status done = run_program({"tar", "--extract", "--gzip", "--no-same-owner", "--file", archive,
-                             "--directory", unpacked});
-  if (done.ok()) done = arrange(*set, unpacked, folder);
-  fs::remove_all(unpacked);
-  TERN_CHECK_OK(std::move(done));
-  if (arguments.from.empty()) fs::remove(archive);
+  TERN_TRY(const ScratchFolder unpacked, ScratchFolder::make(folder));
+  TERN_CHECK_OK(run_program({"tar", "--extract", "--gzip", "--force-local", "--no-same-owner",
+                             "--file", archive, "--directory", unpacked.path()}));
+  TERN_CHECK_OK(arrange(*set, unpacked, folder));
+  if (!here) fs::remove(archive);
   fmt::print("{0} is in {1}: data.source = \"{2}\", data.path = \"{1}\"\n", set->name, folder,
              set->source);
   return {};
@@ -150,15 +156,20 @@ Result<ordered_json> inspect(const Scenario& scenario) {
   return result;
 }
 
+/// Of more clients only how much they hold is said.
+constexpr uint32_t kMostListed = 10'000;
+
 Result<ordered_json> deal_out(const Scenario& scenario) {
   TERN_TRY(const DataBundle data, load_data(scenario.data, scenario.seed));
   TERN_TRY(const Deal deal, deal_examples(scenario, data));
   ordered_json clients = ordered_json::array();
   std::vector<uint32_t> sizes;
+  const bool each = deal.train.clients() <= kMostListed;
   for (uint32_t client = 0; client < deal.train.clients(); ++client) {
+    sizes.push_back(deal.train.examples(client));
+    if (!each) continue;
     const std::vector<uint32_t> train = deal.train.of(client);
     const bool tests = client < deal.test.clients();
-    sizes.push_back(static_cast<uint32_t>(train.size()));
     ordered_json row{{"client", client}};
     if (client < data.client_names.size()) row["name"] = data.client_names[client];
     row["train"] = train.size();
@@ -194,6 +205,7 @@ void print_deal(const ordered_json& dealt) {
              dealt["partition"].get<std::string>(), dealt["clients"].get<uint32_t>(),
              sizes["least"].get<uint32_t>(), sizes["most"].get<uint32_t>(),
              sizes["median"].get<uint32_t>());
+  if (dealt["of"].empty()) return;
   fmt::print("  {:<24} {:>8} {:>8} {:>8}  {}\n", "client", "train", "test", "classes",
              "most frequent class");
   for (const auto& row : dealt["of"]) {
@@ -254,8 +266,7 @@ void add_data(CLI::App& program, int& exit_status) {
       known + "Example:\n  tern data fetch sotu --into datasets/sotu");
   fetch->callback([fetch_arguments, &exit_status] {
     const Status done = fetch_set(*fetch_arguments);
-    exit_status = done.ok() ? kOk : done.code() == Code::kCancelled ? kInterrupted : kBadInput;
-    if (!done.ok()) exit_status = fail(done, false, exit_status);
+    exit_status = done.ok() ? kOk : fail(done, false);
   });
 
   auto inspect_arguments = std::make_shared<InspectArguments>();

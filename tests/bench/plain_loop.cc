@@ -131,6 +131,11 @@ Result<PlainLoopReport> run(const LearningData& data, const TrainingPlan& plan,
 
 }  // namespace
 
+Status has_plain_loop(std::string_view model) {
+  if (model != "char-gpt" && model != kScriptModel) return {};
+  return error(Code::kUnsupported, "there is no plain loop to compare {} with", model);
+}
+
 Result<PlainLoopReport> run_plain_loop(const LearningData& data, const TrainingPlan& plan,
                                        std::span<const float> initial, size_t clients,
                                        uint64_t seed) {
@@ -143,8 +148,7 @@ Result<PlainLoopReport> run_plain_loop(const LearningData& data, const TrainingP
   if (initial.size() != data.schema.elements() || plan.batch_size == 0)
     return error(Code::kInvalidArgument, "{} parameters where the model has {}, batches of {}",
                  initial.size(), data.schema.elements(), plan.batch_size);
-  if (data.model == "char-gpt" || data.model == "torchscript")
-    return error(Code::kUnsupported, "there is no plain loop for {}", data.model);
+  TERN_CHECK_OK(has_plain_loop(data.model));
   make_math_serial();
   try {
     torch::manual_seed(seed);

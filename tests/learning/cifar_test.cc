@@ -62,6 +62,8 @@ TEST(Cifar, TakesTheFineLabelsOfAHundredClasses) {
 TEST(Cifar, NamesTheFileThatIsWrong) {
   const std::string folder = test_folder();
   EXPECT_THAT(refusal(folder), HasSubstr("neither data_batch_1.bin (CIFAR-10) nor train.bin"));
+  write_test_file(folder, "data_batch_2.bin", records({{"\1", 1}}));
+  EXPECT_THAT(refusal(folder), HasSubstr("data_batch_1.bin is missing, data_batch_2.bin is there"));
   write_test_file(folder, "data_batch_1.bin", records({{"\1", 1}}));
   EXPECT_THAT(refusal(folder), HasSubstr("test_batch.bin"));
   write_test_file(folder, "test_batch.bin", records({{"\12", 1}}));

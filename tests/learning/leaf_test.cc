@@ -102,6 +102,7 @@ TEST_F(Leaf, NamesFileUserAndExampleOfWhatIsWrong) {
   EXPECT_THAT(with(R"("u": {"x": [[1]], "y": [2]})"),
               HasSubstr("has class 2, the training classes"));
   EXPECT_THAT(with(R"("u": {"x": ["ab"], "y": ["c"]})"), HasSubstr("2 characters where others"));
+  EXPECT_THAT(with(R"("u": {"x": ["a"], "y": ["b"]})"), HasSubstr("fewer than 2"));
   EXPECT_THAT(with(R"("u": {"x": ["a"], "y": ["cd"]})"), HasSubstr("\"y\" has 2 characters"));
   write_test_file(folder_, "test/a.json", R"({"user_data": {"u")");
   EXPECT_THAT(refusal(), HasSubstr("isn't JSON, or is cut off"));

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 
 #include <fstream>
+#include <numeric>
 
 #include "learning/script_file.h"
 #include "learning/torch_evaluator.h"
@@ -179,6 +180,42 @@ TEST(Script, AnExceptionIsAnError) {
   const auto data = script_data(path);
   EXPECT_FALSE(make_trainer(data));
   EXPECT_FALSE(make_evaluator(data));
+}
+
+TEST(Script, OfTextsGivesScoresForEachCharacter) {
+  const TaskShape shape{.input = {12}, .classes = 9};
+  const auto data_of = [&](const std::string& script) {
+    DataBundle data{.train = sample_texts(shape, 40, 1), .test = sample_texts(shape, 10, 2)};
+    data.shape = shape;
+    std::vector<std::vector<uint32_t>> clients(1, std::vector<uint32_t>(40));
+    std::iota(clients[0].begin(), clients[0].end(), 0u);
+    return make_learning_data(ModelConfig{.name = "torchscript", .script = script}, std::move(data),
+                              std::move(clients))
+        .value();
+  };
+  const std::string path = script_path("texts.pt");
+  make_script_file(path, 9, 9,
+                   "    h = torch.relu(torch.embedding(self.w1.t(), x.long()) + self.b1)\n"
+                   "    return torch.matmul(h, self.w2.t()) + self.b2\n");
+  const auto data = data_of(path);
+  const auto trainer = make_trainer(data);
+  ASSERT_TRUE(trainer) << trainer.error().describe();
+  std::vector<float> parameters = read_script(path)->parameters;
+  const auto loss = [&] {
+    const EvaluationPart part = *(*make_evaluator(data))->evaluate(parameters, 0);
+    EXPECT_EQ(part.loss.size(), 10 * 12U);
+    return std::accumulate(part.loss.begin(), part.loss.end(), 0.0) / 120;
+  };
+  const double before = loss();
+  const std::vector<float> update = trained(
+      **trainer, {.learning_rate = 0.5, .batch_size = 8, .local_epochs = 30}, 0, parameters);
+  for (size_t i = 0; i < parameters.size(); ++i) parameters[i] += update[i];
+  EXPECT_LT(loss(), 0.7 * before) << "most characters follow from the one before";
+
+  const std::string flat = script_path("one_for_a_text.pt");
+  make_script_file(flat, 12, 9);
+  EXPECT_THAT(make_trainer(data_of(flat)).error().message(),
+              HasSubstr("must give float32 scores of the shape [2, 12, 9]"));
 }
 
 }  // namespace

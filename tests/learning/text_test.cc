@@ -1,5 +1,6 @@
 #include "learning/text.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -78,6 +79,32 @@ TEST(Text, WithoutFoldersEachTextIsAClient) {
   EXPECT_THAT(loaded->client_names, ElementsAre("m", "z"));
 }
 
+TEST(Text, ManyShortTextsLeaveTheirShareForTestingToo) {
+  const std::string folder = test_folder();
+  std::filesystem::create_directories(folder + "/letters");
+  for (int i = 0; i < 40; ++i)
+    write_test_file(folder, fmt::format("letters/{}.txt", i), "abcdefg");  // 2 examples each
+  const auto loaded = load_text(texts_in(folder, 3, 0.2));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().describe();
+  EXPECT_EQ(loaded->test.examples(), 16U);
+  EXPECT_EQ(loaded->train.examples(), 64U);
+  // However much is for testing, something is left to train on.
+  EXPECT_EQ(load_text(texts_in(folder, 3, 0.999))->train.examples(), 1U);
+  EXPECT_THAT(refusal(texts_in(folder, 3, 0.001)),
+              HasSubstr("data.test_fraction: is 0.001: too little for a single test example"));
+}
+
+TEST(Text, ALinkToNowhereIsNoText) {
+  const std::string folder = test_folder();
+  for (const char* name : {"a", "b", "c"})
+    write_test_file(folder, std::string(name) + ".txt", "abcdefghi");
+  for (const char* lock : {".#a.txt", ".#b.txt", "z.txt"})
+    std::filesystem::create_symlink("nowhere", folder + "/" + lock);
+  const auto loaded = load_text(texts_in(folder, 2));
+  ASSERT_TRUE(loaded.has_value()) << loaded.error().describe();
+  EXPECT_THAT(loaded->client_names, ElementsAre("a", "b", "c"));
+}
+
 TEST(Text, RefusesFoldersThatItCantMakeClientsOf) {
   const std::string folder = test_folder();
   EXPECT_THAT(refusal(texts_in(folder + "/nowhere", 3)), HasSubstr("No such file"));
@@ -85,12 +112,13 @@ TEST(Text, RefusesFoldersThatItCantMakeClientsOf) {
   write_test_file(folder, "short.txt", "abc");
   EXPECT_THAT(refusal(texts_in(folder, 3)),
               HasSubstr("short: has no text of more than 3 characters to train on (data.window)"));
+  write_test_file(folder, "long.txt", "abcdefghi");
   EXPECT_EQ(refusal(texts_in(folder, 2)), "taken");
   std::filesystem::create_directories(folder + "/inner");
   write_test_file(folder, "inner/1.txt", "abc");
   EXPECT_THAT(
       refusal(texts_in(folder, 2)),
-      HasSubstr("holds texts, such as short.txt, beside folders with texts, such as inner"));
+      HasSubstr("holds texts, such as long.txt, beside folders with texts, such as inner"));
 }
 
 TEST(Text, IsDealtByClientOrAtRandomButNotByClass) {

