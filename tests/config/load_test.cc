@@ -660,7 +660,7 @@ TEST(Vocabulary, EveryKeyCanBeSetAndIsPrinted) {
 }
 
 TEST(LoadScenario, AScriptGoesWithItsModelAlone) {
-  const auto load = [](std::vector<Override> overrides) {
+  const auto load = [](const std::vector<Override>& overrides) {
     return parse_scenario(kCsv, "/runs/x.toml", overrides);
   };
   EXPECT_EQ(load({{"model.name", "torchscript"}, {"model.script", "net.pt"}})->model.script,

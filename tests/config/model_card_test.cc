@@ -76,7 +76,7 @@ TEST(ModelCard, CnnRoundsOddImagesDown) {
 }
 
 TEST(ModelCard, RefusesUnknownModelsAndShapesItCannotTake) {
-  const auto message = [](std::string_view model, TaskShape shape) {
+  const auto message = [](std::string_view model, const TaskShape& shape) {
     const Result<ParameterSchema> schema = model_schema(model, shape);
     if (schema) return std::string("accepted");
     EXPECT_EQ(schema.error().code(), Code::kInvalidArgument);
