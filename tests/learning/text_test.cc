@@ -116,9 +116,8 @@ TEST(Text, RefusesFoldersThatItCantMakeClientsOf) {
   EXPECT_EQ(refusal(texts_in(folder, 2)), "taken");
   std::filesystem::create_directories(folder + "/inner");
   write_test_file(folder, "inner/1.txt", "abc");
-  EXPECT_THAT(
-      refusal(texts_in(folder, 2)),
-      HasSubstr("holds texts, such as long.txt, beside folders with texts, such as inner"));
+  EXPECT_THAT(refusal(texts_in(folder, 2)),
+              HasSubstr("holds texts, such as long.txt, beside folders with texts, such as inner"));
 }
 
 TEST(Text, IsDealtByClientOrAtRandomButNotByClass) {
