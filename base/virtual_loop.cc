@@ -5,7 +5,7 @@ namespace tern {
 Loop::TimerId VirtualLoop::call_at(TimePoint when, Callback callback) {
   const uint64_t id = ++asked_;
   const TimePoint at = std::max(when, now());
-  due_.emplace(Place{at, id}, Due{std::move(callback), false});
+  due_.emplace(Place{at, false, id}, std::move(callback));
   timers_.emplace(id, at);
   return id;
 }
@@ -13,13 +13,13 @@ Loop::TimerId VirtualLoop::call_at(TimePoint when, Callback callback) {
 void VirtualLoop::cancel(TimerId timer) {
   const auto found = timers_.find(timer);
   if (found == timers_.end()) return;
-  due_.erase({found->second, timer});
+  due_.erase({found->second, false, timer});
   timers_.erase(found);
 }
 
 void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   const uint64_t id = ++asked_;
-  due_.emplace(Place{now() + std::max(takes, Duration{}), id}, Due{std::move(done), true});
+  due_.emplace(Place{now() + std::max(takes, Duration{}), true, id}, std::move(done));
   {
     const std::lock_guard lock(mutex_);
     unfinished_.insert(id);
@@ -37,15 +37,15 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
     if (due_.empty())
       return error(Code::kInternal, "the simulation stands still: nothing is due any more");
     auto first = due_.extract(due_.begin());
-    const auto [at, id] = first.key();
+    const auto [at, is_work, id] = first.key();
     clock_.advance_to(at);
-    if (first.mapped().work) {
+    if (is_work) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&, work = id] { return !unfinished_.contains(work); });
     } else {
       timers_.erase(id);
     }
-    first.mapped().callback();
+    first.mapped()();
   }
   return {};
 }

@@ -1,7 +1,8 @@
 /// A loop on a virtual clock: time jumps from one event to the next, while work really runs on a
-/// pool. What is due at one virtual time happens in the order in which it was asked for, so a run
-/// doesn't depend on which worker was faster: where an order is due whose work isn't done, the loop
-/// waits for it.
+/// pool. What is due at one virtual time happens in the order in which it was asked for, and what
+/// follows from work after all that doesn't, so a run doesn't depend on which worker was faster:
+/// where work is due that isn't done, the loop waits for it. Until then nothing waits that need
+/// not, and what it leads to can run beside that work.
 #pragma once
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <tuple>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -43,15 +45,11 @@ class VirtualLoop : public Loop {
   void wait_for_work();
 
  private:
-  struct Due {
-    Callback callback;
-    bool work = false;  // to be waited for
-  };
-  using Place = std::pair<TimePoint, uint64_t>;  // time, order of asking
+  using Place = std::tuple<TimePoint, bool, uint64_t>;  // time, work to wait for?, order of asking
 
   ThreadPool& pool_;
   VirtualClock clock_;
-  std::map<Place, Due> due_;
+  std::map<Place, Callback> due_;
   std::unordered_map<TimerId, TimePoint> timers_;
   uint64_t asked_ = 0;
 

@@ -16,6 +16,7 @@
 #include "compression/updates/frame.h"
 #include "config/load.h"
 #include "config/model_card.h"
+#include "coordinator/batched_work.h"
 #include "coordinator/credit_pool.h"
 #include "coordinator/round_machine.h"
 #include "coordinator/update_check.h"
@@ -115,48 +116,6 @@ struct Session {
   const Upload* uplink_of = nullptr;
 };
 
-/// Updates that wait for workers. Each worker takes its share of what waits, so that under load a
-/// thread is woken for many updates and not for each. Threads: the loop's; `work` on workers.
-class UpdateQueue {
- public:
-  UpdateQueue(Loop& loop, size_t workers, std::function<void(size_t worker, Upload&)> work,
-              std::function<void(const SharedUpload&)> done)
-      : loop_(loop), workers_(workers), work_(std::move(work)), done_(std::move(done)) {}
-
-  void add(SharedUpload upload) {
-    waiting_.push_back(std::move(upload));
-    start();
-  }
-
- private:
-  void start() {
-    while (!waiting_.empty() && running_ < workers_) {
-      const size_t share = (waiting_.size() + workers_ - running_ - 1) / (workers_ - running_);
-      auto batch = std::make_shared<std::vector<SharedUpload>>(
-          std::move_iterator(waiting_.begin()),
-          std::move_iterator(waiting_.begin() + static_cast<ptrdiff_t>(share)));
-      waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(share));
-      ++running_;
-      loop_.run(
-          [this, batch](size_t worker) {
-            for (const SharedUpload& upload : *batch) work_(worker, *upload);
-          },
-          [this, batch] {
-            --running_;
-            for (const SharedUpload& upload : *batch) done_(upload);
-            start();
-          });
-    }
-  }
-
-  Loop& loop_;
-  const size_t workers_;
-  const std::function<void(size_t, Upload&)> work_;
-  const std::function<void(const SharedUpload&)> done_;
-  std::deque<SharedUpload> waiting_;
-  size_t running_ = 0;
-};
-
 class Driver : public Coordinator {
  public:
   Driver(CoordinatorSetup setup, CoordinatorHooks hooks, Loop& loop, ServerTransport& transport,
@@ -172,11 +131,11 @@ class Driver : public Coordinator {
         transfers_(CreditPool::make(kOnTheWay, loop)),
         checks_(
             loop, std::max<size_t>(setup_.workers, 1),
-            [this](size_t worker, Upload& upload) { check(worker, upload); },
+            [this](size_t worker, const SharedUpload& upload) { check(worker, *upload); },
             [this](const SharedUpload& upload) { arrived(upload); }),
         sums_(
             loop, std::max<size_t>(setup_.workers, 1),
-            [this](size_t worker, Upload& upload) { accumulate(worker, upload); },
+            [this](size_t worker, const SharedUpload& upload) { accumulate(worker, *upload); },
             [this](const SharedUpload& upload) { summed(upload); }) {}
   ~Driver() override { transfers_->close(); }
 
@@ -1560,8 +1519,8 @@ class Driver : public Coordinator {
   EventSink& sink_;
   const std::shared_ptr<CreditPool> transfers_;
   bool watching_credit_ = false;
-  UpdateQueue checks_;
-  UpdateQueue sums_;
+  BatchedWork<SharedUpload> checks_;
+  BatchedWork<SharedUpload> sums_;
 
   Phase phase_ = Phase::kIdle;
   uint32_t round_ = 0;

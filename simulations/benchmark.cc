@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "base/durable_file.h"
 #include "base/rng.h"
@@ -17,6 +18,7 @@
 #include "simulations/scratch_folder.h"
 #include "simulations/simulation.h"
 #include "tests/bench/plain_loop.h"
+#include "tests/bench/stopwatch.h"
 
 namespace tern {
 
@@ -28,7 +30,7 @@ namespace {
 size_t clients_for(std::string_view model) {
   return model == "cnn" || model == "resnet8-gn" ? 2 : predicts_characters(model) ? 10 : 40;
 }
-uint32_t rounds_for(std::string_view model) { return clients_for(model) < 40 ? 1 : 8; }
+uint32_t rounds_for(std::string_view model) { return clients_for(model) < 40 ? 1 : 16; }
 
 /// Texts to train on, whose characters are drawn: what they say doesn't change the speed.
 Result<ScratchFolder> draw_texts() {
@@ -94,7 +96,7 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
     initialize_parameters(prepared.data->schema, scenario.seed, kGridBits, base);
     TERN_TRY(const std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
     const size_t clients = std::min<size_t>(clients_for(model), prepared.data->clients.clients());
-    double plain = 0, step = 0, one = 0, two = 0;
+    std::vector<double> plain, step, one, two;
     // The first pass warms caches and allocators up and doesn't count.
     for (size_t repeat = 0; repeat <= benchmark.repeats; ++repeat) {
       const bool counts = repeat > 0;
@@ -104,21 +106,22 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
                run_plain_loop(*prepared.data, scenario.training, base, clients, scenario.seed));
       TERN_TRY(const double step_now, step_rate(*trainer, scenario, base, update, clients));
       TERN_TRY(const double one_now, end_to_end_rate(prepared, 1, stop));
+      double two_now = 0;
       if (first) {
-        TERN_TRY(const double two_now, end_to_end_rate(prepared, 2, stop));
-        if (counts) two = std::max(two, two_now);
+        TERN_TRY(two_now, end_to_end_rate(prepared, 2, stop));
       }
       if (!counts) continue;
-      plain = std::max(plain, loop.samples_per_second);
-      step = std::max(step, step_now);
-      one = std::max(one, one_now);
+      plain.push_back(loop.samples_per_second);
+      step.push_back(step_now);
+      one.push_back(one_now);
+      two.push_back(two_now);
     }
     results.push_back({{"model", model},
                        {"batch", scenario.training.batch_size},
-                       {"plain_samples_per_s", plain},
-                       {"step_samples_per_s", step},
-                       {"end_to_end_samples_per_s", one}});
-    if (first) workers = {{"1", one}, {"2", two}};
+                       {"plain_samples_per_s", median(plain)},
+                       {"step_samples_per_s", median(step)},
+                       {"end_to_end_samples_per_s", median(one)}});
+    if (first) workers = {{"1", median(one)}, {"2", median(two)}};
   }
   return ordered_json{{"results", std::move(results)}, {"workers", std::move(workers)}};
 }

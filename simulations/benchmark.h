@@ -16,7 +16,7 @@ struct SimulationBenchmark {
   /// ones.
   std::string scenario;
   std::vector<std::string> models;  ///< built-in models
-  size_t repeats = 5;               ///< interleaved; the best of each counts
+  size_t repeats = 5;               ///< interleaved; the median of each counts
 };
 
 /// Samples a second of one worker, as a JSON object:

@@ -14,9 +14,9 @@ namespace {
 
 /// Elements that one lock is for.
 constexpr size_t kBlock = 65536;
-/// Longer sums give their pages back, so many elements at a time; short ones would only fault them
-/// in again.
-constexpr size_t kReleasedElements = size_t{1} << 17;
+/// Longer sums (32 MiB) give their pages back, so many elements at a time; a shorter one would
+/// spend more on faulting them in again than on adding an update.
+constexpr size_t kKeptElements = size_t{1} << 22, kReleasedElements = size_t{1} << 17;
 
 /// Pages that were given back are zeros when they are touched again; elsewhere than on Linux they
 /// may not be.
@@ -140,7 +140,7 @@ std::vector<float> FixedPointAccumulator::take_mean() {
     mean.resize(at + sums.size());
     for (size_t i = 0; i < sums.size(); ++i)
       mean[at + i] = static_cast<float>(static_cast<double>(sums[i]) / by);
-    if (sum_.size() > kReleasedElements)
+    if (sum_.size() > kKeptElements)
       clear_and_release(sums);
     else
       std::ranges::fill(sums, 0);
@@ -150,7 +150,7 @@ std::vector<float> FixedPointAccumulator::take_mean() {
 }
 
 void FixedPointAccumulator::clear() {
-  if (sum_.size() > kReleasedElements)
+  if (sum_.size() > kKeptElements)
     clear_and_release(sum_);
   else
     std::ranges::fill(sum_, 0);

@@ -25,7 +25,8 @@ struct AccumulatorBounds {
 /// rounding of a double and of the float32 that it gives. A mergeable value (accumulate, merge,
 /// report).
 ///
-/// Memory: 8 bytes an element while there is a sum; an empty one's is given back.
+/// Memory: 8 bytes an element while there is a sum; an empty one's is given back where that
+/// is more than 32 MiB.
 ///
 /// Threads: admit() and the add calls are safe beside each other: there is a lock for each 65536
 /// elements. Everything else is for one thread alone.

@@ -53,7 +53,7 @@ void add_bench_simulation(CLI::App& command, int& exit_status) {
       ->capture_default_str();
   simulation
       ->add_option("--repeats", arguments->benchmark.repeats,
-                   "Interleaved repeats; the best counts")
+                   "Interleaved repeats, whose medians count")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();
   simulation->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");

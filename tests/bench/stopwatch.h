@@ -23,13 +23,13 @@ inline double median(std::vector<double> values) {
 /// caches before. `call` gives a Status. Errors: its first one.
 template <typename Call>
 Result<double> seconds_per_call(bool warm_up, Call&& call) {
-  using Clock = std::chrono::steady_clock;
+  using Steady = std::chrono::steady_clock;
   constexpr auto kLongEnough = std::chrono::milliseconds(1);
   if (warm_up) TERN_CHECK_OK(call());
-  const auto start = Clock::now();
-  Clock::duration elapsed{};
+  const auto start = Steady::now();
+  Steady::duration elapsed{};
   size_t calls = 0;
-  for (; elapsed < kLongEnough; elapsed = Clock::now() - start, ++calls) TERN_CHECK_OK(call());
+  for (; elapsed < kLongEnough; elapsed = Steady::now() - start, ++calls) TERN_CHECK_OK(call());
   return std::chrono::duration<double>(elapsed).count() / static_cast<double>(calls);
 }
 

@@ -27,7 +27,7 @@
 #include "base/clock.h"
 #include "base/freed_memory.h"
 #include "base/program.h"
-#include "chaos_world.h"
+#include "tests/faults/chaos_world.h"
 
 namespace tern {
 

@@ -1,4 +1,4 @@
-#include "chaos_world.h"
+#include "tests/faults/chaos_world.h"
 
 #include <sys/resource.h>
 

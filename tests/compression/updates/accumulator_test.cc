@@ -242,7 +242,8 @@ TEST(Accumulator, TakesUpdatesFromSeveralThreadsAtOnce) {
 
 TEST(Accumulator, TakingTheMeanLeavesNothing) {
   // On both sides of the length from which memory is given back, and off its pages.
-  for (const size_t length : {size_t{10}, size_t{131'072}, size_t{131'073}, size_t{1'000'003}}) {
+  for (const size_t length :
+       {size_t{10}, size_t{131'072}, size_t{131'073}, size_t{4'194'304}, size_t{4'300'003}}) {
     FixedPointAccumulator sum = make(length, 100, 1000);
     std::vector<float> values(length);
     for (size_t i = 0; i < length; ++i) values[i] = static_cast<float>(i % 97) - 48;

@@ -1,0 +1,90 @@
+// The order in which a simulation's events happen decides its run. It must not depend on how many
+// workers there are or on which of them was faster, and what needn't wait for slow work mustn't.
+#include "base/virtual_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace tern {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// Three pieces of work, the first the slowest, each followed by another one.
+std::vector<std::string> order_of_a_run(size_t workers) {
+  ThreadPool pool(workers);
+  VirtualLoop loop(pool);
+  std::vector<std::string> order;
+  int left = 3;
+  for (int i = 0; i < 3; ++i)
+    loop.run([i](size_t) { std::this_thread::sleep_for(milliseconds(4 - 2 * i)); },
+             [&, i] {
+               order.push_back("trained " + std::to_string(i));
+               loop.post([&, i] {
+                 order.push_back("sent " + std::to_string(i));
+                 loop.run([](size_t) {},
+                          [&, i] {
+                            order.push_back("checked " + std::to_string(i));
+                            --left;
+                          });
+               });
+             });
+  loop.post([&] { order.push_back("said"); });
+  EXPECT_TRUE(loop.run_until([&] { return left == 0; }).ok());
+  return order;
+}
+
+TEST(VirtualLoop, TheOrderIsTheSameOnAnyNumberOfWorkers) {
+  const std::vector<std::string> expected = {"said",      "trained 0", "sent 0", "trained 1",
+                                             "sent 1",    "trained 2", "sent 2", "checked 0",
+                                             "checked 1", "checked 2"};
+  for (const size_t workers : {1, 2, 5}) EXPECT_EQ(order_of_a_run(workers), expected);
+}
+
+// Or the last one to train would keep every other worker from checking what the others sent.
+TEST(VirtualLoop, WhatFollowsFromWorkRunsBesideTheRest) {
+  ThreadPool pool(2);
+  VirtualLoop loop(pool);
+  std::atomic<bool> checked = false;
+  bool over = false;
+  loop.run([](size_t) {},
+           [&] { loop.post([&] { loop.run([&](size_t) { checked = true; }, [] {}); }); });
+  loop.run(
+      [&](size_t) {
+        for (int i = 0; i < 2000 && !checked; ++i) std::this_thread::sleep_for(milliseconds(1));
+      },
+      [&] {
+        EXPECT_TRUE(checked);
+        over = true;
+      });
+  ASSERT_TRUE(loop.run_until([&] { return over; }).ok());
+  loop.wait_for_work();
+}
+
+TEST(VirtualLoop, TimeGoesOnOnlyWhenNothingElseIsDue) {
+  ThreadPool pool(1);
+  VirtualLoop loop(pool);
+  const TimePoint start = loop.now();
+  std::vector<std::string> order;
+  loop.call_at(start + seconds(2), [&] { order.push_back("late"); });
+  const auto cancelled = loop.call_at(start + seconds(1), [&] { order.push_back("cancelled"); });
+  loop.run_taking(
+      seconds(1), [](size_t) {},
+      [&] {
+        EXPECT_EQ(loop.now() - start, seconds(1));
+        order.push_back("worked");
+      });
+  loop.cancel(cancelled);
+  ASSERT_TRUE(loop.run_until([&] { return order.size() == 2; }).ok());
+  EXPECT_EQ(order, (std::vector<std::string>{"worked", "late"}));
+  EXPECT_EQ(loop.now() - start, seconds(2));
+  EXPECT_EQ(loop.run_until([] { return false; }).code(), Code::kInternal);  // stands still
+}
+
+}  // namespace
+}  // namespace tern
