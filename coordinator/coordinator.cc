@@ -17,8 +17,10 @@
 #include "config/load.h"
 #include "config/model_card.h"
 #include "coordinator/batched_work.h"
-#include "coordinator/credit_pool.h"
+#include "coordinator/plans.h"
 #include "coordinator/round_machine.h"
+#include "coordinator/transfers/downloads.h"
+#include "coordinator/transfers/uploads.h"
 #include "coordinator/update_check.h"
 #include "proto/messages.h"
 #include "proto/transfer.h"
@@ -27,8 +29,6 @@ namespace tern {
 
 namespace {
 
-/// A part that finds the queue full is tried again after this.
-constexpr Duration kRetrySending = std::chrono::milliseconds(20);
 /// After rounds in which nothing could be counted: at first, and at most.
 constexpr Duration kVoidPause = std::chrono::seconds(1),
                    kLongestVoidPause = std::chrono::minutes(1);
@@ -36,17 +36,9 @@ constexpr Duration kVoidPause = std::chrono::seconds(1),
 constexpr uint64_t kMostTimesMedian = 64;
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
-/// Of all long transfers together, up and down. A client says what it has taken in at each half of
-/// a window, so less than that would never be told.
-constexpr CreditPool::Limits kOnTheWay{.most = 6 * kCreditWindow,
-                                       .window = kCreditWindow,
-                                       .least = kCreditWindow / 2,
-                                       .step = kPartBytes,
-                                       .patience = std::chrono::milliseconds(100)};
 /// Arrivals and time that a round waits for clients at most, where they come and go by a plan.
 constexpr uint32_t kMostLooks = 100'000;
 constexpr Duration kLongestWait = std::chrono::hours(366 * 24);
-constexpr Duration kLookAtCredit = std::chrono::milliseconds(50);
 /// Beside a model of this size, what transfers leave behind is worth giving back; beside smaller
 /// ones it isn't worth a call.
 constexpr uint64_t kLargeModelBytes = uint64_t{32} << 20;
@@ -54,30 +46,6 @@ constexpr uint64_t kLargeModelBytes = uint64_t{32} << 20;
 constexpr uint64_t kMostSamples = uint64_t{1} << 40;
 /// Why a peer is turned away that isn't told.
 constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
-
-/// An update on its way from its first part to the sum. A job and the coordinator hand it to each
-/// other. With a journal one of several parts goes to the disk as it comes, where it has to be
-/// anyway: what is in memory of it are the parts that came since.
-struct Upload {
-  UpdateMessage message;
-  IncomingTransfer transfer;
-  std::optional<UpdateRules> rules;  // of its task
-  uint64_t received = 0;             // bytes, part headers included
-  TimePoint last_at{};               // when its last part came
-  bool asked_for_more = false;       // the next part was on its way by then
-  uint64_t moved_bytes = 0;          // of parts that were,
-  Duration moved_for{};              // and what they took
-  std::vector<Bytes> unwritten;      // payloads for the file
-  bool writing = false;              // some are on their way there
-  std::shared_ptr<BlobWriter> file;  // once complete, it is here,
-  std::optional<MappedFile> mapped;
-  SharedFrame bytes;  // or here
-  std::span<const std::byte> content() const { return mapped ? mapped->bytes() : *bytes; }
-  Status check;  // of what the client has sent
-  Status fault;  // of the coordinator's own disk
-  std::optional<CheckedUpdate> update;
-};
-using SharedUpload = std::shared_ptr<Upload>;
 
 /// A task without an answer.
 struct Assigned {
@@ -102,18 +70,6 @@ struct Session {
   uint32_t examples = 0;
   uint32_t test_examples = 0;
   bool ready = false;
-  std::optional<OutgoingTransfer> download;
-  uint32_t download_round = 0;
-  bool announced = false;  // the message before its parts is sent
-  // Of the download until all of it has come, which is later than it is sent.
-  std::unique_ptr<CreditPool::Share> downlink;
-  TaskId downlink_task = 0;
-  uint64_t downlink_bytes = 0;
-  bool retrying = false;
-  SharedUpload upload;
-  // Of a long upload until it is stored. Not in the upload, whose last owner may be a worker.
-  std::unique_ptr<CreditPool::Share> uplink;
-  const Upload* uplink_of = nullptr;
 };
 
 class Driver : public Coordinator {
@@ -128,16 +84,27 @@ class Driver : public Coordinator {
         transport_(transport),
         key_(key),
         sink_(sink),
-        transfers_(CreditPool::make(kOnTheWay, loop)),
-        checks_(
-            loop, std::max<size_t>(setup_.workers, 1),
-            [this](size_t worker, const SharedUpload& upload) { check(worker, *upload); },
-            [this](const SharedUpload& upload) { arrived(upload); }),
+        credit_(loop),
+        uploads_(
+            loop, std::max<size_t>(setup_.workers, 1), credit_, setup_.log,
+            {.send = [this](const Connection& to, const Credit& credit) { send(to, credit); },
+             .complete = [this](const Upload& up) { deciding_.insert(up.message.task); },
+             .check = [this](size_t worker, Upload& upload) { check(worker, upload); },
+             .checked = [this](const SharedUpload& upload) { arrived(upload); },
+             .measured = [this](uint32_t client,
+                                double rate) { state_->rates().measured_uplink(client, rate); },
+             .failed = [this](const Status& status) { fail(status); }}),
+        downloads_(loop, transport, credit_, sink,
+                   static_cast<int64_t>(4 * setup_.schema.elements()),
+                   [this](const Connection& to, const Message& message, OutgoingTransfer* parts) {
+                     return send(to, message, parts);
+                   }),
         sums_(
             loop, std::max<size_t>(setup_.workers, 1),
             [this](size_t worker, const SharedUpload& upload) { accumulate(worker, *upload); },
             [this](const SharedUpload& upload) { summed(upload); }) {}
-  ~Driver() override { transfers_->close(); }
+
+  ~Driver() override { credit_.close(); }  // what its members give back is for nobody
 
   Status open() {
     state_ = std::move(setup_.state);
@@ -149,6 +116,7 @@ class Driver : public Coordinator {
                                        .initial = setup_.initial,
                                        .workers = setup_.workers}));
     }
+    plans_.emplace(setup_, *state_, key_, loop_);
     for (uint32_t client = 0; client < setup_.examples.size(); ++client)
       state_->selector().announced(client, setup_.examples[client]);
     version_ = model().version();
@@ -188,11 +156,10 @@ class Driver : public Coordinator {
   bool let_go(uint32_t client) override {
     const auto found = sessions_.find(client);
     if (found == sessions_.end()) return true;
-    const Session& session = found->second;
-    if (open_.contains(client) || evaluation_tasks_.contains(client) || session.download ||
-        session.upload || session.downlink || session.uplink || session.retrying)
+    if (open_.contains(client) || evaluation_tasks_.contains(client) || !downloads_.idle(client) ||
+        !uploads_.idle(client))
       return false;
-    sessions_.erase(found);
+    end_session(found);
     return true;
   }
 
@@ -252,8 +219,7 @@ class Driver : public Coordinator {
     }
     if (!content.part.empty()) return on_part(from, *member, content.part);
     // It has announced a long update and waits for credit.
-    if (Session* session = session_of(from, *member); session && session->upload)
-      give_credit(*session);
+    if (session_of(from, *member) != nullptr) uploads_.give_credit(member->number);
   }
 
  private:
@@ -281,10 +247,14 @@ class Driver : public Coordinator {
     for (auto it = sessions_.begin(); it != sessions_.end(); ++it)
       if (it->second.connection == from) {
         const uint32_t number = it->first;
-        close(it->second);
-        sessions_.erase(it);
+        end_session(it);
         return give_up(number, reason);
       }
+  }
+  void end_session(std::unordered_map<uint32_t, Session>::iterator session) {
+    downloads_.forget(session->first);
+    uploads_.forget(session->first);
+    sessions_.erase(session);
   }
   /// Nothing more is expected of a client in this round.
   void give_up(uint32_t number, const std::string& reason) {
@@ -343,7 +313,8 @@ class Driver : public Coordinator {
                                    hello.held_version, version_));
     Session& session = sessions_[member.number];
     if (session.connection.number != 0) {
-      close(session);
+      downloads_.forget(member.number);
+      uploads_.forget(member.number);
       if (session.connection != from) transport_.drop(session.connection);
     }
     session = {.connection = from,
@@ -395,7 +366,7 @@ class Driver : public Coordinator {
         to_hand_out_.push_back({task, member.number});
     } else if (const auto asked = evaluation_tasks_.find(member.number);
                asked != evaluation_tasks_.end()) {
-      hand_out(*session, asked->second, evaluation_plan_);
+      hand_out(*session, asked->second, plans_->get(PlanKind::kEvaluate, round_, ""));
     }
     hand_out_all();
     if (phase_ == Phase::kWaiting) loop_.post([this] { begin_if_ready(); });
@@ -413,16 +384,12 @@ class Driver : public Coordinator {
     const auto open = open_.find(member.number);
     if (open != open_.end() && open->second.task.task == message.task) {
       // What came of an earlier try is in memory until it is written: one at a time.
-      if (storing_.contains(member.number)) return disconnect(*session);
+      if (uploads_.storing(member.number)) return disconnect(*session);
       const Assigned& assigned = open->second;
       session->held_version =
           std::max(session->held_version, assigned.handed_version.value_or(assigned.task.version));
-      UpdateRules rules = state_->rules(assigned.task, assigned.codec, version_);
-      session->uplink.reset();
-      session->upload = std::make_shared<Upload>(
-          Upload{.message = message,
-                 .transfer = {TransferKind::kUpdate, message.task, max_update_bytes(rules)},
-                 .rules = std::move(rules)});
+      uploads_.begin(member.number, from, message,
+                     state_->rules(assigned.task, assigned.codec, version_));
       return;
     }
     // Answered before, of an older round, or nobody's.
@@ -438,47 +405,12 @@ class Driver : public Coordinator {
   }
 
   void on_part(const Connection& from, const Member& member, std::span<const std::byte> part) {
-    Session* session = session_of(from, member);
-    if (session == nullptr) return no_session(from);
-    const SharedUpload upload = session->upload;
+    if (session_of(from, member) == nullptr) return no_session(from);
+    const Result<bool> wanted = uploads_.add(member.number, part);
+    if (!wanted) return turn_away(from, wanted.error());
+    if (*wanted) return;
     const std::optional<PartLabel> label = label_of(part);
-    if (!upload || !label || label->task != upload->message.task) {
-      // The rest of an update that was refused, or came too late.
-      return ignored(member.number, part.size(), label && label->index == 0);
-    }
-    upload->check = upload->transfer.add(part);
-    measure(*upload, part.size());
-    upload->received += part.size();
-    auto* uplink = uplink_of(*upload);
-    // A long update was announced alone and goes as far as it was told to.
-    if (upload->check.ok() && upload->transfer.total_bytes() > kCreditWindow &&
-        upload->received > (uplink != nullptr ? (*uplink)->granted() : 0))
-      return turn_away(from,
-                       error(Code::kInvalidArgument, "{} bytes of an update, {} were asked for",
-                             upload->received, uplink != nullptr ? (*uplink)->granted() : 0));
-    const bool complete = upload->transfer.complete();
-    if (!upload->check.ok() || complete) {
-      session->upload.reset();
-      deciding_.insert(upload->message.task);
-      if (!upload->check.ok()) {
-        session->uplink.reset();
-        return arrived(upload);
-      }
-      say_uplink(*upload);
-    }
-    if (uplink != nullptr) {
-      (*uplink)->set_length(upload->transfer.total_bytes());
-      (*uplink)->received(upload->received);
-      upload->asked_for_more = (*uplink)->promised() > 0;
-    } else {
-      upload->asked_for_more = true;
-    }
-    if (setup_.log != nullptr && upload->transfer.parts() > 1) {
-      std::ranges::move(upload->transfer.take_parts(), std::back_inserter(upload->unwritten));
-      return store(upload);
-    }
-    stored(*upload, upload->received, complete);
-    if (complete) checks_.add(upload);
+    ignored(member.number, part.size(), label && label->index == 0);
   }
 
   /// Parts that nobody waits for; with an update's first one, it is counted as float32, too.
@@ -488,98 +420,6 @@ class Driver : public Coordinator {
                {"bytes", static_cast<int64_t>(bytes)},
                {"dense_bytes", with_the_first ? static_cast<int64_t>(4 * setup_.schema.elements())
                                               : int64_t{0}}}});
-  }
-
-  /// The upload at hand is a long one: it goes on when the pool says so.
-  void give_credit(Session& session) {
-    if (session.uplink) return;
-    session.uplink_of = session.upload.get();
-    session.uplink = transfers_->join(
-        [this, to = session.connection, task = session.upload->message.task](uint64_t credit) {
-          send(to, Credit{task, credit});
-        });
-    watch_credit();
-  }
-  /// The upload's share of the pool; null for one that has none, or whose session is over.
-  std::unique_ptr<CreditPool::Share>* uplink_of(const Upload& upload) {
-    const auto found = sessions_.find(upload.message.client);
-    if (found == sessions_.end() || found->second.uplink_of != &upload) return nullptr;
-    return found->second.uplink ? &found->second.uplink : nullptr;
-  }
-  /// So much of it doesn't wait in memory any more, or isn't on the way.
-  void stored(const Upload& upload, uint64_t bytes, bool complete) {
-    auto* uplink = uplink_of(upload);
-    if (uplink == nullptr) return;
-    if (complete)
-      uplink->reset();
-    else
-      (*uplink)->stored(bytes);
-    watch_credit();
-  }
-
-  /// Brings what has come of an upload to the disk; then more may come, or it is complete.
-  void store(const SharedUpload& upload) {
-    if (upload->unwritten.empty() || std::exchange(upload->writing, true)) return;
-    storing_.insert(upload->message.client);
-    auto parts = std::make_shared<std::vector<Bytes>>(std::exchange(upload->unwritten, {}));
-    auto done = std::make_shared<Status>();
-    loop_.run(
-        [this, upload, parts, done](size_t) { *done = append(*upload, *parts); },
-        [this, upload, done, bytes = upload->received, complete = upload->transfer.complete()] {
-          if (phase_ == Phase::kFinished) return;
-          if (!done->ok()) return fail(*done);
-          upload->writing = false;
-          storing_.erase(upload->message.client);
-          stored(*upload, bytes, complete);
-          if (complete) return checks_.add(upload);
-          // One that was broken off meanwhile ends here.
-          if (upload->transfer.complete() || is_at_hand(upload)) store(upload);
-        });
-  }
-
-  /// On a worker.
-  Status append(Upload& upload, const std::vector<Bytes>& parts) {
-    if (upload.file == nullptr) {
-      TERN_TRY(BlobWriter file, setup_.log->blobs().begin());
-      upload.file = std::make_shared<BlobWriter>(std::move(file));
-    }
-    for (const Bytes& part : parts) TERN_CHECK_OK(upload.file->append(part));
-    return {};
-  }
-
-  /// After whatever may leave somebody waiting.
-  void watch_credit() {
-    if (watching_credit_ || !transfers_->somebody_waits()) return;
-    watching_credit_ = true;
-    loop_.call_at(loop_.now() + kLookAtCredit, [this] {
-      watching_credit_ = false;
-      if (phase_ == Phase::kFinished) return;
-      transfers_->look();
-      watch_credit();
-    });
-  }
-
-  bool is_at_hand(const SharedUpload& upload) const {
-    const auto session = sessions_.find(upload->message.client);
-    return session != sessions_.end() && session->second.upload == upload;
-  }
-
-  /// A part that was on its way when the one before it came took the time between them; one that
-  /// had to wait for its turn says nothing of the link.
-  void measure(Upload& upload, size_t bytes) {
-    const TimePoint now = loop_.now();
-    if (upload.asked_for_more) {
-      upload.moved_bytes += bytes;
-      upload.moved_for += now - upload.last_at;
-    }
-    upload.last_at = now;
-  }
-  /// Of an update in one part nothing shows, nor where links take no time.
-  void say_uplink(const Upload& upload) {
-    const double took = seconds(upload.moved_for);
-    if (took > 0)
-      state_->rates().measured_uplink(upload.message.client,
-                                      static_cast<double>(upload.moved_bytes) / took);
   }
 
   void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
@@ -609,21 +449,8 @@ class Driver : public Coordinator {
   }
 
   void receive(const Connection& from, const Member& member, const Credit& credit) {
-    Session* session = session_of(from, member);
-    if (session == nullptr) return no_session(from);
-    if (session->download && session->download->task() == credit.task) {
-      session->download->add_credit(credit.bytes);
-      pump(*session);
-    }
-    if (!session->downlink || session->downlink_task != credit.task) return;
-    uint64_t arrived = credit.bytes - std::min(credit.bytes, kCreditWindow);
-    // It can't have what wasn't sent, whatever it says.
-    if (session->download) arrived = std::min(arrived, session->download->sent_bytes());
-    if (arrived < session->downlink_bytes)
-      session->downlink->stored(arrived);
-    else
-      session->downlink.reset();
-    watch_credit();
+    if (session_of(from, member) == nullptr) return no_session(from);
+    downloads_.received(member.number, credit);
   }
 
   void receive(const Connection& from, const Member& member, const EvaluationReport& report) {
@@ -681,8 +508,7 @@ class Driver : public Coordinator {
   /// It will come back with a Hello, or it won't.
   void disconnect(Session& session) {
     transport_.drop(session.connection);
-    session.upload.reset();
-    session.uplink.reset();
+    uploads_.break_off(session.number);
     nobody_asks(session);
   }
   static void nobody_asks(Session& session) {
@@ -690,103 +516,19 @@ class Driver : public Coordinator {
     session.examples = session.test_examples = 0;
   }
 
-  /// A plan with its signatures, renewed when half of its life is over.
-  struct Plan {
-    RoundPlan content;
-    SignedBytes plan, manifest;
-  };
-
-  void renew(Plan& plan) {
-    const int64_t now = loop_.unix_seconds();
-    const int64_t lifetime =
-        std::chrono::duration_cast<std::chrono::seconds>(setup_.plan_lifetime).count();
-    if (plan.plan.expires != 0 && now < plan.plan.issued + lifetime / 2) return;
-    plan.plan = sign_bytes(key_, kPlanPurpose, to_bytes(plan.content), now, now + lifetime);
-    plan.manifest = sign_bytes(key_, kManifestPurpose,
-                               to_bytes(ModelManifest{.run_id = setup_.run_id,
-                                                      .version = model().version(),
-                                                      .parent_sha256 = state_->parent_sha256(),
-                                                      .sha256 = model().sha256(),
-                                                      .schema_hash = setup_.schema.hash()}),
-                               now, now + lifetime);
-  }
-
   /// Sends a connected client its plan and what it lacks of the model.
-  void hand_out(Session& session, TaskId task, Plan& plan) {
+  void hand_out(Session& session, TaskId task, const SignedPlan& plan) {
     if (!setup_.membership(session.connection.key))
       return turn_away(Connection(session.connection), kNotAMember);
-    close(session);
     Result<Download> download = state_->model().download(session.held_version, scratch_);
     if (!download) return fail(std::move(download).error());
-    renew(plan);
     PlanMessage message{.plan = plan.plan, .manifest = plan.manifest, .task = {}};
     message.task = {.task = task, .client = session.number, .download = download->kind};
     for (const SharedFrame& frame : download->frames) message.task.download_bytes += frame->size();
-    if (download->kind == DownloadKind::kNothing) {
-      send(session.connection, message);
-      return;
-    }
-    session.download.emplace(
+    downloads_.start(
+        session.number, session.connection, message, plan.content.round,
         download->kind == DownloadKind::kSnapshot ? TransferKind::kSnapshot : TransferKind::kDeltas,
-        task, std::move(download->frames));
-    session.download_round = plan.content.round;
-    take_turn(session);
-    if (!send(session.connection, message, &*session.download)) {
-      session.downlink.reset();
-      return session.download.reset();
-    }
-    session.announced = true;
-    pump(session);
-  }
-
-  /// A download whose end is told waits for its turn.
-  void take_turn(Session& session) {
-    session.announced = false;
-    session.downlink.reset();
-    session.downlink_task = session.download->task();
-    session.downlink_bytes = session.download->total_bytes();
-    if (session.downlink_bytes < kAcknowledgedBytes) return;
-    session.download->allow(0);
-    session.downlink = transfers_->join(
-        [this, number = session.number, to = session.connection,
-         task = session.downlink_task](uint64_t allowed) {
-          const auto found = sessions_.find(number);
-          if (found == sessions_.end() || found->second.connection != to) return;
-          Session& its = found->second;
-          if (!its.download || its.download->task() != task) return;
-          its.download->allow(allowed);
-          if (its.announced) pump(its);
-        },
-        session.downlink_bytes);
-    watch_credit();
-  }
-
-  void pump(Session& session) {
-    const Status status = session.download->pump(
-        [&](Bytes part) { return transport_.send(session.connection, std::move(part)); });
-    if (session.download->done()) return close(session);
-    if (status.code() == Code::kOutOfRange && !session.retrying) {
-      session.retrying = true;
-      loop_.call_at(loop_.now() + kRetrySending,
-                    [this, connection = session.connection, number = session.number] {
-                      const auto found = sessions_.find(number);
-                      if (found == sessions_.end() || found->second.connection != connection)
-                        return;
-                      found->second.retrying = false;
-                      if (found->second.download) pump(found->second);
-                    });
-    }
-  }
-
-  /// Accounts for a download, whole or broken off.
-  void close(Session& session) {
-    if (!session.download) return;
-    sink_.on({"download_sent",
-              {{"round", int64_t{session.download_round}},
-               {"client", int64_t{session.number}},
-               {"bytes", static_cast<int64_t>(session.download->sent_bytes())},
-               {"dense_bytes", static_cast<int64_t>(4 * setup_.schema.elements())}}});
-    session.download.reset();
+        std::move(download->frames));
   }
 
   // ---- A round
@@ -959,7 +701,7 @@ class Driver : public Coordinator {
 
   void hand_out_round(uint32_t round, const std::vector<RoundAction>& actions) {
     announced_ = true;
-    train_plans_.clear();
+    plans_->forget();
     // Where answers come at one virtual time, this order decides who is counted. It is drawn: in
     // the order of client numbers over-selection would always drop the same clients.
     std::vector<SendTask> tasks;
@@ -1025,8 +767,7 @@ class Driver : public Coordinator {
     say_times(dropped.client, open->second, "late");
     open_.erase(open);
     write_failure(dropped.client, dropped.task, dropped.reason);
-    if (const auto session = sessions_.find(dropped.client); session != sessions_.end())
-      break_off_upload(session->second, dropped.reason);
+    break_off_upload(dropped.client, dropped.reason);
   }
 
   /// Where clients are woken for a task, nobody begins before all are awake: who was asked before
@@ -1053,7 +794,7 @@ class Driver : public Coordinator {
         open->second.handed_at = loop_.now();
       }
       hand_out(sessions_.find(tasks[i].client)->second, tasks[i].task,
-               train_plan(open->second.task.round, open->second.codec.spec()));
+               plans_->get(PlanKind::kTrain, open->second.task.round, open->second.codec.spec()));
     }
   }
 
@@ -1065,14 +806,6 @@ class Driver : public Coordinator {
     if (asynchronous_) return state_->chain_of_round(round);
     return chains_.chains[chains_.given.at(client).chain];
   }
-  /// A plan is signed for each chain, not for each client. It is of the newest version, whenever
-  /// the task was asked for.
-  Plan& train_plan(uint32_t round, const std::string& codec) {
-    const auto [plan, missing] = train_plans_.try_emplace({round, codec});
-    if (missing) plan->second.content = make_plan(PlanKind::kTrain, round, codec);
-    return plan->second;
-  }
-
   void say_chains(uint32_t round) {
     if (!scenario_.compression.rate_control.on()) return;
     if (chains_.deadline_seconds)
@@ -1091,25 +824,6 @@ class Driver : public Coordinator {
       }
       sink_.on(event);
     }
-  }
-
-  RoundPlan make_plan(PlanKind kind, uint32_t round, std::string codec) const {
-    RoundPlan plan{.kind = kind,
-                   .run_id = setup_.run_id,
-                   .round = round,
-                   .version = model().version(),
-                   .model_sha256 = model().sha256(),
-                   .schema_hash = setup_.schema.hash(),
-                   .run_seed = scenario_.seed};
-    plan.cohort = scenario_.fleet.cohort;
-    plan.min_updates = scenario_.fleet.min_updates;
-    plan.codec = std::move(codec);
-    plan.training = scenario_.training;
-    plan.versions = model().tree();
-    plan.grid_bits = kGridBits;
-    plan.stale_after = scenario_.compression.error_feedback.stale_after;
-    plan.residual16 = scenario_.compression.error_feedback.store == "bfloat16";
-    return plan;
   }
 
   /// On a worker: the dry decode.
@@ -1269,14 +983,13 @@ class Driver : public Coordinator {
     // What is still on its way comes too late: whoever sends it is told now, and the next round's
     // downloads needn't wait behind it.
     for (auto& [number, session] : sessions_)
-      break_off_upload(session, error(Code::kCancelled, "round {} is over", machine_->round()));
+      break_off_upload(number, error(Code::kCancelled, "round {} is over", machine_->round()));
   }
 
-  void break_off_upload(Session& session, const Status& reason) {
-    if (!session.upload) return;
-    const SharedUpload upload = std::exchange(session.upload, nullptr);
-    session.uplink.reset();
-    ignored(session.number, upload->received, upload->received > 0);
+  void break_off_upload(uint32_t client, const Status& reason) {
+    const SharedUpload upload = uploads_.break_off(client);
+    if (upload == nullptr) return;
+    ignored(client, upload->received, upload->received > 0);
     answer(upload->message, Fate::kRefused, reason);
   }
 
@@ -1425,7 +1138,7 @@ class Driver : public Coordinator {
         if (session.evaluator == (setup_.evaluate_by == EvaluateBy::kAttached) &&
             session.test_examples > 0 && !open_.contains(number))  // nobody waits for who trains
           evaluation_tasks_[number] = evaluation_id(scenario_.seed, round_, number);
-    evaluation_plan_ = {.content = make_plan(PlanKind::kEvaluate, round_, "")};
+    const SignedPlan& plan = plans_->get(PlanKind::kEvaluate, round_, "");
     timer_ = loop_.call_at(loop_.now() + round_rules().deadline.value_or(kEvaluationTime), [this] {
       timer_ = 0;
       evaluation_tasks_.clear();
@@ -1435,7 +1148,7 @@ class Driver : public Coordinator {
     const auto tasks = evaluation_tasks_;  // a send that fails doesn't change it, but to be safe
     for (const auto& [number, task] : tasks) {
       const auto found = sessions_.find(number);
-      if (found != sessions_.end()) hand_out(found->second, task, evaluation_plan_);
+      if (found != sessions_.end()) hand_out(found->second, task, plan);
       if (phase_ != Phase::kEnding) return;
       // Who is gone isn't waited for.
       const auto there = sessions_.find(number);
@@ -1488,11 +1201,12 @@ class Driver : public Coordinator {
 
   void close_all(const Goodbye& goodbye) {
     phase_ = Phase::kFinished;
-    transfers_->close();
+    credit_.close();
+    uploads_.close();
     if (timer_ != 0) loop_.cancel(timer_);
     timer_ = 0;
     for (auto& [number, session] : sessions_) {
-      close(session);
+      downloads_.end(number);
       send(session.connection, goodbye);
     }
     report_control_bytes();
@@ -1517,10 +1231,11 @@ class Driver : public Coordinator {
   ServerTransport& transport_;
   const SecretKey& key_;
   EventSink& sink_;
-  const std::shared_ptr<CreditPool> transfers_;
-  bool watching_credit_ = false;
-  BatchedWork<SharedUpload> checks_;
+  TransferCredit credit_;
+  Uploads uploads_;
+  Downloads downloads_;
   BatchedWork<SharedUpload> sums_;
+  std::optional<Plans> plans_;  // from open() on
 
   Phase phase_ = Phase::kIdle;
   uint32_t round_ = 0;
@@ -1533,14 +1248,11 @@ class Driver : public Coordinator {
   uint64_t control_up_ = 0, control_down_ = 0;
 
   // The round at hand.
-  std::optional<RoundMachine> machine_;  // from the first round on
-  bool announced_ = false;               // its record is on the disk
-  RoundChains chains_;                   // of those who were asked when it began
-  std::map<std::pair<uint32_t, std::string>, Plan>
-      train_plans_;                              // by their tasks' round, and chain
+  std::optional<RoundMachine> machine_;          // from the first round on
+  bool announced_ = false;                       // its record is on the disk
+  RoundChains chains_;                           // of those who were asked when it began
   std::unordered_map<uint32_t, Assigned> open_;  // by client
   std::unordered_set<TaskId> deciding_;          // tasks whose updates have come, without an answer
-  std::unordered_set<uint32_t> storing_;         // clients whose updates are being written
   std::vector<SendTask> to_hand_out_;            // tasks that wait for clients to wake, or a round
   std::vector<SharedUpload> held_;               // updates that came between rounds
   bool asking_more_ = false;
@@ -1551,7 +1263,6 @@ class Driver : public Coordinator {
 
   // The evaluation at hand.
   bool evaluating_ = false, scheduled_ = false;
-  Plan evaluation_plan_;
   std::map<uint32_t, TaskId> evaluation_tasks_;  // without an answer, by number
   std::map<uint32_t, EvaluationReport> reports_;
 };

@@ -1,4 +1,4 @@
-#include "coordinator/credit_pool.h"
+#include "coordinator/transfers/credit_pool.h"
 
 #include <algorithm>
 #include <utility>

@@ -1,6 +1,6 @@
 // However many clients send long updates at once, what is on the way stays bounded, everybody gets
 // a turn, whoever leaves gives back what it held, and whoever stalls holds nobody up.
-#include "coordinator/credit_pool.h"
+#include "coordinator/transfers/credit_pool.h"
 
 #include <gtest/gtest.h>
 
