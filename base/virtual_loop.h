@@ -1,8 +1,10 @@
 /// A loop on a virtual clock: time jumps from one event to the next, while work really runs on a
-/// pool. What is due at one virtual time happens in the order in which it was asked for, and what
-/// follows from work after all that doesn't, so a run doesn't depend on which worker was faster:
-/// where work is due that isn't done, the loop waits for it. Until then nothing waits that need
-/// not, and what it leads to can run beside that work.
+/// pool. What is due at one virtual time happens in the order in which it was asked for, but the
+/// results of work come last, each after what the one before it has led to. So a run doesn't depend
+/// on which worker was faster: where a result is due and the work isn't done, the loop waits. What
+/// the results before that have led to runs beside it.
+///
+/// A callback that posts itself again until some work is done would never end here.
 #pragma once
 
 #include <algorithm>

@@ -15,8 +15,7 @@ endif()
 
 find_program(TERN_CCACHE ccache)
 if(TERN_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  # The sloppiness is what ccache asks for where a precompiled header is used.
-  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros ${TERN_CCACHE})
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${TERN_CCACHE})
 endif()
 # Files with torch headers take 1.1 GB each: never more than two compilers at once.
 set_property(GLOBAL PROPERTY JOB_POOLS torch_pool=2)

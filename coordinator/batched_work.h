@@ -1,8 +1,8 @@
 /// Many small pieces of work of one kind, in batches.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <deque>
 #include <functional>
 #include <iterator>
 #include <memory>
@@ -13,55 +13,50 @@
 
 namespace tern {
 
-/// Items that wait for workers. Each batch is a share of what waits, so that under load a thread is
-/// woken for many items and not for each, and no worker is left with all of them. Items are done in
-/// any order; `done` hears of them in that in which they were added, where the loop keeps the order
-/// of its work. Threads: the loop's; `work` on workers.
+/// Items for workers. What is added in one turn of the loop is done in a few batches: under load a
+/// thread is woken for many items and not for each, and no worker gets all of them. How many
+/// batches that are doesn't depend on the number of workers, so that on a virtual clock a run
+/// doesn't, either. Items are done in any order; where the loop keeps the order of its work, `done`
+/// hears of them in that in which they were added. Threads: the loop's; `work` on workers.
 template <typename Item>
 class BatchedWork {
  public:
-  BatchedWork(Loop& loop, size_t workers, std::function<void(size_t worker, const Item&)> work,
+  BatchedWork(Loop& loop, std::function<void(size_t worker, const Item&)> work,
               std::function<void(const Item&)> done)
-      : loop_(loop),
-        most_(kBatchesEach * workers),
-        work_(std::move(work)),
-        done_(std::move(done)) {}
+      : loop_(loop), work_(std::move(work)), done_(std::move(done)) {}
 
   void add(Item item) {
-    waiting_.push_back(std::move(item));
-    start();
+    added_.push_back(std::move(item));
+    if (added_.size() == 1) loop_.post([this] { start(); });
   }
 
  private:
-  /// Batches that are begun and not done, for each worker.
-  static constexpr size_t kBatchesEach = 2;
+  /// Of what is added in one turn: enough for the workers of a large machine.
+  static constexpr size_t kMostBatches = 32;
 
   void start() {
-    while (!waiting_.empty() && running_ < most_) {
-      const size_t share = (waiting_.size() + most_ - 1) / most_;
-      auto batch = std::make_shared<std::vector<Item>>(
-          std::move_iterator(waiting_.begin()),
-          std::move_iterator(waiting_.begin() + static_cast<ptrdiff_t>(share)));
-      waiting_.erase(waiting_.begin(), waiting_.begin() + static_cast<ptrdiff_t>(share));
-      ++running_;
+    std::vector<Item> items = std::exchange(added_, {});
+    const size_t batches = std::min(items.size(), kMostBatches);
+    for (size_t i = 0; i < batches; ++i) {
+      const auto at = [&](size_t batch) {
+        return std::move_iterator(items.begin() +
+                                  static_cast<ptrdiff_t>(batch * items.size() / batches));
+      };
+      auto batch = std::make_shared<std::vector<Item>>(at(i), at(i + 1));
       loop_.run(
           [this, batch](size_t worker) {
             for (const Item& item : *batch) work_(worker, item);
           },
           [this, batch] {
-            --running_;
             for (const Item& item : *batch) done_(item);
-            start();
           });
     }
   }
 
   Loop& loop_;
-  const size_t most_;
   const std::function<void(size_t, const Item&)> work_;
   const std::function<void(const Item&)> done_;
-  std::deque<Item> waiting_;
-  size_t running_ = 0;
+  std::vector<Item> added_;
 };
 
 }  // namespace tern

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <deque>
 #include <iterator>
 #include <limits>
 #include <map>
@@ -15,7 +14,6 @@
 #include "base/rng.h"
 #include "compression/updates/frame.h"
 #include "config/load.h"
-#include "config/model_card.h"
 #include "coordinator/batched_work.h"
 #include "coordinator/plans.h"
 #include "coordinator/round_machine.h"
@@ -86,7 +84,7 @@ class Driver : public Coordinator {
         sink_(sink),
         credit_(loop),
         uploads_(
-            loop, std::max<size_t>(setup_.workers, 1), credit_, setup_.log,
+            loop, credit_, setup_.log,
             {.send = [this](const Connection& to, const Credit& credit) { send(to, credit); },
              .complete = [this](const Upload& up) { deciding_.insert(up.message.task); },
              .check = [this](size_t worker, Upload& upload) { check(worker, upload); },
@@ -100,7 +98,7 @@ class Driver : public Coordinator {
                      return send(to, message, parts);
                    }),
         sums_(
-            loop, std::max<size_t>(setup_.workers, 1),
+            loop,
             [this](size_t worker, const SharedUpload& upload) { accumulate(worker, *upload); },
             [this](const SharedUpload& upload) { summed(upload); }) {}
 

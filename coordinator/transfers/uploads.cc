@@ -6,13 +6,13 @@
 
 namespace tern {
 
-Uploads::Uploads(Loop& loop, size_t workers, TransferCredit& credit, RunLog* log, Hooks hooks)
+Uploads::Uploads(Loop& loop, TransferCredit& credit, RunLog* log, Hooks hooks)
     : loop_(loop),
       credit_(credit),
       log_(log),
       hooks_(std::move(hooks)),
       checks_(
-          loop, workers,
+          loop,
           [this](size_t worker, const SharedUpload& upload) { hooks_.check(worker, *upload); },
           [this](const SharedUpload& upload) {
             if (!closed_) hooks_.checked(upload);

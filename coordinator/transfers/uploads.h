@@ -68,7 +68,7 @@ class Uploads {
   };
 
   /// All of them outlive the uploads. `log` may be null.
-  Uploads(Loop& loop, size_t workers, TransferCredit& credit, RunLog* log, Hooks hooks);
+  Uploads(Loop& loop, TransferCredit& credit, RunLog* log, Hooks hooks);
 
   /// A client announces an update, in place of one that isn't complete.
   void begin(uint32_t client, const Connection& from, const UpdateMessage& message,

@@ -14,6 +14,9 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 #include <CLI/CLI.hpp>
 #include <array>
@@ -70,6 +73,13 @@ Report examine(uint64_t seed, const Expected& expected, const std::string& folde
     report.virtual_seconds += second.virtual_seconds;
   }
   return report;
+}
+
+/// As at the end of a program, which a seed's process doesn't get to.
+void look_for_leaks() {
+#ifdef __SANITIZE_ADDRESS__
+  __lsan_do_leak_check();
+#endif
 }
 
 /// The processes at work, each with a seed.
@@ -138,7 +148,9 @@ class Processes {
       say({.wrong = fmt::format(" {};", status.describe())});
     };
     try {
-      say(examine(seed, expected_, folder_of(seed)));
+      const Report report = examine(seed, expected_, folder_of(seed));
+      look_for_leaks();
+      say(report);
     } catch (const std::exception& problem) {
       say({.wrong = fmt::format(" {};", problem.what())});
     }
@@ -172,6 +184,13 @@ int run(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a write that finds no room fails, as on a full disk
   folder += fmt::format("/tern-chaos-{}", ::getpid());
   const SteadyClock clock;
+  when_a_seed_cannot_go_on = [&](const Status& status) {
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+    if (json)
+      fmt::print("{}\n", nlohmann::ordered_json{{"seeds", 0}, {"error", status.describe()}}.dump());
+    std::fflush(stdout);
+  };
   const Expected expected{.plain = run_undisturbed(false, folder + "/0").hash,
                           .keyframed = run_undisturbed(true, folder + "/0").hash};
   Processes processes(expected, folder);
