@@ -138,6 +138,29 @@ TEST(Devices, InEveryScheduleTheWorkersChangeNothing) {
   }
 }
 
+// Many answers of one virtual time: what follows from each must not depend on how many of them were
+// at work at once.
+TEST(Devices, WithEqualDevicesTheWorkersChangeNothing) {
+  for (const bool synchronous : {true, false}) {
+    std::vector<Override> all = {{"fleet.clients", "40"}, {"fleet.min_updates", "1"}};
+    if (synchronous)
+      all.insert(all.end(), {{"fleet.cohort", "5"}, {"fleet.over_select", "8"}});
+    else
+      all.insert(all.end(), {{"fleet.schedule", "fedbuff"},
+                             {"fleet.cohort", "9"},
+                             {"fleet.over_select", "2"},
+                             {"fleet.samples_per_s", "50"}});
+    const PreparedScenario prepared = small_scenario(all);
+    const RunResult one = run(prepared, {.fleet = {.workers = 1}});
+    for (const size_t workers : {2u, 3u, 7u}) {
+      const RunResult more = run(prepared, {.fleet = {.workers = workers}});
+      EXPECT_EQ(hash_of(more), hash_of(one)) << synchronous << " " << workers;
+      EXPECT_EQ(more.summary["bytes"], one.summary["bytes"]) << synchronous << " " << workers;
+      EXPECT_EQ(more.summary["client_trainings"], one.summary["client_trainings"]);
+    }
+  }
+}
+
 TEST(Devices, DropOutsAreDrawnAndCostTheTimeUntilThen) {
   std::vector<Override> all = {{"fleet.samples_per_s", "50"}, {"fleet.min_updates", "1"}};
   const RunResult without = run(small_scenario(all));
