@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -60,6 +62,25 @@ Result<double> step_rate(Trainer& trainer, const Scenario& scenario, std::span<c
          std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+/// Two trainers that share nothing but the data, each on a thread: what two workers could reach.
+Result<double> rate_of_two(const PreparedScenario& prepared, std::span<const float> base,
+                           size_t clients) {
+  std::array<Result<double>, 2> rates{0.0, 0.0};
+  std::vector<std::thread> threads;
+  for (Result<double>& rate : rates)
+    threads.emplace_back([&] {
+      rate = [&]() -> Result<double> {
+        TERN_TRY(const std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
+        std::vector<float> update(base.size());
+        return step_rate(*trainer, prepared.scenario, base, update, clients);
+      }();
+    });
+  for (std::thread& thread : threads) thread.join();
+  for (const Result<double>& rate : rates)
+    if (!rate) return rate.error();
+  return *rates[0] + *rates[1];
+}
+
 Result<double> end_to_end_rate(const PreparedScenario& prepared, size_t workers,
                                const std::atomic<bool>& stop) {
   TERN_TRY(const RunResult run,
@@ -74,7 +95,7 @@ Result<double> end_to_end_rate(const PreparedScenario& prepared, size_t workers,
 Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
                                           const std::atomic<bool>& stop) {
   for (const std::string& model : benchmark.models) TERN_CHECK_OK(has_plain_loop(model));
-  ordered_json results = ordered_json::array(), workers = ordered_json::object();
+  ordered_json results = ordered_json::array(), workers, trainers;
   for (const std::string& model : benchmark.models) {
     const bool first = results.empty();
     std::vector<Override> overrides = {{"model.name", model},
@@ -96,7 +117,7 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
     initialize_parameters(prepared.data->schema, scenario.seed, kGridBits, base);
     TERN_TRY(const std::unique_ptr<Trainer> trainer, make_trainer(prepared.data));
     const size_t clients = std::min<size_t>(clients_for(model), prepared.data->clients.clients());
-    std::vector<double> plain, step, one, two;
+    std::vector<double> plain, step, two_steps, one, two;
     // The first pass warms caches and allocators up and doesn't count.
     for (size_t repeat = 0; repeat <= benchmark.repeats; ++repeat) {
       const bool counts = repeat > 0;
@@ -106,24 +127,30 @@ Result<ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,
                run_plain_loop(*prepared.data, scenario.training, base, clients, scenario.seed));
       TERN_TRY(const double step_now, step_rate(*trainer, scenario, base, update, clients));
       TERN_TRY(const double one_now, end_to_end_rate(prepared, 1, stop));
-      double two_now = 0;
+      double two_now = 0, two_steps_now = 0;
       if (first) {
         TERN_TRY(two_now, end_to_end_rate(prepared, 2, stop));
+        TERN_TRY(two_steps_now, rate_of_two(prepared, base, clients));
       }
       if (!counts) continue;
       plain.push_back(loop.samples_per_second);
       step.push_back(step_now);
       one.push_back(one_now);
       two.push_back(two_now);
+      two_steps.push_back(two_steps_now);
     }
     results.push_back({{"model", model},
                        {"batch", scenario.training.batch_size},
                        {"plain_samples_per_s", median(plain)},
                        {"step_samples_per_s", median(step)},
                        {"end_to_end_samples_per_s", median(one)}});
-    if (first) workers = {{"1", median(one)}, {"2", median(two)}};
+    if (!first) continue;
+    workers = {{"1", median(one)}, {"2", median(two)}};
+    trainers = {{"1", median(step)}, {"2", median(two_steps)}};
   }
-  return ordered_json{{"results", std::move(results)}, {"workers", std::move(workers)}};
+  return ordered_json{{"results", std::move(results)},
+                      {"workers", std::move(workers)},
+                      {"trainers", std::move(trainers)}};
 }
 
 }  // namespace tern

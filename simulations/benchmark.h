@@ -24,7 +24,9 @@ struct SimulationBenchmark {
 /// - results: an array with model, batch, plain_samples_per_s (the plain loop), step_samples_per_s
 ///   (the simulator's trainer alone) and end_to_end_samples_per_s (whole rounds: training, coding,
 ///   aggregation, one evaluation at the end);
-/// - workers: whole rounds of the first model with "1" and "2" workers.
+/// - workers: whole rounds of the first model with "1" and "2" workers;
+/// - trainers: the trainer alone on "1" thread, and two of them on "2", which is what two workers
+///   could reach on this machine.
 ///
 /// Errors: those of prepare and run_scenario, kCancelled.
 Result<nlohmann::ordered_json> benchmark_simulation(const SimulationBenchmark& benchmark,

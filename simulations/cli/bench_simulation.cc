@@ -35,6 +35,9 @@ int bench(const Arguments& arguments) {
   const double one = (*results)["workers"]["1"], two = (*results)["workers"]["2"];
   fmt::print("whole rounds of {}: {:.0f} samples/s with one worker, {:.0f} with two ({:.2f}x)\n",
              arguments.benchmark.models.front(), one, two, two / one);
+  const double alone = (*results)["trainers"]["1"], both = (*results)["trainers"]["2"];
+  fmt::print("training alone: {:.0f} on one thread, {:.0f} on two ({:.2f}x)\n", alone, both,
+             both / alone);
   return kOk;
 }
 
