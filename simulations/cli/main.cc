@@ -5,7 +5,6 @@
 #include <new>
 #include <string_view>
 
-#include "base/freed_memory.h"
 #include "base/program.h"
 #include "base/version.h"
 #include "simulations/cli/commands.h"
@@ -56,7 +55,6 @@ int run(int argc, char** argv) {
 }  // namespace tern::cli
 
 int main(int argc, char** argv) {
-  tern::keep_freed_memory();  // each round takes it anew
   try {
     return tern::cli::run(argc, argv);
   } catch (const std::exception& problem) {
