@@ -4,36 +4,41 @@
 
 #include <gtest/gtest.h>
 
-#include <atomic>
+#include <chrono>
+#include <semaphore>
 #include <string>
-#include <thread>
 #include <vector>
 
 namespace tern {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-/// Three pieces of work, the first the slowest, each followed by another one.
+/// Three pieces of work, each followed by another one. Where there is more than one worker, the
+/// first is the last to be done.
 std::vector<std::string> order_of_a_run(size_t workers) {
   ThreadPool pool(workers);
   VirtualLoop loop(pool);
   std::vector<std::string> order;
+  std::binary_semaphore last_is_done(0);
   int left = 3;
   for (int i = 0; i < 3; ++i)
-    loop.run([i](size_t) { std::this_thread::sleep_for(milliseconds(4 - 2 * i)); },
-             [&, i] {
-               order.push_back("trained " + std::to_string(i));
-               loop.post([&, i] {
-                 order.push_back("sent " + std::to_string(i));
-                 loop.run([](size_t) {},
-                          [&, i] {
-                            order.push_back("checked " + std::to_string(i));
-                            --left;
-                          });
-               });
-             });
+    loop.run(
+        [&, i](size_t) {
+          if (i == 0 && workers > 1) last_is_done.acquire();
+          if (i == 2 && workers > 1) last_is_done.release();
+        },
+        [&, i] {
+          order.push_back("trained " + std::to_string(i));
+          loop.post([&, i] {
+            order.push_back("sent " + std::to_string(i));
+            loop.run([](size_t) {},
+                     [&, i] {
+                       order.push_back("checked " + std::to_string(i));
+                       --left;
+                     });
+          });
+        });
   loop.post([&] { order.push_back("said"); });
   EXPECT_TRUE(loop.run_until([&] { return left == 0; }).ok());
   return order;
@@ -50,18 +55,12 @@ TEST(VirtualLoop, TheOrderIsTheSameOnAnyNumberOfWorkers) {
 TEST(VirtualLoop, WhatFollowsFromWorkRunsBesideTheRest) {
   ThreadPool pool(2);
   VirtualLoop loop(pool);
-  std::atomic<bool> checked = false;
+  std::binary_semaphore checked(0);
   bool over = false;
   loop.run([](size_t) {},
-           [&] { loop.post([&] { loop.run([&](size_t) { checked = true; }, [] {}); }); });
-  loop.run(
-      [&](size_t) {
-        for (int i = 0; i < 2000 && !checked; ++i) std::this_thread::sleep_for(milliseconds(1));
-      },
-      [&] {
-        EXPECT_TRUE(checked);
-        over = true;
-      });
+           [&] { loop.post([&] { loop.run([&](size_t) { checked.release(); }, [] {}); }); });
+  loop.run([&](size_t) { EXPECT_TRUE(checked.try_acquire_for(seconds(30))); },
+           [&] { over = true; });
   ASSERT_TRUE(loop.run_until([&] { return over; }).ok());
   loop.wait_for_work();
 }
