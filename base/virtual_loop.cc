@@ -19,9 +19,12 @@ void VirtualLoop::cancel(TimerId timer) {
 
 void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   const uint64_t id = ++asked_;
-  due_.emplace(Place{now() + std::max(takes, Duration{}), true, id}, std::move(done));
+  const TimePoint at = now() + std::max(takes, Duration{});
+  due_.emplace(Place{at, true, id}, std::move(done));
+  ++results_[at];
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return unfinished_.size() < kMostOpen; });
     unfinished_.insert(id);
   }
   pool_.submit([this, id, what = std::move(work)](size_t worker) {
@@ -36,10 +39,11 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
   while (!over()) {
     if (due_.empty())
       return error(Code::kInternal, "the simulation stands still: nothing is due any more");
-    auto first = due_.extract(due_.begin());
+    auto first = due_.extract(next());
     const auto [at, is_work, id] = first.key();
     clock_.advance_to(at);
     if (is_work) {
+      if (const auto left = results_.find(at); --left->second == 0) results_.erase(left);
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [&, work = id] { return !unfinished_.contains(work); });
     } else {
@@ -48,6 +52,14 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
     first.mapped()();
   }
   return {};
+}
+
+VirtualLoop::Due::iterator VirtualLoop::next() {
+  const auto first = due_.begin();
+  const TimePoint at = std::get<0>(first->first);
+  const auto results = results_.find(at);
+  if (results == results_.end() || results->second <= kMostOpen) return first;
+  return due_.lower_bound({at, true, 0});
 }
 
 void VirtualLoop::wait_for_work() {

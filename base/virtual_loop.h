@@ -4,6 +4,10 @@
 /// on which worker was faster: where a result is due and the work isn't done, the loop waits. What
 /// the results before that have led to runs beside it.
 ///
+/// A large cohort's work would all be asked for before the first result is looked at, and what each
+/// needs and has made would lie in memory together. So more than kMostOpen results at one time
+/// don't wait for the end of it, and the loop waits for the workers where so much is unfinished.
+///
 /// A callback that posts itself again until some work is done would never end here.
 #pragma once
 
@@ -26,6 +30,10 @@ namespace tern {
 /// Threads: post() isn't for other threads here: nothing outside a simulation has news for it.
 class VirtualLoop : public Loop {
  public:
+  /// A constant: what happens first mustn't depend on the number of workers. Enough for the
+  /// workers of a large machine.
+  static constexpr size_t kMostOpen = 256;
+
   explicit VirtualLoop(ThreadPool& pool) : pool_(pool) {}
   /// Where a run goes on; before anything is asked for.
   void start_at(TimePoint now) { clock_.advance_to(now); }
@@ -48,10 +56,14 @@ class VirtualLoop : public Loop {
 
  private:
   using Place = std::tuple<TimePoint, bool, uint64_t>;  // time, work to wait for?, order of asking
+  using Due = std::map<Place, Callback>;
+
+  Due::iterator next();
 
   ThreadPool& pool_;
   VirtualClock clock_;
-  std::map<Place, Callback> due_;
+  Due due_;
+  std::map<TimePoint, size_t> results_;  // of work in due_, by time
   std::unordered_map<TimerId, TimePoint> timers_;
   uint64_t asked_ = 0;
 

@@ -401,7 +401,7 @@ class Driver : public ClientSession {
   }
 
   /// On a worker, which owns the machine while it trains.
-  void work(size_t worker, SessionMachine& machine, const Order& order, const ClientState& state,
+  void work(size_t worker, SessionMachine& machine, Order& order, const ClientState& state,
             std::vector<SessionAction> actions, Outcome& outcome) {
     if (order.plan.kind == PlanKind::kEvaluate) {
       outcome.replica = move_replica(worker, order, outcome);
@@ -438,9 +438,10 @@ class Driver : public ClientSession {
     }
   }
 
-  Status move_replica(size_t worker, const Order& order, Outcome& outcome) {
+  Status move_replica(size_t worker, Order& order, Outcome& outcome) {
+    const Bytes transfer = std::exchange(order.transfer, {});  // of no use while it trains
     TERN_CHECK_OK(
-        work_.update_replica(worker, order.plan, order.task, order.held_version, order.transfer));
+        work_.update_replica(worker, order.plan, order.task, order.held_version, transfer));
     outcome.replica_moved = true;
     return {};
   }

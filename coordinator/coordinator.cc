@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
-#include <iterator>
+#include <deque>
 #include <limits>
 #include <map>
 #include <unordered_map>
@@ -42,6 +42,9 @@ constexpr Duration kLongestWait = std::chrono::hours(366 * 24);
 constexpr uint64_t kLargeModelBytes = uint64_t{32} << 20;
 /// A client may say that it trained on any number of samples; this many are believed.
 constexpr uint64_t kMostSamples = uint64_t{1} << 40;
+/// Tasks in one turn of the loop: the first parts of what all of a large cohort downloads needn't
+/// lie in memory together.
+constexpr size_t kHandedOutAtOnce = 32;
 /// Why a peer is turned away that isn't told.
 constexpr char kNotAMember[] = "its key is not on the list, or was revoked";
 
@@ -777,21 +780,18 @@ class Driver : public Coordinator {
       return found != sessions_.end() && found->second.ready;
     };
     if (hooks_.wanted && !std::ranges::all_of(to_hand_out_, ready)) return;
-    const std::vector<SendTask> tasks = std::exchange(to_hand_out_, {});
-    for (size_t i = 0; i < tasks.size(); ++i) {
-      if (!collecting()) {  // somebody was turned away, which has ended the round
-        to_hand_out_.insert(to_hand_out_.end(), tasks.begin() + static_cast<ptrdiff_t>(i),
-                            tasks.end());
-        return;
-      }
-      const auto open = open_.find(tasks[i].client);
-      if (open == open_.end() || open->second.task.task != tasks[i].task || !ready(tasks[i]))
-        continue;
+    // Who is turned away can end the round: the rest stays for the next one.
+    for (size_t count = 0; !to_hand_out_.empty() && collecting(); ++count) {
+      if (count == kHandedOutAtOnce) return loop_.post([this] { hand_out_all(); });
+      const SendTask task = to_hand_out_.front();
+      to_hand_out_.pop_front();
+      const auto open = open_.find(task.client);
+      if (open == open_.end() || open->second.task.task != task.task || !ready(task)) continue;
       if (!open->second.handed_version) {
         open->second.handed_version = version_;
         open->second.handed_at = loop_.now();
       }
-      hand_out(sessions_.find(tasks[i].client)->second, tasks[i].task,
+      hand_out(sessions_.find(task.client)->second, task.task,
                plans_->get(PlanKind::kTrain, open->second.task.round, open->second.codec.spec()));
     }
   }
@@ -1251,7 +1251,7 @@ class Driver : public Coordinator {
   RoundChains chains_;                           // of those who were asked when it began
   std::unordered_map<uint32_t, Assigned> open_;  // by client
   std::unordered_set<TaskId> deciding_;          // tasks whose updates have come, without an answer
-  std::vector<SendTask> to_hand_out_;            // tasks that wait for clients to wake, or a round
+  std::deque<SendTask> to_hand_out_;             // tasks that wait for clients to wake, or a round
   std::vector<SharedUpload> held_;               // updates that came between rounds
   bool asking_more_ = false;
   Loop::TimerId timer_ = 0;

@@ -1,5 +1,7 @@
 #include "learning/models.h"
 
+#include "learning/pooling.h"
+
 namespace tern {
 namespace {
 
@@ -66,7 +68,7 @@ at::Tensor Network::features(std::span<const at::Tensor> parameters,
     const at::Tensor& weight = parameters[2 * i];
     x = at::conv2d(x, weight, parameters[2 * i + 1], 1, weight.size(2) / 2);
     // ReLU after pooling gives the same numbers as before it, from a quarter of the elements.
-    x = at::relu(at::max_pool2d(x, 2));
+    x = pool_and_rectify(x);
   }
   return x.flatten(1);
 }

@@ -14,8 +14,11 @@ uint64_t bytes_of(const SenderMemory& memory) {
          4 * memory.factors.size();
 }
 
+/// Of an entry for a client that remembers nothing of the model, about.
+constexpr uint64_t kEntryBytes = 512;
+
 uint64_t bytes_of(const ClientState& state) {
-  return bytes_of(state.memory) +
+  return kEntryBytes + bytes_of(state.memory) +
          (state.pending ? bytes_of(state.pending->next) + state.pending->frame->size() : 0);
 }
 

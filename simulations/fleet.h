@@ -55,7 +55,7 @@ struct FleetOptions {
   /// nothing leave; who is asked comes back. A connected one takes some kilobytes. Only in memory,
   /// in synchronous rounds whose devices take no time: elsewhere a newcomer is later than who
   /// stayed.
-  size_t most_connected = 1024;
+  size_t most_connected = 256;
 };
 
 class Fleet {

@@ -4,9 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <semaphore>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tern {
@@ -63,6 +66,64 @@ TEST(VirtualLoop, WhatFollowsFromWorkRunsBesideTheRest) {
            [&] { over = true; });
   ASSERT_TRUE(loop.run_until([&] { return over; }).ok());
   loop.wait_for_work();
+}
+
+// A cohort of thousands: neither what their work needs nor what it made may be in memory for all of
+// them at once, and where a result comes before other callbacks mustn't depend on the workers.
+std::pair<std::vector<int>, size_t> order_of_a_crowd(size_t workers, std::chrono::seconds takes) {
+  constexpr int kClients = 1000;
+  ThreadPool pool(workers);
+  VirtualLoop loop(pool);
+  std::vector<int> order;
+  size_t open = 0, most = 0;
+  for (int i = 0; i < kClients; ++i)
+    loop.post([&, i] {
+      order.push_back(i);
+      most = std::max(most, ++open);
+      loop.run_taking(
+          takes, [](size_t) {},
+          [&, i] {
+            --open;
+            order.push_back(-i);
+          });
+    });
+  EXPECT_TRUE(loop.run_until([&] { return order.size() == 2 * kClients; }).ok());
+  return {order, most};
+}
+
+TEST(VirtualLoop, ACrowdsResultsDontWaitForTheLastToBegin) {
+  const auto [order, most] = order_of_a_crowd(1, seconds(0));
+  EXPECT_EQ(most, VirtualLoop::kMostOpen + 1);
+  // 44 results before the 301st begins.
+  EXPECT_EQ(std::ranges::find(order, 300) - order.begin(), ptrdiff_t{300 + 300 - VirtualLoop::kMostOpen});
+  for (const size_t workers : {2, 5})
+    EXPECT_EQ(order_of_a_crowd(workers, seconds(0)).first, order);
+}
+
+TEST(VirtualLoop, ACrowdWhoseWorkTakesTimeEndsInItsOrder) {
+  const auto [order, most] = order_of_a_crowd(1, seconds(1));
+  EXPECT_EQ(most, 1000u);  // none of them has ended before all have begun
+  EXPECT_EQ(order_of_a_crowd(3, seconds(1)).first, order);
+}
+
+// The loop would hand out tasks for the rest of the cohort while the workers are at the first.
+TEST(VirtualLoop, TheLoopWaitsForWorkersThatAreFarBehind) {
+  ThreadPool pool(1);
+  VirtualLoop loop(pool);
+  std::atomic<size_t> asked = 0, done = 0, furthest = 0;
+  for (size_t i = 0; i < 1000; ++i)
+    loop.post([&] {
+      ++asked;
+      loop.run_taking(
+          seconds(1),
+          [&](size_t) {
+            furthest = std::max(furthest.load(), asked - done);
+            ++done;
+          },
+          [] {});
+    });
+  ASSERT_TRUE(loop.run_until([&] { return done == 1000; }).ok());
+  EXPECT_LE(furthest.load(), VirtualLoop::kMostOpen + 1);
 }
 
 TEST(VirtualLoop, TimeGoesOnOnlyWhenNothingElseIsDue) {

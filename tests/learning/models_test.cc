@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 #include <torch/torch.h>
 
+#include <array>
+#include <limits>
+
 #include "learning/blas.h"
+#include "learning/pooling.h"
 #include "learning/trained_model.h"
 #include "tests/learning/sample_data.h"
 
@@ -215,6 +219,35 @@ TEST(Models, AgreeWithModulesOnTheSameWeights) {
   expect_same_forward<CharLstm>("char-lstm", {.input = {80}, .classes = 97});
   expect_same_forward<CharGpt>("char-gpt", {.input = {80}, .classes = 97});
   expect_same_forward<CharGpt>("char-gpt", {.input = {3}, .classes = 5});
+}
+
+// Ties, zeros of both signs, infinities and NaN included: a model must not change with who pools.
+TEST(Models, PoolingHasTheBitsOfLibTorchs) {
+  constexpr float kInf = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  const std::array<float, 8> values = {-1, -0.0F, 0, 0.5F, 0.5F, 2, kInf, kNaN};
+  torch::manual_seed(3);
+  for (const auto& [height, width] : {std::pair{28, 28}, {14, 14}, {7, 9}, {2, 3}}) {
+    const auto make = [&](const torch::Tensor& from) {
+      return from.detach().clone().requires_grad_(true);
+    };
+    const std::vector<int64_t> sizes = {3, 5, height, width};
+    torch::Tensor special = torch::empty(sizes);
+    for (int64_t i = 0; i < special.numel(); ++i)
+      special.data_ptr<float>()[i] = values[torch::randint(8, {1}).item<int64_t>()];
+    for (const torch::Tensor& input : {torch::randn(sizes), special}) {
+      const torch::Tensor ours = make(input), theirs = make(input);
+      const torch::Tensor y = pool_and_rectify(ours);
+      const torch::Tensor expected = torch::relu(torch::max_pool2d(theirs, 2));
+      EXPECT_TRUE(torch::equal(y.nan_to_num(7), expected.nan_to_num(7))) << height << "x" << width;
+      const torch::Tensor gradient = torch::randn(expected.sizes());
+      y.backward(gradient);
+      expected.backward(gradient);
+      EXPECT_TRUE(torch::equal(ours.grad(), theirs.grad())) << height << "x" << width;
+      const torch::NoGradGuard no_grad;
+      EXPECT_TRUE(torch::equal(pool_and_rectify(input).nan_to_num(7), expected.nan_to_num(7)));
+    }
+  }
 }
 
 TEST(Models, ViewsShareTheFlatVector) {
