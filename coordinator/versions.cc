@@ -85,13 +85,14 @@ Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec
   TERN_CHECK_OK(apply_delta(checked, kGridBits, scratch, next));
   // The difference from version 0 travels, too, and has to be as short.
   const float limit = std::ldexp(1.0f, 24 - kGridBits) - largest_zero_;
-  for (size_t i = 0; i < n; ++i)
-    if (!(std::fabs(next[i]) < limit))
-      return error(Code::kOutOfRange,
-                   "parameter {} of version {} would be {}, published models stay within +-{}: "
-                   "training diverges; lower "
-                   "the learning rate",
-                   i, version_ + 1, next[i], limit);
+  const auto is_short = [limit](float value) { return std::fabs(value) < limit; };
+  if (!is_short(kernels().max_abs(next.data(), n))) {
+    const size_t i = std::ranges::find_if_not(next, is_short) - next.begin();
+    return error(Code::kOutOfRange,
+                 "parameter {} of version {} would be {}, published models stay within +-{}: "
+                 "training diverges; lower the learning rate",
+                 i, version_ + 1, next[i], limit);
+  }
   // It is what every client has received.
   if (keeps_remainder)
     for (size_t i = 0; i < n; ++i) owed[i] -= next[i] - base[i];

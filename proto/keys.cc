@@ -120,11 +120,10 @@ KeyHandle secret_handle(int type, const SecretKey::Secret& secret) {
   return key;
 }
 
-std::array<std::byte, 32> public_half(int type, const SecretKey::Secret& secret) {
+std::array<std::byte, 32> public_half(const EVP_PKEY& secret) {
   std::array<std::byte, 32> half;
   size_t size = half.size();
-  require(EVP_PKEY_get_raw_public_key(secret_handle(type, secret).get(), raw(half.data()), &size) ==
-          1);
+  require(EVP_PKEY_get_raw_public_key(&secret, raw(half.data()), &size) == 1);
   return half;
 }
 
@@ -175,8 +174,9 @@ Result<SecretKey> SecretKey::generate() {
 
 SecretKey SecretKey::from_secrets(const Secret& curve, const Secret& signing) {
   SecretKey key;
-  key.public_ = {.curve = public_half(EVP_PKEY_X25519, curve),
-                 .signing = public_half(EVP_PKEY_ED25519, signing)};
+  key.signer_ = secret_handle(EVP_PKEY_ED25519, signing);
+  key.public_ = {.curve = public_half(*secret_handle(EVP_PKEY_X25519, curve)),
+                 .signing = public_half(*key.signer_)};
   key.curve_ = curve;
   key.signing_ = signing;
   return key;
@@ -240,19 +240,21 @@ Status SecretKey::save_new(const std::string& path) const {
 }
 
 Signature SecretKey::sign(std::span<const std::byte> message) const {
-  const KeyHandle key = secret_handle(EVP_PKEY_ED25519, signing_);
   const ContextHandle context(EVP_MD_CTX_new());
   Signature signature;
   size_t size = signature.size();
   require(context != nullptr &&
-          EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, key.get()) == 1 &&
+          EVP_DigestSignInit(context.get(), nullptr, nullptr, nullptr, signer_.get()) == 1 &&
           EVP_DigestSign(context.get(), raw(signature.data()), &size, raw(message.data()),
                          message.size()) == 1);
   return signature;
 }
 
 SecretKey::SecretKey(SecretKey&& other) noexcept
-    : public_(other.public_), curve_(other.curve_), signing_(other.signing_) {
+    : public_(other.public_),
+      curve_(other.curve_),
+      signing_(other.signing_),
+      signer_(std::move(other.signer_)) {
   other.wipe();
 }
 
@@ -261,6 +263,7 @@ SecretKey& SecretKey::operator=(SecretKey&& other) noexcept {
   public_ = other.public_;
   curve_ = other.curve_;
   signing_ = other.signing_;
+  signer_ = std::move(other.signer_);
   other.wipe();
   return *this;
 }
@@ -270,6 +273,7 @@ SecretKey::~SecretKey() { wipe(); }
 void SecretKey::wipe() {
   OPENSSL_cleanse(curve_.data(), curve_.size());
   OPENSSL_cleanse(signing_.data(), signing_.size());
+  signer_.reset();  // which wipes its copy
 }
 
 }  // namespace tern

@@ -8,12 +8,15 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "base/status.h"
 #include "proto/transport.h"
+
+struct evp_pkey_st;  // OpenSSL's EVP_PKEY
 
 namespace tern {
 
@@ -81,6 +84,7 @@ class SecretKey {
   PublicKey public_;
   Secret curve_{};
   Secret signing_{};
+  std::shared_ptr<evp_pkey_st> signer_;  // of signing_: making it takes as long as to sign
 };
 
 }  // namespace tern
