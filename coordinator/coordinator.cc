@@ -6,6 +6,7 @@
 #include <deque>
 #include <limits>
 #include <map>
+#include <ranges>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -779,7 +780,8 @@ class Driver : public Coordinator {
       const auto found = sessions_.find(task.client);
       return found != sessions_.end() && found->second.ready;
     };
-    if (hooks_.wanted && !std::ranges::all_of(to_hand_out_, ready)) return;
+    // From the end, where those are who were woken last.
+    if (hooks_.wanted && !std::ranges::all_of(std::views::reverse(to_hand_out_), ready)) return;
     // Who is turned away can end the round: the rest stays for the next one.
     for (size_t count = 0; !to_hand_out_.empty() && collecting(); ++count) {
       if (count == kHandedOutAtOnce) return loop_.post([this] { hand_out_all(); });
