@@ -24,7 +24,9 @@ void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   ++results_[at];
   {
     std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return unfinished_.size() < kMostOpen; });
+    // How long this waits changes no order.
+    const size_t most = std::max(kMostOpen, 2 * pool_.size());
+    changed_.wait(lock, [&] { return unfinished_.size() < most; });
     unfinished_.insert(id);
   }
   pool_.submit([this, id, what = std::move(work)](size_t worker) {
@@ -56,6 +58,7 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
 
 VirtualLoop::Due::iterator VirtualLoop::next() {
   const auto first = due_.begin();
+  if (!early_results_) return first;
   const TimePoint at = std::get<0>(first->first);
   const auto results = results_.find(at);
   if (results == results_.end() || results->second <= kMostOpen) return first;

@@ -5,8 +5,9 @@
 /// the results before that have led to runs beside it.
 ///
 /// A large cohort's work would all be asked for before the first result is looked at, and what each
-/// needs and has made would lie in memory together. So more than kMostOpen results at one time
-/// don't wait for the end of it, and the loop waits for the workers where so much is unfinished.
+/// needs and has made would lie in memory together. So the loop waits for the workers where much
+/// is unfinished, and where the first result may come before the last work has begun
+/// (`early_results`), more than kMostOpen of them don't wait for the end of their time.
 ///
 /// A callback that posts itself again until some work is done would never end here.
 #pragma once
@@ -30,11 +31,12 @@ namespace tern {
 /// Threads: post() isn't for other threads here: nothing outside a simulation has news for it.
 class VirtualLoop : public Loop {
  public:
-  /// A constant: what happens first mustn't depend on the number of workers. Enough for the
-  /// workers of a large machine.
+  /// A constant: what happens first mustn't depend on the number of workers. More workers than
+  /// this aren't all busy where results are early.
   static constexpr size_t kMostOpen = 256;
 
-  explicit VirtualLoop(ThreadPool& pool) : pool_(pool) {}
+  explicit VirtualLoop(ThreadPool& pool, bool early_results = false)
+      : pool_(pool), early_results_(early_results) {}
   /// Where a run goes on; before anything is asked for.
   void start_at(TimePoint now) { clock_.advance_to(now); }
   ~VirtualLoop() override { wait_for_work(); }
@@ -61,6 +63,7 @@ class VirtualLoop : public Loop {
   Due::iterator next();
 
   ThreadPool& pool_;
+  const bool early_results_;
   VirtualClock clock_;
   Due due_;
   std::map<TimePoint, size_t> results_;  // of work in due_, by time

@@ -711,6 +711,7 @@ class Driver : public Coordinator {
       if (const auto* task = std::get_if<SendTask>(&action)) tasks.push_back(*task);
     Rng(scenario_.seed, Purpose::kTies, round).shuffle(std::span(tasks));
     if (!asynchronous_) to_hand_out_.clear();
+    released_ = 0;
     for (const SendTask& task : tasks) assign(task, round, version_);
     for (const SendTask& task : tasks) wake(task.client);
     act(actions, nullptr);
@@ -776,19 +777,36 @@ class Driver : public Coordinator {
   /// would always be faster than a newcomer.
   void hand_out_all() {
     if (!collecting()) return;  // what outlives its round is handed out in the next one
-    const auto ready = [this](const SendTask& task) {
-      const auto found = sessions_.find(task.client);
-      return found != sessions_.end() && found->second.ready;
-    };
+    const auto awaited = [this](const SendTask& task) { return is_open(task) && !is_ready(task); };
     // From the end, where those are who were woken last.
-    if (hooks_.wanted && !std::ranges::all_of(std::views::reverse(to_hand_out_), ready)) return;
-    // Who is turned away can end the round: the rest stays for the next one.
-    for (size_t count = 0; !to_hand_out_.empty() && collecting(); ++count) {
-      if (count == kHandedOutAtOnce) return loop_.post([this] { hand_out_all(); });
+    if (hooks_.wanted && std::ranges::any_of(std::views::reverse(to_hand_out_), awaited)) return;
+    released_ = to_hand_out_.size();
+    if (!handing_out_) hand_out_some();
+  }
+  bool is_open(const SendTask& task) const {
+    const auto open = open_.find(task.client);
+    return open != open_.end() && open->second.task.task == task.task;
+  }
+  bool is_ready(const SendTask& task) const {
+    const auto found = sessions_.find(task.client);
+    return found != sessions_.end() && found->second.ready;
+  }
+
+  /// One who was turned away can end the round.
+  void hand_out_some() {
+    for (size_t count = 0; released_ > 0 && collecting(); ++count) {
+      if (count == kHandedOutAtOnce) {
+        handing_out_ = true;
+        return loop_.post([this] {
+          handing_out_ = false;
+          hand_out_some();
+        });
+      }
       const SendTask task = to_hand_out_.front();
       to_hand_out_.pop_front();
+      --released_;
+      if (!is_open(task) || !is_ready(task)) continue;  // one who comes back is put in line again
       const auto open = open_.find(task.client);
-      if (open == open_.end() || open->second.task.task != task.task || !ready(task)) continue;
       if (!open->second.handed_version) {
         open->second.handed_version = version_;
         open->second.handed_at = loop_.now();
@@ -1253,7 +1271,9 @@ class Driver : public Coordinator {
   RoundChains chains_;                           // of those who were asked when it began
   std::unordered_map<uint32_t, Assigned> open_;  // by client
   std::unordered_set<TaskId> deciding_;          // tasks whose updates have come, without an answer
-  std::deque<SendTask> to_hand_out_;             // tasks that wait for clients to wake, or a round
+  std::deque<SendTask> to_hand_out_;  // tasks that wait for clients to wake, a round, or their turn
+  size_t released_ = 0;               // the first of them, which wait for their turn only
+  bool handing_out_ = false;          // some more in the next turn of the loop
   std::vector<SharedUpload> held_;               // updates that came between rounds
   bool asking_more_ = false;
   Loop::TimerId timer_ = 0;

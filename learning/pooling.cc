@@ -38,19 +38,20 @@ void pool_row(const float* __restrict upper, const float* __restrict lower, int6
     take(upper[2 * i + 1], 1);
     take(lower[2 * i], 2);
     take(lower[2 * i + 1], 3);
-    const bool off = best <= 0;  // false for NaN, which goes through
-    y[i] = off ? 0 : best;
-    if constexpr (kKeepWinners) winners[i] = off ? kNobody : winner;
+    // NaN and -0 go through, as in LibTorch.
+    y[i] = best < 0 ? 0 : best;
+    if constexpr (kKeepWinners) winners[i] = best <= 0 ? kNobody : winner;
   }
 }
 
 void spread_row(const float* __restrict dy, const Winner* __restrict winners, int64_t columns,
                 float* __restrict upper, float* __restrict lower) {
   for (int64_t i = 0; i < columns; ++i) {
-    upper[2 * i] = winners[i] == 0 ? dy[i] : 0;
-    upper[2 * i + 1] = winners[i] == 1 ? dy[i] : 0;
-    lower[2 * i] = winners[i] == 2 ? dy[i] : 0;
-    lower[2 * i + 1] = winners[i] == 3 ? dy[i] : 0;
+    const float gradient = 0.0f + dy[i];  // LibTorch adds it to a zero, which -0 doesn't survive
+    upper[2 * i] = winners[i] == 0 ? gradient : 0;
+    upper[2 * i + 1] = winners[i] == 1 ? gradient : 0;
+    lower[2 * i] = winners[i] == 2 ? gradient : 0;
+    lower[2 * i + 1] = winners[i] == 3 ? gradient : 0;
   }
 }
 

@@ -17,8 +17,8 @@ namespace {
 /// In memory nobody has to prove anything: a client's key is its number.
 class MemoryFleetNetwork : public FleetNetwork {
  public:
-  MemoryFleetNetwork(const Devices& devices, ThreadPool& pool)
-      : loop_(pool),
+  MemoryFleetNetwork(const Devices& devices, ThreadPool& pool, bool early_results)
+      : loop_(pool, early_results),
         network_(
             loop_, [](const PeerKey&) { return true; },
             [&devices](const PeerKey& key) { return devices.link(number_of(key)); }) {}
@@ -96,9 +96,11 @@ class ZmqFleetNetwork : public FleetNetwork {
 }  // namespace
 
 Result<std::unique_ptr<FleetNetwork>> FleetNetwork::make(FleetTransport kind, const SecretKey& key,
-                                                         const Devices& devices, ThreadPool& pool) {
+                                                         const Devices& devices, ThreadPool& pool,
+                                                         bool all_are_waited_for) {
   if (kind == FleetTransport::kMemory)
-    return std::unique_ptr<FleetNetwork>(std::make_unique<MemoryFleetNetwork>(devices, pool));
+    return std::unique_ptr<FleetNetwork>(
+        std::make_unique<MemoryFleetNetwork>(devices, pool, all_are_waited_for));
   auto network = std::make_unique<ZmqFleetNetwork>(pool);
   TERN_CHECK_OK(network->open(key));
   return std::unique_ptr<FleetNetwork>(std::move(network));

@@ -22,11 +22,13 @@ namespace tern {
 class FleetNetwork {
  public:
   /// `devices` and `pool` outlive the network; over sockets devices take the time that they take.
-  /// `server_key` signs plans, and over sockets it is the server's.
+  /// `server_key` signs plans, and over sockets it is the server's. `all_are_waited_for`: a round
+  /// ends when all who were asked have answered, so that on the virtual clock results may be early.
   /// Errors: those of opening sockets.
   static Result<std::unique_ptr<FleetNetwork>> make(FleetTransport kind,
                                                     const SecretKey& server_key,
-                                                    const Devices& devices, ThreadPool& pool);
+                                                    const Devices& devices, ThreadPool& pool,
+                                                    bool all_are_waited_for);
   virtual ~FleetNetwork() = default;
 
   virtual Loop& loop() = 0;

@@ -101,6 +101,34 @@ INSTANTIATE_TEST_SUITE_P(
                     std::pair{"dgc:0.5 | topk:0.1 | ternary | rice", "float32"},
                     std::pair{"ef | small16:16 | lowrank:1", "ef | sketch:2x8"}));
 
+// More than the loop keeps open and than are handed out in a turn, with downloads of several parts.
+// Where more are asked than counted, a late one must not reach into the next round: that would be
+// another run after an interruption.
+TEST(Simulation, ACrowdIsTheSameOnAnyNumberOfWorkersAndAfterAnInterruption) {
+  for (const char* over_select : {"1", "2"}) {
+    const PreparedScenario prepared = small_scenario({{"data.partition", "draw:10"},
+                                                      {"fleet.clients", "1000"},
+                                                      {"fleet.cohort", "500"},
+                                                      {"fleet.over_select", over_select},
+                                                      {"model.name", "mlp-2nn"},
+                                                      {"compression.up", "rotate:1024 | eden:1"},
+                                                      {"compression.down", "float32"},
+                                                      {"rounds", "3"},
+                                                      {"evaluation.every", "3"}});
+    const RunResult one = run(prepared, {.fleet = {.workers = 1}});
+    const RunResult three = run(prepared, {.fleet = {.workers = 3}});
+    RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
+    RunResult part = run(prepared, options, kStopAtOnce);
+    options.resume = true;
+    while (part.interrupted) part = run(prepared, options, kStopAtOnce);
+    for (const RunResult& other : {three, part}) {
+      EXPECT_EQ(hash_of(other), hash_of(one)) << over_select;
+      for (const char* kind : {"up", "down", "dense_up", "dense_down"})
+        EXPECT_EQ(other.summary["bytes"][kind], one.summary["bytes"][kind]) << over_select << kind;
+    }
+  }
+}
+
 TEST(Simulation, ResumesWithResidualsOfSixteenBits) {
   const PreparedScenario prepared =
       small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"},
