@@ -1274,7 +1274,7 @@ class Driver : public Coordinator {
   std::deque<SendTask> to_hand_out_;  // tasks that wait for clients to wake, a round, or their turn
   size_t released_ = 0;               // the first of them, which wait for their turn only
   bool handing_out_ = false;          // some more in the next turn of the loop
-  std::vector<SharedUpload> held_;               // updates that came between rounds
+  std::vector<SharedUpload> held_;    // updates that came between rounds
   bool asking_more_ = false;
   Loop::TimerId timer_ = 0;
   size_t summing_ = 0;  // updates on their way into the sums

@@ -81,8 +81,7 @@ class OneProcessFleet : public Fleet {
     // Otherwise a late client could begin after its round, and a checkpoint would miss it.
     const bool all_are_waited_for = !scenario.fleet.asynchronous() &&
                                     clients_asked(scenario.fleet) == scenario.fleet.min_updates;
-    TERN_TRY(network_,
-             FleetNetwork::make(transport, key_, devices_, *pool_, all_are_waited_for));
+    TERN_TRY(network_, FleetNetwork::make(transport, key_, devices_, *pool_, all_are_waited_for));
     CoordinatorSetup setup{.scenario = scenario, .schema = data_->schema};
     setup.classes = static_cast<uint32_t>(data_->data.shape.classes);
     setup.initial = prepared.initial;
