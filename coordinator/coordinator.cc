@@ -792,7 +792,8 @@ class Driver : public Coordinator {
     return found != sessions_.end() && found->second.ready;
   }
 
-  /// One who was turned away can end the round.
+  /// Those whose turn it is; the rest in the next turns of the loop. One who is turned away
+  /// meanwhile can end the round.
   void hand_out_some() {
     for (size_t count = 0; released_ > 0 && collecting(); ++count) {
       if (count == kHandedOutAtOnce) {

@@ -8,7 +8,8 @@ namespace tern {
 
 /// relu(max_pool2d(x, 2)) for float32 x [n, channels, height, width], [n, channels, height / 2,
 /// width / 2] and contiguous: the same bits, and the same gradient. A last odd row or column isn't
-/// read. Differentiable once.
+/// read. Differentiable once. Cost: one pass, and 4 bytes for each output until the gradient is
+/// taken. Threads: any.
 at::Tensor pool_and_rectify(const at::Tensor& x);
 
 }  // namespace tern
