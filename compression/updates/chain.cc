@@ -18,6 +18,8 @@ std::string_view family_name(Family family) {
       return "state";
     case Family::kExempt:
       return "exempt";
+    case Family::kBasis:
+      return "basis";
     case Family::kTransform:
       return "transform";
     case Family::kSelect:
@@ -43,10 +45,12 @@ void build(const Stage& stage, Chain& chain) {
   }
   if (name == "small16") chain.small_below = argument;
   if (name == "rotate") chain.transform = make_rotate(argument);
+  if (name == "dct") chain.projection = make_dct(argument);
   if (name == "lowrank") chain.projection = make_lowrank(argument);
   if (name == "sketch") chain.projection = make_sketch(argument);
   if (name == "topk") chain.selector = make_topk(argument);
   if (name == "topk-per-tensor") chain.selector = make_topk_per_tensor(argument);
+  if (name == "randk-by-norm") chain.selector = make_randk_by_norm(argument);
   if (name == "threshold") chain.selector = make_threshold(argument);
   if (name == "randk") chain.selector = make_randk(argument);
   if (name == "float32") chain.format = make_float32();
@@ -78,36 +82,51 @@ Status check_order(const std::vector<Stage>& all) {
       return refuse(all, "values without a quantize stage are float32 anyway: leave 'float32' out");
     if (all[i].info->family <= all[i - 1].info->family)
       return refuse(
-          all, fmt::format("'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
-                           "transform, select, quantize, index code, value code, with one of each "
-                           "at most",
-                           all[i].info->name, family_name(all[i].info->family),
-                           all[i - 1].info->name, family_name(all[i - 1].info->family)));
+          all, fmt::format(
+                   "'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
+                   "basis, transform, select, quantize, index code, value code, with one of each "
+                   "at most",
+                   all[i].info->name, family_name(all[i].info->family), all[i - 1].info->name,
+                   family_name(all[i - 1].info->family)));
   }
   return {};
 }
 
 /// Stages that don't fit each other, whatever the chain is for.
 Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
+  const Stage* basis = find(all, Family::kBasis);
   const Stage* transform = find(all, Family::kTransform);
   const Stage* select = find(all, Family::kSelect);
   const Stage* quantize = find(all, Family::kQuantize);
-  if (!find(all, Family::kExempt) && !transform && !select && !quantize)
+  if (!find(all, Family::kExempt) && !basis && !transform && !select && !quantize)
     return refuse(all, "there is nothing here that makes an update into values, such as float32");
+  const bool shortened = chain.projection && !basis;
+  if (basis && transform && !chain.transform)
+    return refuse(all, fmt::format("'{}' replaces what '{}' would have made: leave one out",
+                                   transform->info->name, basis->info->name));
+  if (basis && !select && !quantize)
+    return refuse(all, fmt::format("'{}' alone saves nothing: add a select or quantize stage",
+                                   basis->info->name));
   if (chain.rice && !select)
     return refuse(all, "'rice' codes the indices of a selection, and there is none");
   if (chain.rice && !chain.indexed())
-    return refuse(all, "'rice' has nothing to code: randk's positions don't travel");
+    return refuse(all, fmt::format("'rice' has nothing to code: the positions of '{}' don't travel",
+                                   select->info->name));
   if (chain.transform && chain.indexed())
     return refuse(all, fmt::format("after a rotation all magnitudes are alike: use randk instead "
                                    "of {}, or leave out rotate",
                                    select->info->name));
   if (chain.transform && !select && !quantize)
     return refuse(all, "a rotation alone saves nothing: add a select or quantize stage");
-  if (chain.projection && select)
+  if (select && select->info->name == "randk-by-norm" && chain.transform &&
+      transform->argument != kGroupElements)
+    return refuse(all, fmt::format("'{}' goes by the norms of {} values, which other blocks than "
+                                   "those of 'rotate:{}' mix",
+                                   select->info->name, kGroupElements, kGroupElements));
+  if (shortened && select)
     return refuse(all, fmt::format("'{}' needs all its numbers: leave out {}",
                                    transform->info->name, select->info->name));
-  if (chain.projection && quantize &&
+  if (shortened && quantize &&
       (quantize->info->name == "ternary" || quantize->info->name == "sign"))
     return refuse(all, fmt::format("'{}' is too coarse for the numbers of '{}'",
                                    quantize->info->name, transform->info->name));

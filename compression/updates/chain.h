@@ -27,8 +27,10 @@ struct Chain {
 
   /// Positions travel.
   bool indexed() const { return selector && !selector->seeded(); }
+  /// What is kept is spread over the whole stream, as its values want it.
+  bool spreads() const { return selector && selector->spreads(); }
   /// All frames of a schema are about as long.
-  bool fixed_length() const { return !indexed() && value_code == ValueCode::kNone; }
+  bool fixed_length() const { return !spreads() && value_code == ValueCode::kNone; }
   /// The main stream is the update itself.
   bool in_place() const { return small_below == 0 && !projection; }
 };

@@ -263,6 +263,8 @@ Status check_entry(const Chain& chain, const ChunkEntry& entry) {
 size_t most_chunk_bytes(const Chain& chain, size_t n) {
   if (chain.indexed()) return most_position_bytes(n) + scale_bytes(chain, 1) + 1;
   const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  if (chain.spreads())
+    return chain.selector->count_bytes(m) + scale_bytes(chain, group_count(m)) + 1;
   const size_t k = chain.selector ? chain.selector->kept(m) : m;
   return scale_bytes(chain, group_count(m)) + fixed_bytes(chain, k);
 }
@@ -305,26 +307,31 @@ Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
     m = chain.transform->padded(m);
     values = scratch.chunk.data();
   }
-  size_t k = m;
+  size_t k = m, before = 0;
   if (chain.selector) {
+    before = chain.selector->count_bytes(m);
     k = chain.selector->select(values, m, input.at, context, scratch, scratch.index.data(),
-                               scratch.values.data());
+                               scratch.values.data(), scratch.counts.data());
     values = scratch.values.data();
     if (k == 0) return {};
   }
   const std::span<const uint16_t> index(scratch.index.data(), chain.selector ? k : 0);
   const Groups groups = make_groups(chain, m, index, k, scratch);
   PositionsPlan plan;
-  if (chain.indexed())
+  if (chain.indexed()) {
     plan = plan_positions(index.data(), k, m, chain.rice, scratch.symbols.data());
-  if (plan.bytes + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) > x.size_bytes())
+    before = plan.bytes;
+  }
+  if (before + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) > x.size_bytes())
     return write_raw_chunk(chain, x, index, values, out);
   ChunkEntry entry{.mode = plan.mode};
   if (plan.mode == ChunkMode::kRice) entry.parameter = plan.rice.parameter;
-  if (chain.indexed()) write_positions(plan, index.data(), k, m, scratch.symbols.data(), out);
-  entry.bytes =
-      static_cast<uint32_t>(plan.bytes + write_values(chain, values, groups, context, scratch,
-                                                      out + plan.bytes, entry.coded));
+  if (chain.indexed())
+    write_positions(plan, index.data(), k, m, scratch.symbols.data(), out);
+  else if (before > 0)
+    std::memcpy(out, scratch.counts.data(), before);
+  entry.bytes = static_cast<uint32_t>(
+      before + write_values(chain, values, groups, context, scratch, out + before, entry.coded));
   return entry;
 }
 
@@ -362,7 +369,11 @@ Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
     body = body.subspan(read.used);
   } else if (chain.selector) {
     sparse = true;
-    k = chain.selector->positions(m, context, scratch.index.data());
+    const size_t counts = chain.selector->count_bytes(m);
+    if (body.size() < counts)
+      return error(Code::kCorrupt, "{} bytes where {} groups have counts", body.size(), counts);
+    TERN_TRY(k, chain.selector->positions(m, context, body.data(), scratch.index.data()));
+    body = body.subspan(counts);
   }
   const std::span<const uint16_t> index(scratch.index.data(), sparse ? k : 0);
   const Groups groups = make_groups(chain, m, index, k, scratch);

@@ -41,7 +41,7 @@ size_t most_bytes(const Chain& chain, const Layout& layout) {
     raw += 4 * n;
   });
   // A selection may spread its values over the chunks in any way.
-  if (chain.indexed()) bytes += most_value_bytes(chain, chain.selector->most_kept(layout));
+  if (chain.spreads()) bytes += most_value_bytes(chain, chain.selector->most_kept(layout));
   return fixed + std::min(bytes, raw);
 }
 
@@ -273,7 +273,7 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
                      .seed = meta.seed,
                      .rest = take_off ? input.rest : std::span<float>(),
                      .last = main_chunks};
-  if (scratch.pool() != nullptr && stream.size() >= kParallelElements && !chain.indexed()) {
+  if (scratch.pool() != nullptr && stream.size() >= kParallelElements && !chain.spreads()) {
     TERN_CHECK_OK(encode_in_parallel(job, coded, scratch, writer));
   } else {
     TERN_CHECK_OK(encode_chunks(job, stream, 0, scratch, writer));

@@ -78,8 +78,8 @@ class CheckedFrame {
 
 /// The dry decode. Errors: kCorrupt (not a frame, damaged, malformed), kUnsupported (newer format),
 /// kInvalidArgument (another schema, too long), kOutOfRange (not finite, or norm above the bound).
-/// Cost: O(bytes + elements), times the rank or rows of lowrank and sketch; allocates nothing in
-/// the steady state, which is frames of one chain.
+/// Cost: O(bytes + elements), times the rank, rows or side of lowrank, sketch, dct; allocates nothing
+/// in the steady state, which is frames of one chain.
 Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSchema& schema,
                              const DecodeLimits& limits, CodecScratch& scratch);
 

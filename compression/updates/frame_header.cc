@@ -27,6 +27,7 @@ size_t argument_bytes(Argument kind) {
       return 0;
     case Argument::kPowerOfTwo:
     case Argument::kBits:
+    case Argument::kSide:
     case Argument::kRank:
     case Argument::kPercent:
       return 1;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/rng.h"
+#include "compression/updates/chain.h"
 #include "compression/updates/frame.h"
 
 namespace tern {
@@ -128,9 +129,7 @@ std::optional<double> closed_form_nmse(const Codec& codec) {
   return (1 + rounding) / kept - 1;
 }
 
-bool has_fixed_length(const Codec& codec) {
-  return !codec.indexed() && find(codec, Family::kValueCode) == nullptr;
-}
+bool has_fixed_length(const Codec& codec) { return codec.chain().fixed_length(); }
 
 Result<std::vector<Rung>> measure_ladder(std::span<const Codec> chains,
                                          const ParameterSchema& schema, const LadderSample& sample,

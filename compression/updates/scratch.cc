@@ -21,6 +21,7 @@ CodecScratch::CodecScratch()
       index(kChunkElements),
       symbols(kChunkElements),
       groups(kChunkElements / kGroupElements),
+      counts(kChunkElements / kGroupElements),
       signs(kChunkElements / 32),
       plain(kChunkElements),
       coded(kChunkElements * sizeof(float)),

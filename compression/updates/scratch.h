@@ -1,6 +1,6 @@
 /// Memory that encoding and decoding need: about 1.6 MB; for a selection by magnitude up to 16
 /// bytes for each value kept and an eighth of the update; for chains that rearrange the whole
-/// update (small16, lowrank, sketch) once or twice its size. Reused, so that the steady state
+/// update (small16, dct, lowrank, sketch) once or twice its size. Reused, so that the steady state
 /// allocates nothing. Threads: one for each thread.
 #pragma once
 
@@ -77,6 +77,7 @@ class CodecScratch {
   Buffer<uint16_t> index;  ///< their positions
   Buffer<uint16_t> symbols;
   std::vector<uint32_t> groups;
+  std::vector<std::byte> counts;    ///< of values kept in each group
   std::vector<uint32_t> signs;      ///< of a transform, a bit each
   Buffer<float> plain;              ///< floats as they travel, before or after zstd; see `places`
   Buffer<std::byte> coded;          ///< words of rans from the end, or byte planes for zstd
@@ -90,6 +91,8 @@ class CodecScratch {
   size_t cut = 0;  ///< the one that the next element falls under
   Candidates found;
   std::vector<uint32_t> sample;  ///< magnitudes
+  std::vector<double> norms;     ///< of randk-by-norm's groups
+  double kept_per_norm = 0;      ///< what randk-by-norm keeps of a group for each unit of them
   std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
   std::vector<float> main;       ///< the main stream, where it isn't the update itself
   std::vector<float> small;      ///< the small stream

@@ -58,6 +58,8 @@ std::string_view describe(Argument kind) {
       return "a power of two";
     case Argument::kBits:
       return "a number of bits";
+    case Argument::kSide:
+      return "a side";
     case Argument::kRank:
       return "a rank";
     case Argument::kLevels:

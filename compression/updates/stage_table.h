@@ -14,6 +14,7 @@ namespace tern {
 enum class Family : uint8_t {
   kState,      ///< error feedback: what the sender remembers between rounds
   kExempt,     ///< tensors that the rest of the chain leaves alone
+  kBasis,      ///< other coordinates for what is smooth
   kTransform,  ///< other coordinates
   kSelect,     ///< fewer values
   kQuantize,   ///< fewer bits a value
@@ -27,6 +28,7 @@ enum class Argument : uint8_t {
   kNone,
   kPowerOfTwo,  ///< travels as its logarithm
   kBits,
+  kSide,
   kRank,
   kLevels,
   kPercent,    ///< written as a fraction, kept as hundredths
@@ -109,6 +111,14 @@ inline constexpr std::array kStages{
               .fallback = 1024,
               .traits = {.lossy = true, .bias = Bias::kRounding, .shapes = true},
               .summary = "biases, norms and tensors of fewer elements travel as bfloat16"},
+    StageInfo{.name = "dct",
+              .id = 0x0C,
+              .family = Family::kBasis,
+              .argument = Argument::kSide,
+              .smallest = 2,
+              .largest = 32,
+              .traits = {.summable = true, .shapes = true},
+              .summary = "weights of images of this side by frequency instead of by pixel"},
     StageInfo{.name = "rotate",
               .id = 0x10,
               .family = Family::kTransform,
@@ -167,6 +177,14 @@ inline constexpr std::array kStages{
                          .shared_randomness = true,
                          .positions = Positions::kSeeded},
               .summary = "keeps positions drawn from the seed, scaled by n/k unless under ef"},
+    StageInfo{.name = "randk-by-norm",
+              .id = 0x24,
+              .family = Family::kSelect,
+              .argument = Argument::kRate,
+              .smallest = 1,
+              .largest = kRateOne,
+              .traits = {.lossy = true, .shared_randomness = true, .positions = Positions::kSeeded},
+              .summary = "as randk, but more values where their group's norm is larger"},
     StageInfo{.name = "threshold",
               .id = 0x23,
               .family = Family::kSelect,

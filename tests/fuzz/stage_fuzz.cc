@@ -82,6 +82,16 @@ ChunkEntry acceptable_entry(const Chain& chain, const Chunk& chunk, uint8_t pack
   return entry;
 }
 
+/// As the counts at its beginning say.
+void fit_counted_body(const Chain& chain, size_t n, std::vector<std::byte>& body) {
+  static std::vector<uint16_t> index(kChunkElements);
+  const size_t m = chain.transform ? chain.transform->padded(n) : n;
+  const size_t counts = chain.selector->count_bytes(m);
+  if (body.size() < counts) body.resize(counts);
+  const Result<size_t> kept = chain.selector->positions(m, {}, body.data(), index.data());
+  if (kept) body.resize(most_chunk_bytes(chain, n) - 1 + most_value_bytes(chain, *kept));
+}
+
 /// Gives a body the length that goes with its mode and count. Coded values end where they end.
 void fit_body(const Chain& chain, const Chunk& chunk, const ChunkEntry& entry,
               std::vector<std::byte>& body) {
@@ -89,7 +99,8 @@ void fit_body(const Chain& chain, const Chunk& chunk, const ChunkEntry& entry,
   if (chunk.small) return body.resize(2 * n);
   if (entry.mode == ChunkMode::kRaw) return body.resize(4 * n);
   if (entry.coded) return;
-  if (!chain.indexed()) return body.resize(most_chunk_bytes(chain, n));
+  if (!chain.spreads()) return body.resize(most_chunk_bytes(chain, n));
+  if (!chain.indexed()) return fit_counted_body(chain, n, body);
   size_t used = 0, count = n;
   if (entry.mode != ChunkMode::kDense) {
     if (body.size() < 2) body.resize(2);

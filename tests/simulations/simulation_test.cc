@@ -97,6 +97,8 @@ INSTANTIATE_TEST_SUITE_P(
                               "ef | topk:0.1 | ternary | rice"},
                     std::pair{"ef | topk:0.1 | ternary | rice", "ef | rotate | eden:2"},
                     std::pair{"int:8", "bfloat16"},
+                    std::pair{"dct:2 | rotate:1024 | randk-by-norm:0.3 | eden:1",
+                              "ef | dct:2 | topk:0.2 | ternary | rice"},
                     std::pair{"ef21 | topk:0.2 | rice", "ef | topk:0.1 | ternary | rice"},
                     std::pair{"dgc:0.5 | topk:0.1 | ternary | rice", "float32"},
                     std::pair{"ef | small16:16 | lowrank:1", "ef | sketch:2x8"}));

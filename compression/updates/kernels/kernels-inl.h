@@ -27,6 +27,7 @@ const Kernels TERN_KERNEL_TABLE = {
     .quick_squares = quick_squares,
     .max_abs = max_abs,
     .add_scaled = add_scaled,
+    .combine = combine,
     .add_max = add_max,
     .subtract = subtract,
     .rotate = rotate,

@@ -22,6 +22,9 @@ struct Kernels {
   float (*max_abs)(const float* x, size_t n);
   /// y[i] += a * x[i]
   void (*add_scaled)(float a, const float* x, size_t n, float* y);
+  /// out[i] = 0 + factors[0] * x[i] + factors[1] * x[stride + i] + ..., `count` of them, in order.
+  void (*combine)(const float* factors, size_t count, const float* x, size_t stride, size_t n,
+                  float* out);
 
   /// out[i] = x[i] + sign * y[i], sign 1 or -1; returns the largest magnitude, or NaN where there
   /// is one. `out` may be x or y.

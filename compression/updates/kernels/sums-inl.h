@@ -63,6 +63,28 @@ void add_scaled(float a, const float* x, size_t n, float* y) {
   for (size_t i = 0; i < n; ++i) y[i] += a * x[i];
 }
 
+void combine(const float* factors, size_t count, const float* x, size_t stride, size_t n,
+             float* out) {
+  size_t i = 0;
+  // Two sums at a time: one alone waits for itself.
+  for (; i + 2 * kLanes <= n; i += 2 * kLanes) {
+    Floats a = all(0.0f), b = all(0.0f);
+    const float* from = x + i;
+    for (size_t j = 0; j < count; ++j, from += stride) {
+      const Floats factor = all(factors[j]);
+      a = a + factor * load(from);
+      b = b + factor * load(from + kLanes);
+    }
+    store(a, out + i);
+    store(b, out + i + kLanes);
+  }
+  for (; i < n; ++i) {
+    float sum = 0;
+    for (size_t j = 0; j < count; ++j) sum += factors[j] * x[j * stride + i];
+    out[i] = sum;
+  }
+}
+
 TERN_INLINE float largest_of(Ints lanes) {
   int32_t lane[kLanes], largest = 0;
   store_as(lanes, lane);

@@ -50,7 +50,7 @@ class Transform {
   virtual void inverse(float* x, size_t n, const uint32_t* signs) const = 0;
 };
 
-/// A shorter stream in place of the main one.
+/// Another stream, never a longer one, in place of the main one.
 class Projection {
  public:
   virtual ~Projection() = default;
@@ -71,20 +71,28 @@ class Projection {
 class Selector {
  public:
   virtual ~Selector() = default;
-  /// True when positions follow from the seed and don't travel.
+  /// True when positions follow from the seed, and from the counts if there are any, and don't
+  /// travel.
   virtual bool seeded() const = 0;
-  /// The largest number of positions that can travel for a whole stream.
+  /// True when prepare() looks at the whole stream, to spread what is kept over it: then chunks are
+  /// coded in order by one thread, and differ in length.
+  virtual bool spreads() const { return !seeded(); }
+  /// Where it spreads: the largest number of values kept of a whole stream.
   virtual size_t most_kept(const Layout& layout) const = 0;
-  /// Seeded only: the number kept in a chunk of n elements.
+  /// Where it doesn't: the number kept in a chunk of n elements.
   virtual size_t kept(size_t n) const = 0;
-  /// Before the first chunk; may look at the whole stream. Sets scratch.cuts.
+  /// Seeded only: bytes of a chunk of n elements that say how many values each group keeps.
+  virtual size_t count_bytes(size_t) const { return 0; }
+  /// Before the first chunk. Sets scratch.cuts, or scratch.kept_per_norm.
   virtual void prepare(InputStream& stream, const Layout& layout, CodecScratch& scratch) const = 0;
-  /// Writes kept positions (increasing) and values of the chunk that begins at element `at`;
-  /// returns how many. Chunks come in order: cuts are consumed.
+  /// Writes kept positions (increasing), values and counts of the chunk that begins at element
+  /// `at`; returns how many are kept. Chunks come in order: cuts are consumed.
   virtual size_t select(const float* x, size_t n, size_t at, const ChunkContext& context,
-                        CodecScratch& scratch, uint16_t* index, float* values) const = 0;
-  /// Seeded only: the positions that select() keeps.
-  virtual size_t positions(size_t n, const ChunkContext& context, uint16_t* index) const = 0;
+                        CodecScratch& scratch, uint16_t* index, float* values,
+                        std::byte* counts) const = 0;
+  /// Seeded only: the positions that select() keeps, for hostile counts. Errors: kCorrupt.
+  virtual Result<size_t> positions(size_t n, const ChunkContext& context, const std::byte* counts,
+                                   uint16_t* index) const = 0;
 };
 
 /// Values as symbols of a small alphabet, most of them with a scale for each group.
@@ -113,12 +121,14 @@ class FloatFormat {
 };
 
 std::unique_ptr<const Transform> make_rotate(uint32_t block);
+std::unique_ptr<const Projection> make_dct(uint32_t side);
 std::unique_ptr<const Projection> make_lowrank(uint32_t rank);
 std::unique_ptr<const Projection> make_sketch(uint32_t table);
 std::unique_ptr<const Selector> make_topk(uint32_t rate);
 std::unique_ptr<const Selector> make_topk_per_tensor(uint32_t rate);
 std::unique_ptr<const Selector> make_threshold(uint32_t magnitude_bits);
 std::unique_ptr<const Selector> make_randk(uint32_t rate);
+std::unique_ptr<const Selector> make_randk_by_norm(uint32_t rate);
 std::unique_ptr<const FloatFormat> make_float32();
 std::unique_ptr<const FloatFormat> make_float16();
 std::unique_ptr<const FloatFormat> make_bfloat16();

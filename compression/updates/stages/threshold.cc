@@ -32,11 +32,14 @@ class Threshold : public Selector {
   }
 
   size_t select(const float* x, size_t n, size_t at, const ChunkContext&, CodecScratch& scratch,
-                uint16_t* index, float* values) const override {
+                uint16_t* index, float* values, std::byte*) const override {
     return select_above(x, n, at, scratch, index, values);
   }
 
-  size_t positions(size_t, const ChunkContext&, uint16_t*) const override { return 0; }
+  Result<size_t> positions(size_t, const ChunkContext&, const std::byte*,
+                           uint16_t*) const override {
+    return size_t{0};
+  }
 
  private:
   uint32_t magnitude_;

@@ -44,6 +44,7 @@ inline StageBytes stage4(uint8_t id, uint32_t argument) {
 inline const StageBytes kEf = stage(0x01), kEf21 = stage(0x02);
 inline const StageBytes kDgc = stage1(0x03, 90);
 inline const StageBytes kSmall2 = stage1(0x08, 1);
+inline const StageBytes kDct2 = stage1(0x0C, 2), kByNorm = stage4(0x24, 500'000'000);
 inline const StageBytes kRotate16 = stage1(0x10, 4), kRotate512 = stage1(0x10, 9);
 inline const StageBytes kLowRank1 = stage1(0x12, 1);
 inline const StageBytes kSketch2x1 = stage4(0x13, 2u << 28 | 1);
@@ -239,6 +240,10 @@ inline void argument_faults(List& list) {
   argument("dgc_100", "dgc with momentum 1", {stage1(0x03, 100), kTopK});
   argument("small16_1", "small16:1", {stage1(0x08, 0), kFloat16});
   argument("small16_2p25", "small16:2^25", {stage1(0x08, 25), kFloat16});
+  argument("dct_1", "dct:1", {stage1(0x0C, 1), kFloat16});
+  argument("dct_33", "dct:33", {stage1(0x0C, 33), kFloat16});
+  argument("by_norm_0", "randk-by-norm:0", {stage4(0x24, 0)});
+  argument("by_norm_more_than_all", "a rate above 1", {stage4(0x24, 1'000'000'001)});
   argument("rotate_8", "rotate:8", {stage1(0x10, 3), kSign});
   argument("rotate_2p17", "rotate:2^17", {stage1(0x10, 17), kSign});
   argument("rotate_2p36", "rotate:2^36, which is 16 modulo 2^32", {stage1(0x10, 36), kSign});
@@ -285,6 +290,14 @@ inline void chain_faults(List& list) {
   chain("lowrank_sign", "lowrank with sign", {kLowRank1, kSign});
   chain("sketch_randk", "sketch with a select stage", {kSketch2x1, kRandK});
   chain("sketch_ternary", "sketch with ternary", {kSketch2x1, kTernary});
+  chain("dct_alone", "dct without select or quantize", {kDct2});
+  chain("dct_rotate_alone", "dct and rotate without select or quantize", {kDct2, kRotate16});
+  chain("dct_after_rotate", "a basis after a transform stage", {kRotate16, kDct2, kSign});
+  chain("dct_lowrank", "dct with lowrank", {kDct2, kLowRank1, kFloat16});
+  chain("dct_sketch", "dct with sketch", {kDct2, kSketch2x1, kFloat16});
+  chain("by_norm_rice", "rice where positions follow from counts", {kByNorm, kRice});
+  chain("by_norm_small_blocks", "randk-by-norm after rotate:512", {kRotate512, kByNorm});
+  chain("dgc_dct", "dgc with a basis stage", {kDgc, kDct2, kTopK});
   chain("eden_alone", "eden without rotate", {eden_stage(2)});
   chain("eden_small_blocks", "eden after rotate:512", {kRotate512, eden_stage(2)});
   chain("rans_sign", "rans of signs", {kSign, kRans});
@@ -587,6 +600,26 @@ inline void value_faults(List& list) {
                         "a product of factors is infinite", "matrix", matrix, lowrank(0x7F000000)});
     list.bad.push_back({"values_nan_lowrank", Code::kOutOfRange, "a factor that is NaN", "matrix",
                         matrix, lowrank(0x7FC00000)});
+  }
+  accepted(chain_of({kByNorm}), join({bytes_of({2}), repeat(1.0f, 2)}));
+  accepted(chain_of({kByNorm}), bytes_of({0}));
+  fault("by_norm_nine", Code::kCorrupt, "nine values of a group of eight", chain_of({kByNorm}),
+        join({bytes_of({9}), repeat(1.0f, 9)}));
+  fault("by_norm_short", Code::kCorrupt, "three values where the count says two",
+        chain_of({kByNorm}), join({bytes_of({2}), repeat(1.0f, 3)}));
+  fault("by_norm_no_counts", Code::kCorrupt, "a body without counts", chain_of({kByNorm}), Bytes{});
+  {
+    const ParameterSchema matrix = ParameterSchema::make({{.name = "w", .shape = {2, 4}}}).value();
+    const auto dct = [&](uint32_t bits) {
+      return ForgedFrame{.elements = 8,
+                         .stages = chain_of({kDct2, kBfloat16}),
+                         .chunks = {{.body = repeat(static_cast<uint16_t>(bits >> 16), 8)}},
+                         .schema_hash = matrix.hash()}
+          .bytes();
+    };
+    list.good.push_back({"dct", Code::kOk, "", "images_2x2", matrix, dct(0x3F800000)});
+    list.bad.push_back({"values_overflow_dct", Code::kOutOfRange, "a sum of waves is infinite",
+                        "images_2x2", matrix, dct(0x7F7F0000)});
   }
   accepted(chain_of({kSketch2x1}), repeat(1.0f, 2));
   fault("nan_sketch", Code::kOutOfRange, "a cell that is NaN", chain_of({kSketch2x1}),

@@ -335,15 +335,15 @@ TEST(ClosedForm7, ARotationKeepsTheNormAndIsUndone) {
 TEST(ClosedForm8, TheMaskOfASeedIsPinned) {
   const auto randk = make_randk(kRateOne / 10);
   std::array<uint16_t, 100> index{};
-  ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 0}, index.data()), 10u);
+  ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 0}, nullptr, index.data()).value(), 10u);
   EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10),
             (std::vector<uint16_t>{13, 19, 21, 27, 28, 32, 33, 38, 46, 50}));
-  ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 1}, index.data()), 10u);
+  ASSERT_EQ(randk->positions(100, {.seed = 42, .chunk = 1}, nullptr, index.data()).value(), 10u);
   EXPECT_EQ(std::vector<uint16_t>(index.begin(), index.begin() + 10),
             (std::vector<uint16_t>{1, 7, 13, 22, 27, 29, 58, 71, 87, 96}));
   // More than half is kept: the dropped ones are drawn.
   const auto most = make_randk(kRateOne / 10 * 9);
-  ASSERT_EQ(most->positions(20, {.seed = 42, .chunk = 0}, index.data()), 18u);
+  ASSERT_EQ(most->positions(20, {.seed = 42, .chunk = 0}, nullptr, index.data()).value(), 18u);
   EXPECT_EQ(
       std::vector<uint16_t>(index.begin(), index.begin() + 18),
       (std::vector<uint16_t>{0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19}));
@@ -361,9 +361,10 @@ TEST(ClosedForm8, SenderAndReceiverKeepTheSameKPositions) {
       std::vector<uint16_t> received(kChunkElements);
       std::vector<float> values(kChunkElements);
       CodecScratch scratch;
-      const size_t k = randk->select(x.data(), n, 0, context, scratch, sent.data(), values.data());
+      const size_t k =
+          randk->select(x.data(), n, 0, context, scratch, sent.data(), values.data(), nullptr);
       ASSERT_EQ(k, randk->kept(n));
-      ASSERT_EQ(k, randk->positions(n, context, received.data()));
+      ASSERT_EQ(k, randk->positions(n, context, nullptr, received.data()).value());
       ASSERT_EQ(sent, received);
       for (size_t i = 0; i < k; ++i) {
         ASSERT_EQ(values[i], static_cast<float>(sent[i]));
@@ -379,7 +380,8 @@ TEST(ClosedForm8, EveryPositionIsKeptEquallyOften) {
   std::array<int, 100> counts{};
   std::array<uint16_t, 100> index{};
   for (uint64_t seed = 0; seed < 4000; ++seed) {
-    const size_t k = randk->positions(100, {.seed = seed, .chunk = 0}, index.data());
+    const size_t k =
+        randk->positions(100, {.seed = seed, .chunk = 0}, nullptr, index.data()).value();
     for (size_t i = 0; i < k; ++i) ++counts[index[i]];
   }
   for (const int count : counts) EXPECT_NEAR(count, 1000, 165);
@@ -407,6 +409,213 @@ TEST(ClosedForm8, SketchesOfOneSeedAddUpToThatOfTheSum) {
   ASSERT_EQ(of_sum.size(), 1500u);
   for (size_t i = 0; i < of_sum.size(); ++i) ASSERT_EQ(of_a[i] + of_b[i], of_sum[i]);
   EXPECT_NE(of_a, sketch_of(*sketch, a, 4));
+}
+
+// The same, spread by norms: counts travel, positions follow from them and the seed.
+
+TEST(ClosedForm8, ByNormEachGroupKeepsItsShareWithoutMoreThanItHas) {
+  // Norms 1 : 3 : 0 : 40 of 400 values: 9, 27, none and the rest, 363, which is 352 in five bits.
+  std::vector<float> x(4 * kGroupElements, 0.0f);
+  for (size_t i = 0; i < kGroupElements; ++i) {
+    x[i] = i % 2 == 0 ? 1.0f : -1.0f;
+    x[kGroupElements + i] = 3.0f;
+    x[3 * kGroupElements + i] = -40.0f;
+  }
+  const auto counts_at = [&](double rate) {
+    const auto by_norm = make_randk_by_norm(static_cast<uint32_t>(rate * kRateOne));
+    CodecScratch scratch;
+    InputStream stream({.update = x});
+    Layout layout;
+    layout.main_elements = x.size();
+    by_norm->prepare(stream, layout, scratch);
+    std::vector<uint16_t> index(kChunkElements);
+    std::vector<float> values(kChunkElements);
+    std::vector<std::byte> counts(by_norm->count_bytes(x.size()));
+    const size_t k = by_norm->select(x.data(), x.size(), 0, {.seed = 5}, scratch, index.data(),
+                                     values.data(), counts.data());
+    std::vector<size_t> kept(4);
+    for (size_t i = 0; i < k; ++i) {
+      const size_t group = index[i] / kGroupElements;
+      ++kept[group];
+    }
+    for (size_t i = 0; i < k; ++i) {
+      const size_t group = index[i] / kGroupElements;
+      const float scale = static_cast<float>(kGroupElements) / static_cast<float>(kept[group]);
+      EXPECT_EQ(values[i], x[index[i]] * scale);
+    }
+    return kept;
+  };
+  EXPECT_EQ(counts_at(400.0 / 4096), (std::vector<size_t>{9, 27, 0, 352}));
+  EXPECT_EQ(counts_at(1), (std::vector<size_t>{1024, 1024, 0, 1024}));
+  // The last group has no room for more than itself, so the others share what it leaves.
+  EXPECT_EQ(counts_at(0.5), (std::vector<size_t>{256, 768, 0, 1024}));
+}
+
+TEST(ClosedForm8, ByNormTheVarianceIsTheSquareOfTheSumOfNorms) {
+  // 1,024 (sum of norms)^2 / k - ||x||^2. Of rand-k: (n/k - 1) ||x||^2.
+  constexpr size_t kGroups = 8;
+  std::vector<float> x(kGroups * kGroupElements);
+  Rng rng(3, Purpose::kTest);
+  double norms = 0, squares = 0;
+  for (size_t g = 0; g < kGroups; ++g) {
+    double group = 0;
+    for (size_t i = 0; i < kGroupElements; ++i) {
+      float& v = x[g * kGroupElements + i];
+      v = std::ldexp(nearly_normal(rng), -static_cast<int>(g));
+      group += double{v} * v;
+    }
+    norms += std::sqrt(group);
+    squares += group;
+  }
+  const Codec codec = codec_of("randk-by-norm:0.1");
+  const double k = 0.1 * static_cast<double>(x.size());
+  CodecScratch scratch;
+  double error = 0;
+  constexpr int kFrames = 300;
+  std::vector<double> sum(x.size());
+  for (int i = 0; i < kFrames; ++i) {
+    const auto frame = encode_frame(codec, meta_with_seed(static_cast<uint64_t>(i)), x, scratch);
+    const std::vector<float> y = decode_frame(frame, x.size(), scratch);
+    error += squared_distance(y, x) / kFrames;
+    for (size_t j = 0; j < x.size(); ++j) sum[j] += y[j];
+  }
+  const double expected = kGroupElements * norms * norms / k - squares;
+  EXPECT_NEAR(error / squares, expected / squares, 0.06 * expected / squares);
+  EXPECT_LT(error, 0.5 * (1 / 0.1 - 1) * squares);  // what rand-k would lose
+  // Unbiased: the mean of the frames is off by one frame's error over their number.
+  double off = 0;
+  for (size_t j = 0; j < x.size(); ++j) off += std::pow(sum[j] / kFrames - x[j], 2);
+  EXPECT_NEAR(off / (expected / kFrames), 1, 0.1);
+}
+
+TEST(ClosedForm8, CountsThatNoGroupHasAreRefused) {
+  const auto by_norm = make_randk_by_norm(kRateOne / 10);
+  std::array<uint16_t, kChunkElements> index{};
+  const auto positions = [&](size_t n, std::vector<uint8_t> counts) {
+    return by_norm->positions(n, {}, reinterpret_cast<const std::byte*>(counts.data()),
+                              index.data());
+  };
+  EXPECT_EQ(positions(1024, {112}).value(), 1024u);
+  EXPECT_EQ(positions(1024, {113}).error().code(), Code::kCorrupt);
+  EXPECT_EQ(positions(1024, {255}).error().code(), Code::kCorrupt);
+  EXPECT_EQ(positions(1030, {0, 6}).value(), 6u);
+  EXPECT_EQ(index[5], 1029u);
+  EXPECT_EQ(positions(1030, {0, 7}).error().code(), Code::kCorrupt);
+  EXPECT_EQ(positions(1030, {0, 0}).value(), 0u);
+}
+
+// The cosine transform.
+
+/// One tensor of images and one of something else.
+ParameterSchema images(int64_t rows, int64_t columns) {
+  return ParameterSchema::make(
+             {{.name = "w", .shape = {rows, columns}}, {.name = "v", .shape = {7, 5}}})
+      .value();
+}
+
+std::vector<float> by_frequency(uint32_t side, const ParameterSchema& schema,
+                                const std::vector<float>& x, std::vector<float>& back) {
+  Layout layout;
+  lay_out(schema, 0, layout);
+  CodecScratch scratch;
+  const auto dct = make_dct(side);
+  dct->forward(x, layout, 0, false, {}, scratch);
+  const std::vector<float> stream = scratch.stream;
+  struct Collect : ValueSink {
+    std::vector<float>* to;
+    void dense(size_t at, std::span<const float> values) override {
+      std::ranges::copy(values, to->begin() + static_cast<ptrdiff_t>(at));
+    }
+    void sparse(size_t, std::span<const uint16_t>, std::span<const float>) override {
+      ADD_FAILURE() << "dense values only";
+    }
+  } sink;
+  back.assign(x.size(), -1.0f);
+  sink.to = &back;
+  dct->inverse(stream, layout, 0, scratch, sink);
+  return stream;
+}
+
+TEST(Dct, AWaveIsOneCoefficientAndTheLowestComeFirst) {
+  // 70 rows of two blocks of 4 x 4: block b has the wave of frequencies (1, 2), b + 1 times.
+  const ParameterSchema schema = images(70, 32);
+  constexpr size_t kBlocks = 140;
+  std::vector<float> x(schema.elements());
+  const auto wave = [](size_t i, size_t k) {
+    return std::sqrt((k == 0 ? 1 : 2) / 4.0) *
+           std::cos(std::numbers::pi * (2.0 * static_cast<double>(i) + 1) * static_cast<double>(k) /
+                    8);
+  };
+  for (size_t b = 0; b < kBlocks; ++b)
+    for (size_t e = 0; e < 16; ++e)
+      x[16 * b + e] =
+          static_cast<float>(static_cast<double>(b + 1) * wave(e / 4, 1) * wave(e % 4, 2));
+  for (size_t i = 16 * kBlocks; i < x.size(); ++i) x[i] = static_cast<float>(i);
+  std::vector<float> back;
+  const std::vector<float> stream = by_frequency(4, schema, x, back);
+  // (0,0) (0,1) (1,0) (0,2) (1,1) (2,0) (0,3) (1,2): the eighth.
+  for (size_t i = 0; i < 16 * kBlocks; ++i) {
+    const size_t place = i / kBlocks, b = i % kBlocks;
+    ASSERT_NEAR(stream[i], place == 7 ? static_cast<double>(b + 1) : 0.0,
+                3e-6 * static_cast<double>(b + 1));
+  }
+  for (size_t i = 16 * kBlocks; i < x.size(); ++i) ASSERT_EQ(stream[i], x[i]);
+}
+
+TEST(Dct, KeepsNormsAndComesBackForEverySide) {
+  for (uint32_t side = 2; side <= 32; ++side) {
+    const ParameterSchema schema = images(67, 2 * side * side);
+    const std::vector<float> x = make_input(Input::kGaussian, schema.elements());
+    std::vector<float> back;
+    const std::vector<float> stream = by_frequency(side, schema, x, back);
+    const double norm = squared_norm(x);
+    EXPECT_NEAR(squared_norm(stream), norm, 1e-5 * norm) << side;
+    EXPECT_LE(squared_distance(back, x), 1e-11 * norm) << side;
+    EXPECT_GT(squared_distance(stream, x), 0.1 * norm) << side;
+  }
+}
+
+// Its factors are rounded from the library's cosines: where one lay so near to the middle between
+// two floats that a library's last bit decides, frames would decode to other bits elsewhere.
+TEST(Dct, NoFactorHangsOnTheLastBitsOfACosine) {
+  double nearest = 1;
+  for (int side = 2; side <= 32; ++side)
+    for (int a = 0; a <= 2 * side; ++a)
+      for (const double first : {1.0, 2.0}) {
+        const double value =
+            std::sqrt(first / side) * std::fabs(std::cos(std::numbers::pi * (a / (2.0 * side))));
+        if (value < 1e-9) continue;  // of a right angle: 0 but for rounding
+        int exponent = 0;
+        const double fraction = std::frexp(value, &exponent) * 0x1p24;
+        nearest = std::min(nearest, std::fabs(fraction - std::floor(fraction) - 0.5));
+      }
+  EXPECT_GT(nearest, 64 * 0x1p-29);  // 64 units in the last place of a double
+}
+
+TEST(Dct, SmoothWeightsFitInFewerValues) {
+  // Each row is an image of one bright spot: a twentieth of the values holds nearly all of it.
+  const ParameterSchema schema = images(100, 784);
+  std::vector<float> x(schema.elements(), 0.0f);
+  Rng rng(8, Purpose::kTest);
+  for (size_t row = 0; row < 100; ++row) {
+    const double y = 28 * rng.uniform(), z = 28 * rng.uniform();
+    for (size_t e = 0; e < 784; ++e)
+      x[784 * row + e] =
+          static_cast<float>(std::exp(-(std::pow(static_cast<double>(e / 28) - y, 2) +
+                                        std::pow(static_cast<double>(e % 28) - z, 2)) /
+                                      40));
+  }
+  const auto lost = [&](const char* spec) {
+    const Codec codec = codec_of(spec);
+    CodecScratch scratch;
+    std::vector<std::byte> frame(codec.max_encoded_bytes(schema));
+    frame.resize(codec.encode(kMeta, schema, x, scratch, frame).value());
+    std::vector<float> y(x.size());
+    EXPECT_TRUE(decode(*inspect(frame, schema, {}, scratch), scratch, y).ok());
+    return squared_distance(y, x) / squared_norm(x);
+  };
+  EXPECT_LT(lost("dct:28 | topk:0.05"), 0.01);
+  EXPECT_GT(lost("topk:0.05"), 0.3);
 }
 
 // 9. Sums of encoded integers.

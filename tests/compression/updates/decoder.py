@@ -230,7 +230,7 @@ class Random:
 # ---------------------------------------------------------------------------------------------------------
 # Stages and chains (sections 2.1 and 2.9)
 
-FAMILIES = ["state", "exempt", "transform", "select", "quantize", "index", "value"]
+FAMILIES = ["state", "exempt", "basis", "transform", "select", "quantize", "index", "value"]
 
 # id: name, family, bytes of the argument, lowest, highest
 STAGES = {
@@ -238,12 +238,14 @@ STAGES = {
     0x02: ("ef21", "state", 0, 0, 0),
     0x03: ("dgc", "state", 1, 1, 99),
     0x08: ("small16", "exempt", 1, 1, 24),
+    0x0C: ("dct", "basis", 1, 2, 32),
     0x10: ("rotate", "transform", 1, 4, 16),
     0x12: ("lowrank", "transform", 1, 1, 32),
     0x13: ("sketch", "transform", 4, None, None),
     0x20: ("topk", "select", 4, 1, 10**9),
     0x21: ("topk-per-tensor", "select", 4, 1, 10**9),
     0x22: ("randk", "select", 4, 1, 10**9),
+    0x24: ("randk-by-norm", "select", 4, 1, 10**9),
     0x23: ("threshold", "select", 4, None, None),
     0x30: ("float32", "quantize", 0, 0, 0),
     0x31: ("float16", "quantize", 0, 0, 0),
@@ -298,6 +300,7 @@ class Chain:
         none = Stage("")
         self.state = by_family.get("state", none)
         self.exempt = by_family.get("exempt", none)
+        self.basis = by_family.get("basis", none)
         self.transform = by_family.get("transform", none)
         self.select = by_family.get("select", none)
         self.quantize = by_family.get("quantize", Stage("float32"))
@@ -311,9 +314,14 @@ class Chain:
         state, transform, select, quantize = self.state, self.transform, self.select, self.quantize
         travel = self.positions_travel
         require(
-            given.keys() & {"exempt", "transform", "select", "quantize"},
-            "a chain needs a stage that is exempt, transforms, selects or quantizes",
+            given.keys() & {"exempt", "basis", "transform", "select", "quantize"},
+            "a chain needs a stage that is exempt, of a basis, transforms, selects or quantizes",
         )
+        if self.basis.name:
+            require(given.keys() & {"select", "quantize"}, "dct without select or quantize")
+            require(transform.name in ("", "rotate"), f"dct with {transform.name}")
+        if select.name == "randk-by-norm" and transform.name:
+            require(transform.argument == 10, "randk-by-norm after other blocks than of its groups")
         if "quantize" in given and quantize.name == "float32":
             require(self.stages[0] == quantize, "float32 is written only as the first stage")
         if self.index.name == "rice":
@@ -339,7 +347,8 @@ class Chain:
                 require(quantize.argument >= (256 if travel else 32), f"{quantize} after a state stage")
         if state.name == "dgc":
             require(select.name, "dgc without a select stage")
-            require(not self.exempt.name and not transform.name, "dgc with an exempt or transform stage")
+            mixed = self.exempt.name or self.basis.name or transform.name
+            require(not mixed, "dgc with an exempt, basis or transform stage")
 
     @property
     def floats(self):
@@ -521,6 +530,26 @@ def seeded_positions(seed, chunk, m, rate):
     return np.flatnonzero(marked == few)
 
 
+def counted_positions(source, seed, chunk, m):
+    """randk-by-norm: what follows from the counts and the seed."""
+    lengths = [min(GROUP, m - at) for at in range(0, m, GROUP)]
+    counts = source.take(len(lengths))
+    random = Random(seed, PURPOSE_RANDK, chunk.number)
+    kept = []
+    for group, (length, code) in enumerate(zip(lengths, counts)):
+        k = code if code < 16 else (16 + code % 16) << (code // 16 - 1)
+        require(k <= length, f"{k} kept of {length}")
+        few = k <= length // 2
+        marked = np.zeros(length, bool)
+        for _ in range(k if few else length - k):
+            position = random.below(length)
+            while marked[position]:
+                position = random.below(length)
+            marked[position] = True
+        kept.append(group * GROUP + np.flatnonzero(marked == few))
+    return np.concatenate(kept)
+
+
 # ---------------------------------------------------------------------------------------------------------
 # Values (sections 2.4 and 2.5)
 
@@ -663,6 +692,8 @@ def take_chunk(body, chunk, header, small):
         positions = take_positions(source, chunk, m)
     elif chain.select.name == "randk":
         positions = seeded_positions(header.seed, chunk, m, chain.select.argument)
+    elif chain.select.name == "randk-by-norm":
+        positions = counted_positions(source, header.seed, chunk, m)
     else:
         positions = np.arange(m)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -727,9 +758,41 @@ def main_length(tensors, chain):
     return whole
 
 
+def undo_dct(stream, tensors, side):
+    """The main stream before dct."""
+    size = side * side
+    basis = np.empty((side, side), np.float32)
+    for k in range(side):
+        for i in range(side):
+            angle = math.pi * (((2 * i + 1) * k % (4 * side)) / (2.0 * side))
+            basis[k, i] = math.sqrt((2 if k else 1) / side) * math.cos(angle)
+    order = sorted(range(size), key=lambda e: (e // side + e % side, e // side))
+    out = [np.zeros(0, np.float32)]
+    at = 0
+    for tensor in tensors:
+        piece = stream[at : at + tensor.elements]
+        at += tensor.elements
+        if tensor.elements == 0 or tensor.matrix[1] % size:
+            out.append(piece)
+            continue
+        blocks = np.empty((tensor.elements // size, size), np.float32)
+        blocks[:, order] = piece.reshape(size, -1).T
+        blocks = blocks.reshape(-1, side, side)
+        for axis in (1, 2):  # down each column, then along each row
+            lines = np.moveaxis(blocks, axis, 1)
+            sums = np.zeros_like(lines)
+            for k in range(side):
+                sums = sums + basis[k][None, :, None] * lines[:, k : k + 1, :]
+            blocks = np.moveaxis(sums, 1, axis)
+        out.append(np.ascontiguousarray(blocks).reshape(-1))
+    return np.concatenate(out)
+
+
 def restore_main(stream, tensors, header):
-    """The main stream before lowrank or sketch."""
+    """The main stream before dct, lowrank or sketch."""
     chain = header.chain
+    if chain.basis.name:
+        return undo_dct(stream, tensors, chain.basis.argument)
     whole = sum(t.elements for t in tensors)
     if chain.transform.name == "sketch" and math.prod(chain.transform.argument) < whole:
         return unsketch(stream, whole, *chain.transform.argument, header.seed)

@@ -52,6 +52,11 @@ std::vector<TensorSpec> tensors_of(std::string_view schema) {
             {.name = "a.bias", .shape = {300}, .kind = kBias},
             {.name = "norm", .shape = {200}, .kind = kNorm},
             {.name = "b.weight", .shape = {50, 110}}};
+  if (schema == "images")  // 66 images of 28 x 28 and 32 of 5 x 5
+    return {{.name = "a.weight", .shape = {66, 784}},
+            {.name = "a.bias", .shape = {66}, .kind = kBias},
+            {.name = "conv.weight", .shape = {8, 4, 5, 5}},
+            {.name = "b.weight", .shape = {10, 90}}};
   if (schema == "biases")  // two chunks in the small stream; the middle element is in the second
     return {{.name = "b", .shape = {66000}, .kind = kBias}, {.name = "w", .shape = {65500}}};
   ADD_FAILURE() << "no schema " << schema;
@@ -204,6 +209,19 @@ constexpr GoodFrame kGood[] = {
     {"small16_topk", "wide", "small16:8192 | topk:0.01 | int:4 | rice", Input::kHeavyTail},
     {"small16_rans", "mixed", "small16:512 | int:4 | rans"},
     {"ef_small16_topk", "mixed", "ef | small16:64 | topk:0.05 | sign | rice"},
+    // Images.
+    {"dct_28_int", "images", "dct:28 | int:3"},
+    {"dct_28_topk", "images", "dct:28 | topk:0.02 | ternary | rice", Input::kHeavyTail},
+    {"dct_5_topk", "images", "dct:5 | topk:0.05 | float16"},
+    {"dct_32_nothing", "odd", "dct:32 | bfloat16"},
+    {"ef_small16_dct_rans", "images", "ef | small16:1024 | dct:28 | int:4 | rans"},
+    {"dct_rotate_by_norm", "images", "dct:28 | rotate:1024 | randk-by-norm:0.1 | eden:1"},
+    // Counts.
+    {"by_norm", "wide", "randk-by-norm:0.02", Input::kHeavyTail},
+    {"by_norm_all", "mixed", "randk-by-norm:1 | float16"},
+    {"by_norm_spike", "wide", "randk-by-norm:1e-09 | int:8", Input::kOneSpike},
+    {"by_norm_natural", "wide", "randk-by-norm:0.05 | natural"},
+    {"ef_by_norm_rans", "mixed", "ef | randk-by-norm:0.3 | int:5 | rans"},
     // Factors.
     {"lowrank_1", "mixed", "lowrank:1"},
     {"lowrank_2_wide", "wide", "lowrank:2"},

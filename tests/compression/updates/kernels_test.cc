@@ -373,6 +373,26 @@ TEST_P(KernelLevels, SumsDifferencesAndSignsAreThoseOfTheBaseline) {
   });
 }
 
+TEST_P(KernelLevels, CombineAddsInOrderWithoutFusing) {
+  for_each_shape([&](size_t n, size_t offset) {
+    constexpr size_t kCount = 5;
+    const size_t stride = n + 3;
+    const std::vector<float> memory = values(kCount * stride + offset, 12);
+    const std::vector<float> factors = values(kCount, 13);
+    const float* x = memory.data() + offset;
+    for (const size_t count : {size_t{0}, size_t{1}, kCount}) {
+      std::vector<float> sums(n, 7.0f), expected(n, 0.0f);
+      k_->combine(factors.data(), count, x, stride, n, sums.data());
+      for (size_t j = 0; j < count; ++j)
+        for (size_t i = 0; i < n; ++i) {
+          const volatile float product = factors[j] * x[j * stride + i];
+          expected[i] += product;
+        }
+      ASSERT_TRUE(same(sums, expected)) << n << ", " << count;
+    }
+  });
+}
+
 TEST_P(KernelLevels, ARotationIsTheMatrixOfSignsAfterTheRandomOnes) {
   for (const size_t n : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 256u, 512u}) {
     // Small integers: every sum is exact.

@@ -37,6 +37,7 @@ std::vector<uint32_t> arguments_of(const StageInfo& info) {
       return blocks;
     }
     case Argument::kBits:
+    case Argument::kSide:
     case Argument::kRank:
     case Argument::kPercent:
     case Argument::kLevels: {
@@ -97,15 +98,31 @@ TEST(Spec, FindsStagesByNameAndById) {
 
 TEST(Spec, IdsOnTheWireArePinned) {
   const auto id = [](std::string_view stage) { return find_stage(stage)->id; };
-  constexpr std::pair<std::string_view, int> kPinned[] = {
-      {"ef", 0x01},      {"ef21", 0x02},      {"dgc", 0x03},
-      {"small16", 0x08}, {"rotate", 0x10},    {"lowrank", 0x12},
-      {"sketch", 0x13},  {"topk", 0x20},      {"topk-per-tensor", 0x21},
-      {"randk", 0x22},   {"threshold", 0x23}, {"float32", 0x30},
-      {"float16", 0x31}, {"bfloat16", 0x32},  {"int", 0x33},
-      {"ternary", 0x34}, {"sign", 0x35},      {"qsgd", 0x36},
-      {"natural", 0x37}, {"eden", 0x38},      {"rice", 0x50},
-      {"rans", 0x60},    {"zstd", 0x61}};
+  constexpr std::pair<std::string_view, int> kPinned[] = {{"ef", 0x01},
+                                                          {"ef21", 0x02},
+                                                          {"dgc", 0x03},
+                                                          {"dct", 0x0C},
+                                                          {"randk-by-norm", 0x24},
+                                                          {"small16", 0x08},
+                                                          {"rotate", 0x10},
+                                                          {"lowrank", 0x12},
+                                                          {"sketch", 0x13},
+                                                          {"topk", 0x20},
+                                                          {"topk-per-tensor", 0x21},
+                                                          {"randk", 0x22},
+                                                          {"threshold", 0x23},
+                                                          {"float32", 0x30},
+                                                          {"float16", 0x31},
+                                                          {"bfloat16", 0x32},
+                                                          {"int", 0x33},
+                                                          {"ternary", 0x34},
+                                                          {"sign", 0x35},
+                                                          {"qsgd", 0x36},
+                                                          {"natural", 0x37},
+                                                          {"eden", 0x38},
+                                                          {"rice", 0x50},
+                                                          {"rans", 0x60},
+                                                          {"zstd", 0x61}};
   for (const auto& [stage, pinned] : kPinned) EXPECT_EQ(id(stage), pinned) << stage;
   EXPECT_EQ(kStages.size(), std::size(kPinned)) << "pin the new stage's id here";
 }
@@ -113,10 +130,12 @@ TEST(Spec, IdsOnTheWireArePinned) {
 TEST(Spec, AnUnknownStageIsToldWhereItIsAndWhatThereIs) {
   EXPECT_THAT(
       message_of("ef | topk:0.01 | gzip"),
-      AllOf(StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
-            HasSubstr("known stages: ef, ef21, dgc, small16, rotate, lowrank, sketch, topk, "
-                      "topk-per-tensor, randk, threshold, float32, float16, bfloat16, int, "
-                      "ternary, sign, qsgd, natural, eden, rice, rans, zstd")));
+      AllOf(
+          StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
+          HasSubstr(
+              "known stages: ef, ef21, dgc, small16, dct, rotate, lowrank, sketch, topk, "
+              "topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, bfloat16, int, "
+              "ternary, sign, qsgd, natural, eden, rice, rans, zstd")));
   EXPECT_THAT(message_of("TopK:0.1"), HasSubstr("unknown stage 'TopK'"));
   EXPECT_THAT(message_of("tern"), HasSubstr("column 1: unknown stage 'tern'"));
   EXPECT_THAT(message_of("fp16"), HasSubstr("unknown stage 'fp16'"));
