@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "base/thread_pool.h"
+#include "compression/updates/chain.h"
 #include "tests/bench/stopwatch.h"
 
 namespace tern {
@@ -114,7 +115,7 @@ Result<ordered_json> measure_cores(const std::vector<std::string>& specs,
   for (const std::string& spec : specs) {
     progress.add(0, spec);
     TERN_TRY(const Codec codec, Codec::parse(spec));
-    if (codec.positions() == Positions::kTravel) {
+    if (codec.chain().spreads()) {
       progress.add(1, spec);
       continue;
     }

@@ -15,7 +15,7 @@
 namespace tern {
 
 /// {spec, encode_gbps: {"1": on one core, "N": on `cores`}, encode_speedup} for each spec, the same
-/// update on each; specs whose positions travel are left out, since one thread encodes them.
+/// update on each; specs whose selection spreads are left out, since one thread encodes them.
 /// Medians of interleaved repeats; adds 1 to the progress for each spec. Errors: those of
 /// MeasuredChain::make, kCancelled.
 Result<nlohmann::ordered_json> measure_cores(const std::vector<std::string>& specs,

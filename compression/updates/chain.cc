@@ -176,7 +176,7 @@ Status check_feedback(const std::vector<Stage>& all, const Chain& chain, bool lo
   if (chain.feedback == Feedback::kDgc && (!chain.selector || !chain.in_place()))
     return refuse(all,
                   "'dgc' masks the momentum of what was sent: it needs topk, topk-per-tensor, "
-                  "threshold or randk, and every tensor under it");
+                  "threshold, randk or randk-by-norm, and every tensor under it");
   if (chain.feedback == Feedback::kDgc && chain.transform)
     return refuse(all, "'dgc' masks coordinates, and a rotation mixes them: leave out rotate");
   return {};

@@ -42,7 +42,7 @@ inline size_t chunk_count(size_t elements) {
   return (elements + kChunkElements - 1) / kChunkElements;
 }
 
-/// Longest body of a chunk of n elements; where positions travel, without its values.
+/// Longest body of a chunk of n elements; where a selection spreads, without its values.
 size_t most_chunk_bytes(const Chain& chain, size_t n);
 /// Bytes of k values spread over chunks whose rest most_chunk_bytes() counts.
 size_t most_value_bytes(const Chain& chain, size_t k);

@@ -34,7 +34,8 @@ void for_each_chunk(size_t elements, F f) {
 size_t most_bytes(const Chain& chain, const Layout& layout) {
   const size_t elements = coded_elements(chain, layout);
   const size_t chunks = chunk_count(elements) + chunk_count(layout.small_elements);
-  size_t fixed = kMaxFrameHeader + chunks * kChunkEntryBytes + 2 * layout.small_elements;
+  size_t fixed =
+      frame_header_bytes(chain.stages) + chunks * kChunkEntryBytes + 2 * layout.small_elements;
   size_t bytes = 0, raw = 0;
   for_each_chunk(elements, [&](size_t, size_t, size_t n) {
     bytes += most_chunk_bytes(chain, n);
@@ -235,6 +236,10 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   if (input.update.size() != schema.elements())
     return error(Code::kInvalidArgument, "an update of {} elements for a schema of {}",
                  input.update.size(), schema.elements());
+  if (chain.shapes && schema.tensors().empty() && schema.elements() > 0)
+    return error(Code::kInvalidArgument,
+                 "codec '{}' looks at the shapes of tensors, and the schema has none",
+                 print_spec(chain.stages));
   const Layout& layout = scratch.layout;
   lay_out(chain, schema, scratch.layout);
   if (out.size() < most_bytes(chain, layout))

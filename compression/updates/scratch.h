@@ -93,6 +93,7 @@ class CodecScratch {
   std::vector<uint32_t> sample;  ///< magnitudes
   std::vector<double> norms;     ///< of randk-by-norm's groups
   double kept_per_norm = 0;      ///< what randk-by-norm keeps of a group for each unit of them
+  size_t kept_left = 0;          ///< what it may still keep, besides one value of each group
   std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
   std::vector<float> main;       ///< the main stream, where it isn't the update itself
   std::vector<float> small;      ///< the small stream

@@ -88,6 +88,9 @@ void fit_counted_body(const Chain& chain, size_t n, std::vector<std::byte>& body
   const size_t m = chain.transform ? chain.transform->padded(n) : n;
   const size_t counts = chain.selector->count_bytes(m);
   if (body.size() < counts) body.resize(counts);
+  constexpr uint8_t kCodes = 113;  // of the counts that a whole group may have
+  for (size_t i = 0; i < counts; ++i)
+    body[i] = std::byte{static_cast<uint8_t>(load<uint8_t>(body.data() + i) % kCodes)};
   const Result<size_t> kept = chain.selector->positions(m, {}, body.data(), index.data());
   if (kept) body.resize(most_chunk_bytes(chain, n) - 1 + most_value_bytes(chain, *kept));
 }

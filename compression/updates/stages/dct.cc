@@ -30,10 +30,13 @@ class Dct : public Projection {
     const double n = static_cast<double>(side);
     for (size_t k = 0; k < side; ++k)
       for (size_t i = 0; i < side; ++i) {
-        // The angle is reduced first: it then has the same bits whatever the library's cosine does
-        // with large ones.
-        const double turn = static_cast<double>((2 * i + 1) * k % (4 * side)) / (2 * n);
-        const double value = std::sqrt((k == 0 ? 1 : 2) / n) * std::cos(std::numbers::pi * turn);
+        // In quarters of a turn over `side`; a right angle's cosine is 0 and no rounding of pi.
+        const size_t angle = (2 * i + 1) * k % (4 * side);
+        const double cosine =
+            angle % (2 * side) == side
+                ? 0
+                : std::cos(std::numbers::pi * (static_cast<double>(angle) / (2 * n)));
+        const double value = std::sqrt((k == 0 ? 1 : 2) / n) * cosine;
         rows_[k * side + i] = static_cast<float>(value);
         columns_[i * side + k] = static_cast<float>(value);
       }
@@ -46,7 +49,7 @@ class Dct : public Projection {
 
   void forward(std::span<const float> x, const Layout& layout, uint64_t, bool,
                std::span<const float>, CodecScratch& scratch) const override {
-    scratch.stream.resize(x.size());
+    scratch.stream.resize(projected(layout));
     for (const Piece& piece : layout.main) {
       const float* from = x.data() + piece.at;
       float* to = scratch.stream.data() + piece.at;

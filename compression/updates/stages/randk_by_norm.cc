@@ -44,7 +44,7 @@ class RandKByNorm : public Selector {
   bool spreads() const override { return true; }
   size_t kept(size_t) const override { return 0; }
   size_t most_kept(const Layout& layout) const override {
-    // One for each group that would have none, and the last one may be padded.
+    // One for each group that would have none, and some for rounding and a padded last group.
     return kept_of(rate_, layout.main_elements) + groups_of(layout.main_elements) + kGroupElements;
   }
   size_t count_bytes(size_t n) const override { return groups_of(n); }
@@ -52,27 +52,30 @@ class RandKByNorm : public Selector {
   /// Shares what may be kept: in proportion to the norms, but no group keeps more than it has.
   void prepare(InputStream& stream, const Layout&, CodecScratch& scratch) const override {
     const std::span<const float> x = stream.fetch_all();
+    const size_t k = kept_of(rate_, x.size());
     std::vector<double>& norms = scratch.norms;
     norms.clear();
     for_each_group(x.size(), [&](size_t at, size_t n) { norms.push_back(norm(x.data() + at, n)); });
-    auto left = static_cast<double>(kept_of(rate_, x.size()));
-    double sum = 0;
-    for (const double v : norms) sum += v;
-    scratch.kept_per_norm = sum > 0 ? left / sum : 0;
-    for (bool changed = sum > 0; changed;) {
-      changed = false;
+    auto left = static_cast<double>(k);
+    scratch.kept_per_norm = 0;
+    for (bool full = true; full;) {
+      // Added up anew: what is left of a sum when a large norm is taken off it again is rounding.
+      double sum = 0;
+      for (const double v : norms) sum += v;
+      if (sum == 0) break;
+      scratch.kept_per_norm = std::max(left, 0.0) / sum;
+      full = false;
       size_t group = 0;
       for_each_group(x.size(), [&](size_t, size_t n) {
         double& v = norms[group++];
         const auto all = static_cast<double>(n);
         if (v == 0 || scratch.kept_per_norm * v <= all) return;
         left -= all;
-        sum -= v;
         v = 0;
-        changed = true;
+        full = true;
       });
-      if (changed && sum > 0 && left > 0) scratch.kept_per_norm = left / sum;
     }
+    scratch.kept_left = k + kGroupElements;
   }
 
   size_t select(const float* x, size_t n, size_t, const ChunkContext& context,
@@ -80,7 +83,12 @@ class RandKByNorm : public Selector {
                 std::byte* counts) const override {
     size_t group = 0;
     for_each_group(n, [&](size_t at, size_t length) {
-      counts[group++] = std::byte{code_of(share(x + at, length, scratch.kept_per_norm))};
+      size_t count = share(x + at, length, scratch.kept_per_norm);
+      // A rotation may round norms up; the frame's bound holds all the same.
+      if (count > 0) count = 1 + std::min(count - 1, scratch.kept_left);
+      const uint8_t code = code_of(count);
+      if (count > 0) scratch.kept_left -= count_of(code) - 1;
+      counts[group++] = std::byte{code};
     });
     // Counts of its own making are never corrupt.
     const size_t k = *positions(n, context, counts, index);

@@ -122,6 +122,7 @@ inline constexpr Budget kBudgets[] = {
     {"randk-by-norm:1 | float16", 16.333, 4.7e-08, 4.7e-08},
     {"randk-by-norm:0.3 | int:8 | rans", 2.302, 2.7, 2},
     {"ef | randk-by-norm:0.1 | bfloat16", 1.612, 0.99, 0.96},
+    {"ef | small16:2 | dct:2 | rotate:1024 | randk-by-norm:0.5 | qsgd:64 | rans", 1.858, 0.57, 0.42},
     {"lowrank:2", 3.586, 0.98, 0.95},
     {"lowrank:32 | bfloat16", 10.170, 0.42, 0.27},
     {"ef | small16:1024 | lowrank:4 | int:8 | rans", 1.660, 0.86, 0.82},

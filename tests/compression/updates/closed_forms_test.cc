@@ -488,6 +488,32 @@ TEST(ClosedForm8, ByNormTheVarianceIsTheSquareOfTheSumOfNorms) {
   EXPECT_NEAR(off / (expected / kFrames), 1, 0.1);
 }
 
+// What is left of the sum of norms without the largest must be added up, not taken off.
+TEST(ClosedForm8, ByNormOneHugeGroupDoesNotUndoTheBoundOfTheFrame) {
+  std::vector<float> x(100 * kGroupElements, 0.4f * 0x1p-10f);
+  std::fill_n(x.begin(), kGroupElements, 0x1p42f);
+  std::fill_n(x.begin() + kGroupElements, kGroupElements, 0x1p-10f);
+  for (const char* spec : {"randk-by-norm:0.1", "rotate:1024 | randk-by-norm:0.1 | eden:1"}) {
+    CodecScratch scratch;
+    const auto frame = encode_frame(codec_of(spec), kMeta, x, scratch);
+    const Result<CheckedFrame> checked = inspect_frame(frame, x.size(), scratch);
+    ASSERT_TRUE(checked) << spec;
+    if (std::string_view(spec).starts_with("randk")) {
+      EXPECT_GT(checked->nonzeros(), 9500u);
+      EXPECT_LT(checked->nonzeros(), 10340u);
+    }
+  }
+}
+
+// Scaling by a rotation rounds the least numbers up to twice as much.
+TEST(ClosedForm8, ByNormTheBoundHoldsWhereARotationRoundsNormsUp) {
+  std::vector<float> x(60 * kGroupElements, 0.0f);
+  for (size_t i = 0; i < x.size(); i += kGroupElements) x[i] = 17 * 0x1p-149f;
+  CodecScratch scratch;
+  const auto frame = encode_frame(codec_of("rotate:1024 | randk-by-norm:0.1"), kMeta, x, scratch);
+  EXPECT_TRUE(inspect_frame(frame, x.size(), scratch));
+}
+
 TEST(ClosedForm8, CountsThatNoGroupHasAreRefused) {
   const auto by_norm = make_randk_by_norm(kRateOne / 10);
   std::array<uint16_t, kChunkElements> index{};
@@ -584,7 +610,7 @@ TEST(Dct, NoFactorHangsOnTheLastBitsOfACosine) {
       for (const double first : {1.0, 2.0}) {
         const double value =
             std::sqrt(first / side) * std::fabs(std::cos(std::numbers::pi * (a / (2.0 * side))));
-        if (value < 1e-9) continue;  // of a right angle: 0 but for rounding
+        if (a == side) continue;  // 0
         int exponent = 0;
         const double fraction = std::frexp(value, &exponent) * 0x1p24;
         nearest = std::min(nearest, std::fabs(fraction - std::floor(fraction) - 0.5));

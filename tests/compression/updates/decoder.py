@@ -764,8 +764,9 @@ def undo_dct(stream, tensors, side):
     basis = np.empty((side, side), np.float32)
     for k in range(side):
         for i in range(side):
-            angle = math.pi * (((2 * i + 1) * k % (4 * side)) / (2.0 * side))
-            basis[k, i] = math.sqrt((2 if k else 1) / side) * math.cos(angle)
+            angle = (2 * i + 1) * k % (4 * side)
+            cosine = math.cos(math.pi * (angle / (2.0 * side))) if angle % (2 * side) != side else 0.0
+            basis[k, i] = math.sqrt((2 if k else 1) / side) * cosine
     order = sorted(range(size), key=lambda e: (e // side + e % side, e // side))
     out = [np.zeros(0, np.float32)]
     at = 0
