@@ -516,18 +516,22 @@ def take_rice(source, count, b):
     return np.cumsum(gaps + 1) - 1
 
 
+def draw(random, n, k):
+    """k of n positions, in order: those that are drawn or, where that is fewer, those that aren't."""
+    few = k <= n // 2
+    marked = np.zeros(n, bool)
+    for _ in range(k if few else n - k):
+        position = random.below(n)
+        while marked[position]:
+            position = random.below(n)
+        marked[position] = True
+    return np.flatnonzero(marked == few)
+
+
 def seeded_positions(seed, chunk, m, rate):
     """randk: what follows from the seed."""
     k = max(1, (m * rate + 500_000_000) // 10**9)
-    few = k <= m // 2
-    random = Random(seed, PURPOSE_RANDK, chunk.number)
-    marked = np.zeros(m, bool)
-    for _ in range(k if few else m - k):
-        position = random.below(m)
-        while marked[position]:
-            position = random.below(m)
-        marked[position] = True
-    return np.flatnonzero(marked == few)
+    return draw(Random(seed, PURPOSE_RANDK, chunk.number), m, k)
 
 
 def counted_positions(source, seed, chunk, m):
@@ -539,14 +543,7 @@ def counted_positions(source, seed, chunk, m):
     for group, (length, code) in enumerate(zip(lengths, counts)):
         k = code if code < 16 else (16 + code % 16) << (code // 16 - 1)
         require(k <= length, f"{k} kept of {length}")
-        few = k <= length // 2
-        marked = np.zeros(length, bool)
-        for _ in range(k if few else length - k):
-            position = random.below(length)
-            while marked[position]:
-                position = random.below(length)
-            marked[position] = True
-        kept.append(group * GROUP + np.flatnonzero(marked == few))
+        kept.append(group * GROUP + draw(random, length, k))
     return np.concatenate(kept)
 
 
