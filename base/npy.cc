@@ -7,18 +7,17 @@
 #include <utility>
 
 #include "base/bytes.h"
+#include "base/parameter_schema.h"
 
 namespace tern {
 namespace {
 
-constexpr std::string_view kMagic = "\x93NUMPY";
+constexpr std::string_view kNpyMagic = "\x93NUMPY";
 constexpr std::string_view kFloat32 = "<f4";
 constexpr size_t kAlignment = 64;
-constexpr size_t kMaxRank = 32;  // NumPy 1's limit, and that of our safetensors reader
-constexpr uint64_t kMaxElements = uint64_t{1} << 40;
 
 /// Text from a file as it may stand in a message: short, printable ASCII.
-std::string shown(std::string_view text) {
+std::string shown_text(std::string_view text) {
   constexpr size_t kMost = 60;
   std::string result;
   for (const char c : text.substr(0, kMost)) result += c >= 0x20 && c < 0x7F ? c : '?';
@@ -68,7 +67,8 @@ class DictionaryReader {
       } else if (key == "shape" && !std::exchange(shape_seen, true)) {
         TERN_CHECK_OK(dimensions(shape));
       } else {
-        return error(Code::kCorrupt, "the header has an unknown or repeated key '{}'", shown(key));
+        return error(Code::kCorrupt, "the header has an unknown or repeated key '{}'",
+                     shown_text(key));
       }
       if (take(',')) continue;
       TERN_CHECK_OK(expect('}'));
@@ -97,7 +97,7 @@ class DictionaryReader {
   Status unexpected(std::string_view expected) const {
     const std::string_view rest = text_.substr(at_);
     return error(Code::kCorrupt, "the header is malformed at its byte {}: expected {}, found {}",
-                 at_, expected, rest.empty() ? "its end" : "'" + shown(rest) + "'");
+                 at_, expected, rest.empty() ? "its end" : "'" + shown_text(rest) + "'");
   }
   Status expect(char c) {
     if (take(c)) return {};
@@ -124,12 +124,12 @@ class DictionaryReader {
     if (rest.starts_with('[') || rest.starts_with('('))
       return error(Code::kUnsupported,
                    "the elements are structures, {}; expected '<f4' (float32, little-endian)",
-                   shown(rest));
+                   shown_text(rest));
     TERN_TRY(const std::string_view found, string());
     if (found != kFloat32)
       return error(Code::kUnsupported,
                    "the elements are of type '{}'; expected '<f4' (float32, little-endian)",
-                   shown(found));
+                   shown_text(found));
     return {};
   }
 
@@ -194,9 +194,9 @@ std::vector<float> NpyArray::values() const {
 
 Result<NpyArray> parse_npy(std::span<const std::byte> file) {
   ByteReader reader(file);
-  const auto magic = reader.take_bytes(kMagic.size());
+  const auto magic = reader.take_bytes(kNpyMagic.size());
   const auto major = reader.take<uint8_t>(), minor = reader.take<uint8_t>();
-  if (!reader.ok() || std::memcmp(magic.data(), kMagic.data(), kMagic.size()) != 0)
+  if (!reader.ok() || std::memcmp(magic.data(), kNpyMagic.data(), kNpyMagic.size()) != 0)
     return error(Code::kCorrupt,
                  "not a .npy file: expected '\\x93NUMPY' and a version at its start");
   if (major < 1 || major > 3 || minor != 0)
@@ -228,15 +228,15 @@ Result<std::vector<std::byte>> to_npy(std::span<const int64_t> shape,
                  print_shape(shape), elements, values.size());
   std::string header = fmt::format("{{'descr': '{}', 'fortran_order': False, 'shape': {}, }}",
                                    kFloat32, print_shape(shape));
-  const size_t prefix = kMagic.size() + 4;
+  const size_t prefix = kNpyMagic.size() + 4;
   header.append((kAlignment - (prefix + header.size() + 1) % kAlignment) % kAlignment, ' ');
   header += '\n';
 
   std::vector<std::byte> file(prefix + header.size() + values.size_bytes());
-  std::memcpy(file.data(), kMagic.data(), kMagic.size());
-  store(file.data() + kMagic.size(), uint8_t{1});
-  store(file.data() + kMagic.size() + 1, uint8_t{0});
-  store(file.data() + kMagic.size() + 2, static_cast<uint16_t>(header.size()));
+  std::memcpy(file.data(), kNpyMagic.data(), kNpyMagic.size());
+  store(file.data() + kNpyMagic.size(), uint8_t{1});
+  store(file.data() + kNpyMagic.size() + 1, uint8_t{0});
+  store(file.data() + kNpyMagic.size() + 2, static_cast<uint16_t>(header.size()));
   std::memcpy(file.data() + prefix, header.data(), header.size());
   if (!values.empty())
     std::memcpy(file.data() + prefix + header.size(), values.data(), values.size_bytes());

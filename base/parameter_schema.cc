@@ -8,8 +8,6 @@
 namespace tern {
 namespace {
 
-constexpr uint64_t kMaxElements = uint64_t{1} << 40;
-
 void append_u64(std::string& text, uint64_t value) {
   for (int shift = 0; shift < 64; shift += 8) text += static_cast<char>(value >> shift & 0xFF);
 }

@@ -13,6 +13,11 @@
 
 namespace tern {
 
+/// Of a model, and of a tensor in a file.
+inline constexpr uint64_t kMaxElements = uint64_t{1} << 40;
+/// Dimensions of a tensor in a file: NumPy 1's limit.
+inline constexpr size_t kMaxRank = 32;
+
 /// What a tensor is for: codecs may treat matrices and vectors differently.
 enum class TensorKind : uint8_t { kWeight = 0, kBias = 1, kNorm = 2 };
 

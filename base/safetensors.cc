@@ -23,11 +23,9 @@ static_assert(std::endian::native == std::endian::little,
 
 constexpr uint64_t kMaxHeaderBytes = 100'000'000;  // the limit of the reference implementation
 constexpr size_t kLengthBytes = 8;
-constexpr size_t kMaxRank = 32;
-constexpr uint64_t kMaxElements = uint64_t{1} << 40;  // of ParameterSchema
 
 /// A name from a file as it may stand in a message: short, and without control characters.
-std::string shown(std::string_view text) {
+std::string shown_name(std::string_view text) {
   std::string result;
   for (char c : text.substr(0, 64))
     result += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
@@ -111,15 +109,15 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (name == "data_offsets" && !std::exchange(offsets_seen_, true))
       return go(State::kOffsetsValue);
     return corrupt(fmt::format("tensor '{}' has an unknown or repeated field '{}'",
-                               shown(current().name), shown(name)));
+                               shown_name(current().name), shown_name(name)));
   }
 
   bool end_object() override {
     if (state_ == State::kTop) return go(State::kEnd);
     if (state_ == State::kMetadata) return go(State::kTop);
     if (!type_seen_ || !shape_seen_ || !offsets_seen_)
-      return corrupt(
-          fmt::format("tensor '{}' lacks dtype, shape or data_offsets", shown(current().name)));
+      return corrupt(fmt::format("tensor '{}' lacks dtype, shape or data_offsets",
+                                 shown_name(current().name)));
     return go(State::kTop);
   }
 
@@ -137,12 +135,12 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
                       [](uint64_t a, int64_t b) { return a == static_cast<uint64_t>(b); }))
         return fail(error(
             Code::kInvalidArgument, "tensor '{}' has the shape [{}] in the file, [{}] in the model",
-            shown(current().name), fmt::join(numbers_, ", "), fmt::join(wanted, ", ")));
+            shown_name(current().name), fmt::join(numbers_, ", "), fmt::join(wanted, ", ")));
       return go(State::kTensor);
     }
     if (numbers_.size() != 2)
       return corrupt(fmt::format("data_offsets of tensor '{}' has {} numbers instead of 2",
-                                 shown(current().name), numbers_.size()));
+                                 shown_name(current().name), numbers_.size()));
     entries_[current_].begin = numbers_[0];
     entries_[current_].end = numbers_[1];
     return go(State::kTensor);
@@ -152,7 +150,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (state_ != State::kShape && state_ != State::kOffsets) return misplaced("a number");
     if (numbers_.size() == kMaxRank)
       return corrupt(fmt::format("tensor '{}' has more than {} numbers in a list",
-                                 shown(current().name), kMaxRank));
+                                 shown_name(current().name), kMaxRank));
     numbers_.push_back(value);
     return true;
   }
@@ -162,7 +160,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     if (state_ != State::kType) return misplaced("a string");
     if (value != "F32")
       return fail(error(Code::kInvalidArgument, "tensor '{}' has the type {}; only F32 is read",
-                        shown(current().name), shown(value)));
+                        shown_name(current().name), shown_name(value)));
     return go(State::kTensor);
   }
 
@@ -205,7 +203,8 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     const auto found = index_.find(name);
     if (found == index_.end())
       return fail(error(Code::kInvalidArgument,
-                        "the file has a tensor '{}' that the model does not have", shown(name)));
+                        "the file has a tensor '{}' that the model does not have",
+                        shown_name(name)));
     current_ = found->second;
     if (std::exchange(entries_[current_].seen, true)) return twice(name);
     return true;
@@ -223,7 +222,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
     for (const uint64_t size : numbers_) {
       if (size > kMaxElements / product)
         return corrupt(
-            fmt::format("tensor '{}' has more than 2^40 elements", shown(current().name)));
+            fmt::format("tensor '{}' has more than 2^40 elements", shown_name(current().name)));
       product *= std::max<uint64_t>(size, 1);
     }
     own_[current_].shape.assign(numbers_.begin(), numbers_.end());
@@ -240,7 +239,7 @@ class HeaderReader final : public nlohmann::json_sax<nlohmann::json> {
   }
   bool corrupt(std::string message) { return fail(Status(Code::kCorrupt, std::move(message))); }
   bool twice(const std::string& name) {
-    return corrupt(fmt::format("tensor '{}' occurs twice", shown(name)));
+    return corrupt(fmt::format("tensor '{}' occurs twice", shown_name(name)));
   }
   bool misplaced(std::string_view what) {
     return corrupt(fmt::format("the header has {} where it does not belong", what));
@@ -279,17 +278,18 @@ Status check_ranges(std::span<const TensorSpec> tensors, const std::vector<Entry
     const Entry& entry = entries[i];
     const std::string& name = tensors[i].name;
     if (!entry.seen)
-      return error(Code::kInvalidArgument, "the file has no tensor '{}'", shown(name));
+      return error(Code::kInvalidArgument, "the file has no tensor '{}'", shown_name(name));
     if (entry.begin > entry.end || entry.end > data_bytes)
-      return error(Code::kCorrupt, "tensor '{}' runs past the end of the file", shown(name));
+      return error(Code::kCorrupt, "tensor '{}' runs past the end of the file", shown_name(name));
     if (entry.end - entry.begin != tensors[i].elements() * sizeof(float))
-      return error(Code::kCorrupt, "tensor '{}' has {} bytes of data instead of {}", shown(name),
-                   entry.end - entry.begin, tensors[i].elements() * sizeof(float));
+      return error(Code::kCorrupt, "tensor '{}' has {} bytes of data instead of {}",
+                   shown_name(name), entry.end - entry.begin,
+                   tensors[i].elements() * sizeof(float));
   }
   uint64_t covered = 0;
   for (size_t i : order_of_data(entries)) {
     if (entries[i].begin != covered)
-      return error(Code::kCorrupt, "the data of tensor '{}' {}", shown(tensors[i].name),
+      return error(Code::kCorrupt, "the data of tensor '{}' {}", shown_name(tensors[i].name),
                    entries[i].begin < covered ? "overlap those of another" : "begin after a gap");
     covered = entries[i].end;
   }
@@ -341,7 +341,7 @@ Result<ParameterSchema> read_schema(std::span<const std::byte> file) {
   std::unordered_set<std::string_view> names;
   for (const TensorSpec& tensor : tensors)
     if (!names.insert(tensor.name).second)
-      return error(Code::kCorrupt, "tensor '{}' occurs twice", shown(tensor.name));
+      return error(Code::kCorrupt, "tensor '{}' occurs twice", shown_name(tensor.name));
   std::vector<TensorSpec> in_order;
   in_order.reserve(tensors.size());
   for (const size_t i : order_of_data(reader.entries())) in_order.push_back(std::move(tensors[i]));

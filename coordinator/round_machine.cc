@@ -13,8 +13,8 @@ Schedule schedule_of(const FleetConfig& fleet) {
   return Schedule::kSynchronous;
 }
 
-RoundMachine::RoundMachine(const RoundRules& rules, uint32_t first_round, const Selector& selector,
-                           EventSink& sink)
+RoundMachine::RoundMachine(const RoundRules& rules, uint32_t first_round,
+                           const CohortSelector& selector, EventSink& sink)
     : rules_(rules), selector_(selector), sink_(sink), round_(first_round - 1) {}
 
 std::vector<RoundAction> RoundMachine::on(const RoundEvent& event, TimePoint now) {

@@ -34,7 +34,7 @@
 #include "base/event.h"
 #include "base/status.h"
 #include "config/scenario.h"
-#include "coordinator/selector.h"
+#include "coordinator/cohort_selector.h"
 #include "proto/messages.h"
 
 namespace tern {
@@ -150,7 +150,7 @@ class RoundMachine {
   /// `first_round` is the number of the next round to begin: 1, or later when a run is resumed.
   /// Needs 0 < cohort <= asked <= clients and min_updates <= cohort (config checks them).
   /// `selector` and `sink` outlive the machine.
-  RoundMachine(const RoundRules& rules, uint32_t first_round, const Selector& selector,
+  RoundMachine(const RoundRules& rules, uint32_t first_round, const CohortSelector& selector,
                EventSink& sink);
 
   std::vector<RoundAction> on(const RoundEvent& event, TimePoint now);
@@ -189,7 +189,7 @@ class RoundMachine {
   void end_round(Actions& actions);
 
   RoundRules rules_;
-  const Selector& selector_;
+  const CohortSelector& selector_;
   EventSink& sink_;
   State state_ = State::kBetweenRounds;
   uint32_t round_;

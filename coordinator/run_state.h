@@ -24,8 +24,8 @@
 #include "compression/updates/codec.h"
 #include "compression/updates/scratch.h"
 #include "config/scenario.h"
+#include "coordinator/cohort_selector.h"
 #include "coordinator/rate_controller.h"
-#include "coordinator/selector.h"
 #include "coordinator/strategies/fedavg.h"
 #include "coordinator/update_check.h"
 #include "coordinator/versions.h"
@@ -72,7 +72,7 @@ class RunState {
   const VersionedModel& model() const { return model_; }
   const Digest& parent_sha256() const { return parent_sha256_; }
   RateController& rates() { return rates_; }
-  Selector& selector() { return selector_; }
+  CohortSelector& selector() { return selector_; }
   CodecScratch& scratch(size_t worker) { return scratch_[worker]; }
 
   /// Before the first round: what an update can weigh, and room for the sum. Errors: those of
@@ -114,7 +114,7 @@ class RunState {
   const Codec up_;
   const std::vector<Codec> down_;  // of each level of VersionTree
   RateController rates_;
-  Selector selector_;
+  CohortSelector selector_;
   VersionedModel model_;
   ServerOptimizerState optimizer_;
   Digest parent_sha256_{};

@@ -128,15 +128,15 @@ Result<std::string> find_file(const std::string& folder, const std::string& name
       {.file = folder, .line = 0, .key = "data.path"});
 }
 
-struct Part {
+struct IdxPart {
   IdxBytes images;
   IdxBytes labels;
 };
 
-Result<Part> read_part(const std::string& folder, const std::string& prefix) {
+Result<IdxPart> read_part(const std::string& folder, const std::string& prefix) {
   TERN_TRY(const std::string image_path, find_file(folder, prefix + "-images-idx3-ubyte"));
   TERN_TRY(const std::string label_path, find_file(folder, prefix + "-labels-idx1-ubyte"));
-  Part part;
+  IdxPart part;
   TERN_TRY(part.labels, read_idx(label_path, 1));
   TERN_TRY(part.images, read_idx(image_path, 3));
   if (part.images.shape[0] != part.labels.shape[0])
@@ -147,7 +147,7 @@ Result<Part> read_part(const std::string& folder, const std::string& prefix) {
   return part;
 }
 
-Dataset to_dataset(const Part& part, const std::array<float, 256>& values) {
+Dataset to_dataset(const IdxPart& part, const std::array<float, 256>& values) {
   Dataset data;
   data.labels.assign(part.labels.values.begin(), part.labels.values.end());
   data.inputs = to_values(part.images.values, values);
@@ -161,7 +161,7 @@ Result<DataBundle> load_idx(const std::string& folder, bool standardize) {
   if (!std::filesystem::is_directory(folder, ignored))
     return Status(Code::kNotFound, "not a folder", {.file = folder, .line = 0, .key = "data.path"});
   DataBundle bundle;
-  TERN_TRY(Part train, read_part(folder, "train"));
+  TERN_TRY(IdxPart train, read_part(folder, "train"));
   const auto values = pixel_values(train.images.values, standardize);
   const uint8_t last_class =
       *std::max_element(train.labels.values.begin(), train.labels.values.end());
@@ -171,7 +171,7 @@ Result<DataBundle> load_idx(const std::string& folder, bool standardize) {
   const std::vector<uint32_t> train_shape = train.images.shape;
   train = {};  // 47 MB that needn't lie beside the test part
 
-  TERN_TRY(const Part test, read_part(folder, "t10k"));
+  TERN_TRY(const IdxPart test, read_part(folder, "t10k"));
   if (test.images.shape[1] != train_shape[1] || test.images.shape[2] != train_shape[2])
     return Status(
         Code::kInvalidArgument,

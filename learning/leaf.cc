@@ -20,14 +20,14 @@ constexpr size_t kImagePixels = 28 * 28;
 constexpr uint32_t kMostClasses = 1 << 20;
 
 /// Examples of a part with the names of their users.
-struct Part {
+struct LeafPart {
   Dataset data;
   std::vector<std::string> users;  ///< of each example
 };
 
 class Reader {
  public:
-  Status read(const fs::path& folder, Part& part) {
+  Status read(const fs::path& folder, LeafPart& part) {
     std::error_code failed;
     std::vector<fs::path> files;
     for (const auto& entry : fs::directory_iterator(folder, failed))
@@ -44,7 +44,7 @@ class Reader {
   bool text() const { return text_; }
 
  private:
-  Status read_one(const std::string& file, Part& part) {
+  Status read_one(const std::string& file, LeafPart& part) {
     Result<std::vector<std::byte>> bytes = read_file(file);
     if (!bytes) return std::move(bytes).error().at({.file = file});
     const auto* text = reinterpret_cast<const char*>(bytes->data());
@@ -67,7 +67,7 @@ class Reader {
     return found == object.end() ? nullptr : &*found;
   }
 
-  Status read_user(const std::string& user, const json& examples, Part& part) {
+  Status read_user(const std::string& user, const json& examples, LeafPart& part) {
     const json *x = member(examples, "x"), *y = member(examples, "y");
     if (x == nullptr || y == nullptr || !x->is_array() || !y->is_array() || x->size() != y->size())
       return error(Code::kInvalidArgument, "\"x\" and \"y\" must be lists of the same length");
@@ -139,7 +139,7 @@ void standardize(const std::vector<float>& by, std::vector<float>& values) {
 }  // namespace
 
 Result<DataBundle> load_leaf(const std::string& folder, bool standardized) {
-  Part train, test;
+  LeafPart train, test;
   Reader reader;
   TERN_CHECK_OK(reader.read(fs::path(folder) / "train", train));
   TERN_CHECK_OK(reader.read(fs::path(folder) / "test", test));
@@ -152,7 +152,7 @@ Result<DataBundle> load_leaf(const std::string& folder, bool standardized) {
     number = static_cast<uint32_t>(bundle.client_names.size());
     bundle.client_names.push_back(user);
   }
-  for (Part* part : {&train, &test})
+  for (LeafPart* part : {&train, &test})
     for (const std::string& user : part->users) {
       const auto found = numbers.find(user);
       if (found == numbers.end())

@@ -118,7 +118,7 @@ void serialize(Archive& archive, EvaluationReport& m) {
 
 namespace {
 
-constexpr uint32_t kMagic = 0x4D4E5254;  // "TRNM"
+constexpr uint32_t kMessageMagic = 0x4D4E5254;  // "TRNM"
 constexpr size_t kTypeAt = 4, kZeroAt = 5, kProtocolAt = 6, kHeaderBytes = 8;
 
 /// On the wire a message's type is its place in Message + 1.
@@ -163,7 +163,7 @@ TaskId evaluation_id(uint64_t run_seed, uint32_t round, uint32_t client) {
 Bytes to_packet(const Message& message) {
   MessageWriter writer;
   Bytes header(kHeaderBytes);
-  store(header.data(), kMagic);
+  store(header.data(), kMessageMagic);
   store(header.data() + kTypeAt, static_cast<uint8_t>(message.index() + 1));
   store(header.data() + kProtocolAt, kProtocolHigh);
   writer.put(header.data(), header.size());
@@ -174,14 +174,15 @@ Bytes to_packet(const Message& message) {
 PacketContent open_packet(std::span<const std::byte> packet) {
   if (!is_part(packet)) return {.message = packet, .part = {}};
   const size_t length = claimed_length(packet);
-  if (packet.size() < length + kHeaderBytes || load<uint32_t>(packet.data() + length) != kMagic)
+  if (packet.size() < length + kHeaderBytes ||
+      load<uint32_t>(packet.data() + length) != kMessageMagic)
     return {.message = {}, .part = packet};
   return {.message = packet.subspan(length), .part = packet.first(length)};
 }
 
 Result<Message> parse_message(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes || bytes.size() > kMaxMessageBytes ||
-      load<uint32_t>(bytes.data()) != kMagic || bytes[kZeroAt] != std::byte{0})
+      load<uint32_t>(bytes.data()) != kMessageMagic || bytes[kZeroAt] != std::byte{0})
     return error(Code::kCorrupt, "not a message ({} bytes)", bytes.size());
   const auto type = load<uint8_t>(bytes.data() + kTypeAt);
   const auto protocol = load<uint16_t>(bytes.data() + kProtocolAt);

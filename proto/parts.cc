@@ -8,7 +8,7 @@ namespace tern {
 
 namespace {
 
-constexpr uint32_t kMagic = 0x504E5254;  // "TRNP"
+constexpr uint32_t kPartMagic = 0x504E5254;  // "TRNP"
 constexpr uint8_t kMajor = 1, kMinor = 0;
 constexpr size_t kMajorAt = 4, kMinorAt = 5, kKindAt = 6, kTaskAt = 8, kIndexAt = 16, kCountAt = 20,
                  kTransferAt = 24;
@@ -31,7 +31,7 @@ Bytes PartCutter::next(size_t room) {
   Bytes part;
   part.reserve(kPartHeaderBytes + length + room);
   part.resize(kPartHeaderBytes);
-  store(part.data(), kMagic);
+  store(part.data(), kPartMagic);
   store(part.data() + kMajorAt, kMajor);
   store(part.data() + kMinorAt, kMinor);
   store(part.data() + kKindAt, kind_);
@@ -78,7 +78,7 @@ size_t total_bytes(const std::vector<Bytes>& parts) {
 }
 
 bool is_part(std::span<const std::byte> packet) {
-  return packet.size() >= sizeof kMagic && load<uint32_t>(packet.data()) == kMagic;
+  return packet.size() >= sizeof kPartMagic && load<uint32_t>(packet.data()) == kPartMagic;
 }
 
 size_t claimed_length(std::span<const std::byte> part) {
@@ -94,7 +94,7 @@ std::optional<PartLabel> label_of(std::span<const std::byte> part) {
 
 Status PartAssembler::add(std::span<const std::byte> part) {
   if (part.size() < kPartHeaderBytes || part.size() > kPartHeaderBytes + kPartBytes ||
-      load<uint32_t>(part.data()) != kMagic)
+      load<uint32_t>(part.data()) != kPartMagic)
     return error(Code::kCorrupt, "not a part ({} bytes)", part.size());
   const uint8_t major = load<uint8_t>(part.data() + kMajorAt),
                 minor = load<uint8_t>(part.data() + kMinorAt);

@@ -11,7 +11,7 @@ namespace tern {
 namespace {
 
 /// Tasks begin from the newest version and, where clients are late, from a few before it.
-constexpr size_t kModelsKept = 4;
+constexpr size_t kRemoteModelsKept = 4;
 
 enum class Request : uint8_t { kModel, kTrain, kEncode, kEvaluate, kEnd };
 
@@ -79,7 +79,7 @@ Status RemotePlace::bring(const ModelView& model) {
   append_array(message, model.parameters);
   TERN_CHECK_OK(channel_->send(message));
   there_.push_back(model.sha256);
-  if (there_.size() > kModelsKept) there_.pop_front();
+  if (there_.size() > kRemoteModelsKept) there_.pop_front();
   return {};
 }
 
@@ -147,7 +147,7 @@ class Server {
   };
 
   Result<std::vector<std::byte>> keep(ByteReader& reader) {
-    if (models_.size() == kModelsKept) models_.pop_front();
+    if (models_.size() == kRemoteModelsKept) models_.pop_front();
     Kept& model = models_.emplace_back();
     model.sha256 = reader.take<Digest>();
     if (!take_any(reader, model.parameters)) return unreadable();

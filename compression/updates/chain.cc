@@ -8,10 +8,6 @@ namespace {
 
 constexpr uint32_t kLargestRansAlphabet = 512;  // the values of a chunk don't fill larger ones
 
-Status refuse(const std::vector<Stage>& stages, std::string_view why) {
-  return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
-}
-
 std::string_view family_name(Family family) {
   switch (family) {
     case Family::kState:
@@ -76,12 +72,13 @@ const Stage* find(const std::vector<Stage>& stages, Family family) {
 Status check_order(const std::vector<Stage>& all) {
   for (size_t i = 1; i < all.size(); ++i) {
     if (all[i].info->family == Family::kState)
-      return refuse(all,
-                    fmt::format("'{}' covers the whole chain and stands first", all[i].info->name));
+      return refuse_chain(
+          all, fmt::format("'{}' covers the whole chain and stands first", all[i].info->name));
     if (all[i].info->name == "float32")
-      return refuse(all, "values without a quantize stage are float32 anyway: leave 'float32' out");
+      return refuse_chain(
+          all, "values without a quantize stage are float32 anyway: leave 'float32' out");
     if (all[i].info->family <= all[i - 1].info->family)
-      return refuse(
+      return refuse_chain(
           all, fmt::format(
                    "'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
                    "basis, transform, select, quantize, index code, value code, with one of each "
@@ -99,55 +96,63 @@ Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
   const Stage* select = find(all, Family::kSelect);
   const Stage* quantize = find(all, Family::kQuantize);
   if (!find(all, Family::kExempt) && !basis && !transform && !select && !quantize)
-    return refuse(all, "there is nothing here that makes an update into values, such as float32");
+    return refuse_chain(all,
+                        "there is nothing here that makes an update into values, such as float32");
   const bool shortened = chain.projection && !basis;
   if (basis && transform && !chain.transform)
-    return refuse(all, fmt::format("'{}' replaces what '{}' would have made: leave one out",
-                                   transform->info->name, basis->info->name));
+    return refuse_chain(all, fmt::format("'{}' replaces what '{}' would have made: leave one out",
+                                         transform->info->name, basis->info->name));
   if (basis && !select && !quantize)
-    return refuse(all, fmt::format("'{}' alone saves nothing: add a select or quantize stage",
-                                   basis->info->name));
+    return refuse_chain(all, fmt::format("'{}' alone saves nothing: add a select or quantize stage",
+                                         basis->info->name));
   if (chain.rice && !select)
-    return refuse(all, "'rice' codes the indices of a selection, and there is none");
+    return refuse_chain(all, "'rice' codes the indices of a selection, and there is none");
   if (chain.rice && !chain.indexed())
-    return refuse(all, fmt::format("'rice' has nothing to code: the positions of '{}' don't travel",
-                                   select->info->name));
+    return refuse_chain(
+        all, fmt::format("'rice' has nothing to code: the positions of '{}' don't travel",
+                         select->info->name));
   if (chain.transform && chain.indexed())
-    return refuse(all, fmt::format("after a rotation all magnitudes are alike: use randk instead "
-                                   "of {}, or leave out rotate",
-                                   select->info->name));
+    return refuse_chain(all,
+                        fmt::format("after a rotation all magnitudes are alike: use randk instead "
+                                    "of {}, or leave out rotate",
+                                    select->info->name));
   if (chain.transform && !select && !quantize)
-    return refuse(all, "a rotation alone saves nothing: add a select or quantize stage");
+    return refuse_chain(all, "a rotation alone saves nothing: add a select or quantize stage");
   if (select && select->info->name == "randk-by-norm" && chain.transform &&
       transform->argument != kGroupElements)
-    return refuse(all, fmt::format("'{}' goes by the norms of {} values, which other blocks than "
-                                   "those of 'rotate:{}' mix",
-                                   select->info->name, kGroupElements, kGroupElements));
+    return refuse_chain(all,
+                        fmt::format("'{}' goes by the norms of {} values, which other blocks than "
+                                    "those of 'rotate:{}' mix",
+                                    select->info->name, kGroupElements, kGroupElements));
   if (shortened && select)
-    return refuse(all, fmt::format("'{}' needs all its numbers: leave out {}",
-                                   transform->info->name, select->info->name));
+    return refuse_chain(all, fmt::format("'{}' needs all its numbers: leave out {}",
+                                         transform->info->name, select->info->name));
   if (shortened && quantize &&
       (quantize->info->name == "ternary" || quantize->info->name == "sign"))
-    return refuse(all, fmt::format("'{}' is too coarse for the numbers of '{}'",
-                                   quantize->info->name, transform->info->name));
+    return refuse_chain(all, fmt::format("'{}' is too coarse for the numbers of '{}'",
+                                         quantize->info->name, transform->info->name));
   if (quantize && quantize->info->name == "eden" &&
       !(chain.transform && transform->argument >= kGroupElements))
-    return refuse(all, fmt::format("eden's levels are those of a rotated block and its scale is "
-                                   "for {} values: put 'rotate:{}' or more before it",
-                                   kGroupElements, kGroupElements));
+    return refuse_chain(all,
+                        fmt::format("eden's levels are those of a rotated block and its scale is "
+                                    "for {} values: put 'rotate:{}' or more before it",
+                                    kGroupElements, kGroupElements));
   const Stage* value_code = find(all, Family::kValueCode);
   if (chain.value_code == ValueCode::kZstd && quantize && !quantize->info->traits.floats)
-    return refuse(all, fmt::format("'zstd' is for floating-point values; use 'rans' after '{}'",
-                                   quantize->info->name));
+    return refuse_chain(all,
+                        fmt::format("'zstd' is for floating-point values; use 'rans' after '{}'",
+                                    quantize->info->name));
   if (chain.value_code == ValueCode::kRans) {
     if (!chain.quantizer || !quantize->info->traits.symbols)
-      return refuse(all, fmt::format("'{}' codes symbols: put int, ternary, qsgd, natural or eden "
-                                     "before it",
-                                     value_code->info->name));
+      return refuse_chain(all,
+                          fmt::format("'{}' codes symbols: put int, ternary, qsgd, natural or eden "
+                                      "before it",
+                                      value_code->info->name));
     const uint32_t alphabet = chain.quantizer->alphabet(chain.indexed());
-    if (alphabet == 2) return refuse(all, "signs are as short as they get: leave out 'rans'");
+    if (alphabet == 2) return refuse_chain(all, "signs are as short as they get: leave out 'rans'");
     if (alphabet > kLargestRansAlphabet)
-      return refuse(all, fmt::format("{} different symbols are too many for 'rans'", alphabet));
+      return refuse_chain(all,
+                          fmt::format("{} different symbols are too many for 'rans'", alphabet));
   }
   return {};
 }
@@ -157,32 +162,39 @@ Status check_feedback(const std::vector<Stage>& all, const Chain& chain, bool lo
   if (chain.feedback == Feedback::kNone) return {};
   const std::string_view state = all[0].info->name;
   if (!lossy && chain.feedback != Feedback::kDgc)
-    return refuse(
+    return refuse_chain(
         all, fmt::format("'{}' keeps what a chain loses, and this chain loses nothing", state));
   if (const Stage* quantize = find(all, Family::kQuantize)) {
     const std::string_view name = quantize->info->name;
     if (!chain.indexed() && (name == "ternary" || (name == "int" && quantize->argument == 2)))
-      return refuse(all,
-                    fmt::format("three levels at random lose more than they keep, and '{}' would "
-                                "pile that up without end: use sign, eden or more bits",
-                                state));
+      return refuse_chain(
+          all, fmt::format("three levels at random lose more than they keep, and '{}' would "
+                           "pile that up without end: use sign, eden or more bits",
+                           state));
     // The variance is below ||x||^2 from sqrt(n) levels on, n the values that share a norm.
     const uint32_t fewest = chain.indexed() ? 256 : 32;
     if (name == "qsgd" && quantize->argument < fewest)
-      return refuse(all, fmt::format("fewer than {} levels of a norm may lose more than they keep, "
-                                     "and '{}' would pile that up without end",
-                                     fewest, state));
+      return refuse_chain(
+          all, fmt::format("fewer than {} levels of a norm may lose more than they keep, "
+                           "and '{}' would pile that up without end",
+                           fewest, state));
   }
   if (chain.feedback == Feedback::kDgc && (!chain.selector || !chain.in_place()))
-    return refuse(all,
-                  "'dgc' masks the momentum of what was sent: it needs topk, topk-per-tensor, "
-                  "threshold, randk or randk-by-norm, and every tensor under it");
+    return refuse_chain(
+        all,
+        "'dgc' masks the momentum of what was sent: it needs topk, topk-per-tensor, "
+        "threshold, randk or randk-by-norm, and every tensor under it");
   if (chain.feedback == Feedback::kDgc && chain.transform)
-    return refuse(all, "'dgc' masks coordinates, and a rotation mixes them: leave out rotate");
+    return refuse_chain(all,
+                        "'dgc' masks coordinates, and a rotation mixes them: leave out rotate");
   return {};
 }
 
 }  // namespace
+
+Status refuse_chain(const std::vector<Stage>& stages, std::string_view why) {
+  return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
+}
 
 Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages) {
   if (stages.empty())

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string_view>
 #include <vector>
 
 #include "compression/updates/codec.h"
@@ -34,6 +35,9 @@ struct Chain {
   /// The main stream is the update itself.
   bool in_place() const { return small_below == 0 && !projection; }
 };
+
+/// kInvalidArgument, with the chain before the reason.
+Status refuse_chain(const std::vector<Stage>& stages, std::string_view why);
 
 /// Errors: kInvalidArgument; the message says which stages don't go together and why.
 Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages);

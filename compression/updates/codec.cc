@@ -18,10 +18,6 @@ namespace tern {
 
 namespace {
 
-Status refuse(const std::vector<Stage>& stages, std::string_view why) {
-  return error(Code::kInvalidArgument, "codec '{}': {}", print_spec(stages), why);
-}
-
 /// Calls f(chunk number, where it begins, its length) for the chunks of a stream.
 template <typename F>
 void for_each_chunk(size_t elements, F f) {
@@ -201,14 +197,14 @@ Result<Codec> Codec::with_rate(double rate) const {
     stage.argument = parsed[0].argument;
     return make(std::move(stages));
   }
-  return refuse(stages, "a warm-up needs a stage with a rate, topk or randk");
+  return refuse_chain(stages, "a warm-up needs a stage with a rate, topk or randk");
 }
 
 Status Codec::check_composition(const ChainUse& use) const {
   if (bias() == Bias::kBiased && !error_feedback() && !use.allow_biased) {
     const auto biased = std::ranges::find_if(
         stages(), [](const Stage& stage) { return stage.info->traits.bias == Bias::kBiased; });
-    return refuse(
+    return refuse_chain(
         stages(),
         fmt::format("'{}' is biased: put 'ef' first so that what it loses comes back, or set "
                     "compression.allow_biased = true to accept the loss",

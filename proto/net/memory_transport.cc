@@ -17,26 +17,6 @@ namespace {
 
 constexpr size_t kMostPackets = 2 * kQueuePackets;
 
-/// One direction of a link, which carries one packet at a time.
-class Direction {
- public:
-  /// When a packet that is sent now arrives: never before one that was sent earlier.
-  TimePoint there_at(TimePoint now, std::span<const std::byte> packet, double bytes_per_s,
-                     Duration delay) {
-    if (!open_packet(packet).part.empty()) {
-      free_ = std::max(free_, now);
-      if (bytes_per_s > 0)
-        free_ += Duration(std::llround(static_cast<double>(packet.size()) / bytes_per_s * 1e9));
-      last_ = std::max(last_, free_ + delay);
-    }
-    return std::max(last_, now);
-  }
-
- private:
-  TimePoint free_{};  // for the next one
-  TimePoint last_{};  // arrives
-};
-
 }  // namespace
 
 /// One dial and the connection that came of it.
@@ -51,6 +31,26 @@ struct MemoryNetwork::Link {
   std::optional<Connection> connection;  // known to the server from the first packet on
   std::deque<Bytes> to_server;
   std::deque<Bytes> to_client;
+
+  /// One direction of a link, which carries one packet at a time.
+  class Direction {
+   public:
+    /// When a packet that is sent now arrives: never before one that was sent earlier.
+    TimePoint there_at(TimePoint now, std::span<const std::byte> packet, double bytes_per_s,
+                       Duration delay) {
+      if (!open_packet(packet).part.empty()) {
+        free_ = std::max(free_, now);
+        if (bytes_per_s > 0)
+          free_ += Duration(std::llround(static_cast<double>(packet.size()) / bytes_per_s * 1e9));
+        last_ = std::max(last_, free_ + delay);
+      }
+      return std::max(last_, now);
+    }
+
+   private:
+    TimePoint free_{};  // for the next one
+    TimePoint last_{};  // arrives
+  };
 
   MemoryLink speed;
   Direction up, down;

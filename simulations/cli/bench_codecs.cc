@@ -16,7 +16,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct CodecBenchArguments {
   CodecBenchmark benchmark{.specs = {kHotChains.begin(), kHotChains.end()},
                            .sizes = {size_t{1} << 20, size_t{1} << 25}};
   std::vector<std::string> inputs;
@@ -140,7 +140,7 @@ Result<std::vector<CpuLevel>> levels_of(const std::vector<std::string>& names) {
   return levels;
 }
 
-int bench(const Arguments& arguments) {
+int bench(const CodecBenchArguments& arguments) {
   const auto results = [&]() -> Result<ordered_json> {
     CodecBenchmark benchmark = arguments.benchmark;
     TERN_TRY(benchmark.levels, levels_of(arguments.levels));
@@ -166,7 +166,7 @@ int bench(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_codecs(CLI::App& command, int& exit_status) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CodecBenchArguments>();
   CLI::App* codecs =
       command.add_subcommand("codecs", "Encoding and decoding on one core beside memcpy");
   codecs

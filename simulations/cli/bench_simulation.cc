@@ -10,14 +10,14 @@ namespace tern::cli {
 
 namespace {
 
-struct Arguments {
+struct SimulationBenchArguments {
   SimulationBenchmark benchmark{
       .scenario = "simulations/scenarios/fashion-mnist.toml",
       .models = {"mlp-2nn", "logistic", "char-lstm", "cnn", "resnet8-gn"}};
   bool json = false;
 };
 
-int bench(const Arguments& arguments) {
+int bench(const SimulationBenchArguments& arguments) {
   const auto results = benchmark_simulation(arguments.benchmark, stop_on_interrupt());
   if (!results) return fail(results.error(), arguments.json);
   if (arguments.json) {
@@ -44,7 +44,7 @@ int bench(const Arguments& arguments) {
 }  // namespace
 
 void add_bench_simulation(CLI::App& command, int& exit_status) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<SimulationBenchArguments>();
   CLI::App* simulation = command.add_subcommand(
       "simulation", "Training in the simulator beside a plain LibTorch loop");
   simulation->add_option("FILE", arguments->benchmark.scenario, "Scenario")->capture_default_str();

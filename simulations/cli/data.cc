@@ -20,6 +20,7 @@
 #include "learning/dataset.h"
 #include "learning/deal.h"
 #include "simulations/cli/commands.h"
+#include "simulations/cli/print_json.h"
 #include "simulations/data_sets.h"
 
 extern char** environ;
@@ -229,7 +230,7 @@ int show(const InspectArguments& arguments, Make make, Print print) {
   const Result<ordered_json> result = make(loaded->scenario);
   if (!result) return fail(loaded->locate(result.error()), arguments.json, kBadInput);
   if (arguments.json)
-    fmt::print("{}\n", result->dump(2, ' ', false, ordered_json::error_handler_t::replace));
+    print_json(*result);
   else
     print(*result);
   return kOk;

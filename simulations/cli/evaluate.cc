@@ -12,6 +12,7 @@
 #include "learning/blas.h"
 #include "learning/torch_evaluator.h"
 #include "simulations/cli/commands.h"
+#include "simulations/cli/print_json.h"
 #include "simulations/prepare.h"
 
 namespace tern::cli {
@@ -20,7 +21,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct EvaluateArguments {
   std::string file;
   std::string model;
   std::string attach;
@@ -51,7 +52,7 @@ Result<ordered_json> evaluate_file(const Scenario& scenario, const std::string& 
   return evaluation_json(evaluation, {.classes = data.class_names, .clients = data.client_names});
 }
 
-int attach(const Arguments& arguments) {
+int attach(const EvaluateArguments& arguments) {
   std::vector<std::string> set = arguments.set;
   set.push_back("client.connect=" + arguments.attach);
   const Result<LoadedScenario> loaded = load_with_overrides(arguments.file, set);
@@ -63,7 +64,7 @@ int attach(const Arguments& arguments) {
   return *interrupted ? kInterrupted : kOk;
 }
 
-int evaluate(const Arguments& arguments) {
+int evaluate(const EvaluateArguments& arguments) {
   if (arguments.model.empty() == arguments.attach.empty())
     return fail(error(Code::kInvalidArgument,
                       "say either --model FILE or --attach ENDPOINT; see tern evaluate --help"),
@@ -75,7 +76,7 @@ int evaluate(const Arguments& arguments) {
   const Result<ordered_json> result = evaluate_file(loaded->scenario, arguments.model);
   if (!result) return fail(loaded->locate(result.error()), arguments.json);
   if (arguments.json) {
-    fmt::print("{}\n", result->dump(2, ' ', false, ordered_json::error_handler_t::replace));
+    print_json(*result);
     return kOk;
   }
   fmt::print("{}\n  accuracy     {:.4f}\n  loss         {:.4f}\n  macro F1     {:.4f}\n",
@@ -91,7 +92,7 @@ int evaluate(const Arguments& arguments) {
 }  // namespace
 
 void add_evaluate(CLI::App& program, int& exit_status) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<EvaluateArguments>();
   CLI::App* command = program.add_subcommand(
       "evaluate",
       "Evaluate a model on a scenario's test data, or serve a coordinator as evaluator");

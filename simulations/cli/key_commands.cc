@@ -12,6 +12,7 @@
 #include "coordinator/client_registry.h"
 #include "proto/keys.h"
 #include "simulations/cli/commands.h"
+#include "simulations/cli/print_json.h"
 
 namespace tern::cli {
 
@@ -20,17 +21,13 @@ using Role = RegisteredPeer::Role;
 
 namespace {
 
-struct Arguments {
+struct KeyArguments {
   std::string file;  ///< of a secret key, or the list
   std::string peer;  ///< a public key, where to find one, or a name
   std::string name;
   bool evaluator = false;
   bool json = false;
 };
-
-void print_json(const ordered_json& object) {
-  fmt::print("{}\n", object.dump(2, ' ', false, ordered_json::error_handler_t::replace));
-}
 
 const char* role_name(Role role) { return role == Role::kClient ? "client" : "evaluator"; }
 
@@ -70,7 +67,7 @@ Result<PublicKey> read_public_key(const std::string& where) {
   return key;
 }
 
-int print_public_key(const Arguments& arguments, const PublicKey& key) {
+int print_public_key(const KeyArguments& arguments, const PublicKey& key) {
   if (arguments.json)
     print_json({{"file", arguments.file},
                 {"public_key", to_text(key)},
@@ -80,7 +77,7 @@ int print_public_key(const Arguments& arguments, const PublicKey& key) {
   return kOk;
 }
 
-int new_key(const Arguments& arguments) {
+int new_key(const KeyArguments& arguments) {
   const Result<SecretKey> key = SecretKey::generate();
   if (!key) return fail(key.error(), arguments.json);
   if (Status status = key->save_new(arguments.file); !status.ok())
@@ -88,13 +85,13 @@ int new_key(const Arguments& arguments) {
   return print_public_key(arguments, key->public_key());
 }
 
-int show_key(const Arguments& arguments) {
+int show_key(const KeyArguments& arguments) {
   const Result<SecretKey> key = SecretKey::load(arguments.file);
   if (!key) return fail(key.error(), arguments.json, kBadInput);
   return print_public_key(arguments, key->public_key());
 }
 
-int allow(const Arguments& arguments) {
+int allow(const KeyArguments& arguments) {
   const Result<PublicKey> key = read_public_key(arguments.peer);
   if (!key) return fail(key.error(), arguments.json, kBadInput);
   const Result<RegisteredPeer> peer = allow_peer(
@@ -107,7 +104,7 @@ int allow(const Arguments& arguments) {
   return kOk;
 }
 
-int revoke(const Arguments& arguments) {
+int revoke(const KeyArguments& arguments) {
   const Result<RegisteredPeer> peer = revoke_peer(arguments.file, arguments.peer);
   if (!peer) return fail(peer.error(), arguments.json);
   if (arguments.json)
@@ -117,7 +114,7 @@ int revoke(const Arguments& arguments) {
   return kOk;
 }
 
-int list(const Arguments& arguments) {
+int list(const KeyArguments& arguments) {
   const Result<ClientRegistry> registry = ClientRegistry::load(arguments.file);
   if (!registry) return fail(registry.error(), arguments.json, kBadInput);
   if (arguments.json) {
@@ -143,8 +140,8 @@ int list(const Arguments& arguments) {
 void add_keys(CLI::App& program, int& exit_status) {
   CLI::App* keys = program.add_subcommand("keys", "Make keys, and say whose take part");
   keys->require_subcommand(1);
-  auto arguments = std::make_shared<Arguments>();
-  const auto add = [&](const char* name, const char* meaning, int (*run)(const Arguments&)) {
+  auto arguments = std::make_shared<KeyArguments>();
+  const auto add = [&](const char* name, const char* meaning, int (*run)(const KeyArguments&)) {
     CLI::App* command = keys->add_subcommand(name, meaning);
     command->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
     command->callback([arguments, run, &exit_status] { exit_status = run(*arguments); });

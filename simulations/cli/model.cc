@@ -17,13 +17,13 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct ModelArguments {
   std::string script;
   std::string out;
   bool json = false;
 };
 
-Result<ordered_json> import_script(const Arguments& arguments) {
+Result<ordered_json> import_script(const ModelArguments& arguments) {
   if (!arguments.out.empty()) TERN_CHECK_OK(check_new_file(arguments.out));
   TERN_TRY(const ScriptFile file, read_script(arguments.script));
   if (!arguments.out.empty())
@@ -37,7 +37,7 @@ Result<ordered_json> import_script(const Arguments& arguments) {
                       {"tensors", std::move(tensors)}};
 }
 
-int import(const Arguments& arguments) {
+int import(const ModelArguments& arguments) {
   const Result<ordered_json> result = import_script(arguments);
   if (!result) return fail(result.error(), arguments.json, kBadInput);
   if (arguments.json) {
@@ -57,7 +57,7 @@ int import(const Arguments& arguments) {
 void add_model(CLI::App& program, int& exit_status) {
   CLI::App* model = program.add_subcommand("model", "Models of your own");
   model->require_subcommand(1);
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ModelArguments>();
   CLI::App* command =
       model->add_subcommand("import", "Check a TorchScript file and show its parameters");
   command->add_option("FILE", arguments->script, "A TorchScript file")->required();

@@ -25,7 +25,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct SimulateArguments {
   std::string file;
   std::string out;
   std::string resume;
@@ -39,7 +39,7 @@ struct Arguments {
   bool keys = false;
 };
 
-Result<LoadedScenario> load(const Arguments& arguments) {
+Result<LoadedScenario> load(const SimulateArguments& arguments) {
   const bool resumes = !arguments.resume.empty();
   if (resumes && (!arguments.file.empty() || !arguments.out.empty() || !arguments.set.empty() ||
                   !arguments.seeds.empty()))
@@ -60,7 +60,7 @@ std::string seed_folder(const std::string& out, uint64_t seed) {
 }
 
 /// What would stop a later one of several runs is said before the first one begins.
-Status check_seeds(const Arguments& arguments) {
+Status check_seeds(const SimulateArguments& arguments) {
   std::set<uint64_t> seen;
   for (const uint64_t seed : arguments.seeds) {
     if (seed > INT64_MAX)
@@ -117,7 +117,7 @@ int work_for_rank_0(MpiJob& job, size_t workers, bool json) {
   return exit_status;
 }
 
-int simulate(const Arguments& arguments) {
+int simulate(const SimulateArguments& arguments) {
   if (arguments.keys) {
     print_keys();
     return kOk;
@@ -208,7 +208,7 @@ int simulate(const Arguments& arguments) {
 }  // namespace
 
 void add_simulate(CLI::App& program, int& exit_status) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<SimulateArguments>();
   CLI::App* command = program.add_subcommand("simulate", "Run a scenario's fleet in this process");
   command->add_option("FILE", arguments->file, "Scenario, a TOML file");
   command

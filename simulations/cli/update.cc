@@ -13,6 +13,7 @@
 #include "compression/updates/frame.h"
 #include "compression/updates/frame_header.h"
 #include "simulations/cli/commands.h"
+#include "simulations/cli/print_json.h"
 #include "simulations/cli/tensor_file.h"
 
 namespace tern::cli {
@@ -21,7 +22,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct UpdateArguments {
   std::string file;
   std::string out;
   std::string codec;
@@ -31,10 +32,6 @@ struct Arguments {
   size_t max_elements = size_t{1} << 28;
   bool json = false;
 };
-
-void print_json(const ordered_json& object) {
-  fmt::print("{}\n", object.dump(2, ' ', false, ordered_json::error_handler_t::replace));
-}
 
 /// Whatever is wrong before something is written is wrong with the input, unless the disk is.
 int bad_input(const Status& status, bool json) {
@@ -139,7 +136,7 @@ Result<LoadedFrame> load_frame(const std::string& path, size_t max_elements,
   return frame;
 }
 
-int encode_file(const Arguments& arguments) {
+int encode_file(const UpdateArguments& arguments) {
   const auto frame = [&]() -> Result<std::pair<std::vector<std::byte>, size_t>> {
     const Result<Codec> codec = Codec::parse(arguments.codec);
     if (!codec) return Status(codec.error()).at({.key = "--codec"});
@@ -165,7 +162,8 @@ int encode_file(const Arguments& arguments) {
 }
 
 /// What is decoded into: the schema of --like, or one vector as long as the header says.
-Result<std::pair<ParameterSchema, std::vector<float>>> decode_like(const Arguments& arguments) {
+Result<std::pair<ParameterSchema, std::vector<float>>> decode_like(
+    const UpdateArguments& arguments) {
   TERN_CHECK_OK(check_new_tensor_file(arguments.out));
   if (arguments.like.empty()) {
     TERN_TRY(const LoadedFrame frame, load_frame(arguments.file, arguments.max_elements));
@@ -188,7 +186,7 @@ Result<std::pair<ParameterSchema, std::vector<float>>> decode_like(const Argumen
   return std::pair{std::move(like.schema), std::move(values)};
 }
 
-int decode_file(const Arguments& arguments) {
+int decode_file(const UpdateArguments& arguments) {
   const auto decoded = decode_like(arguments);
   if (!decoded) return bad_input(decoded.error(), arguments.json);
   const auto& [schema, values] = *decoded;
@@ -221,7 +219,7 @@ Result<double> nmse_against(const std::string& path, const TensorFile& original,
   return errors / squares;
 }
 
-Result<ordered_json> describe(const Arguments& arguments) {
+Result<ordered_json> describe(const UpdateArguments& arguments) {
   TensorFile original;
   if (!arguments.against.empty()) {
     TERN_TRY(original, read_tensor_file(arguments.against));
@@ -300,7 +298,7 @@ void print_description(const ordered_json& frame) {
                                  frame["against"].get<std::string>()));
 }
 
-int inspect_file(const Arguments& arguments) {
+int inspect_file(const UpdateArguments& arguments) {
   const Result<ordered_json> frame = describe(arguments);
   if (!frame) return bad_input(frame.error(), arguments.json);
   if (arguments.json)
@@ -316,8 +314,8 @@ void add_update(CLI::App& program, int& exit_status) {
   CLI::App* update = program.add_subcommand(
       "update", "Turn files of values into frames, and back; look at frames");
   update->require_subcommand(1);
-  auto arguments = std::make_shared<Arguments>();
-  const auto add = [&](const char* name, const char* meaning, int (*run)(const Arguments&)) {
+  auto arguments = std::make_shared<UpdateArguments>();
+  const auto add = [&](const char* name, const char* meaning, int (*run)(const UpdateArguments&)) {
     CLI::App* command = update->add_subcommand(name, meaning);
     command->add_flag("--json", arguments->json, "One JSON object on stdout and nothing else");
     command->callback([arguments, run, &exit_status] { exit_status = run(*arguments); });

@@ -16,6 +16,7 @@
 #include "compression/updates/ladder.h"
 #include "compression/updates/rate_control.h"
 #include "simulations/cli/commands.h"
+#include "simulations/cli/print_json.h"
 #include "simulations/cli/tensor_file.h"
 
 namespace tern::cli {
@@ -24,7 +25,7 @@ using nlohmann::ordered_json;
 
 namespace {
 
-struct Arguments {
+struct PlanArguments {
   std::string like;
   std::string update;
   std::string budget;
@@ -71,7 +72,7 @@ struct Budget {
   std::string said;  ///< where it comes from
 };
 
-Result<Budget> budget_of(const Arguments& arguments) {
+Result<Budget> budget_of(const PlanArguments& arguments) {
   const bool timed = !arguments.link.empty() || !arguments.deadline.empty();
   if (arguments.budget.empty() == !timed ||
       (timed && (arguments.link.empty() || arguments.deadline.empty())))
@@ -98,7 +99,7 @@ std::string reason_text(RateReason reason) {
   }
 }
 
-Result<ordered_json> make_plan(const Arguments& arguments) {
+Result<ordered_json> make_plan(const PlanArguments& arguments) {
   TERN_TRY(const Budget budget, budget_of(arguments));
   if (arguments.like.empty() == arguments.update.empty())
     return error(Code::kInvalidArgument,
@@ -159,7 +160,7 @@ void print_plan(const ordered_json& plan) {
   fmt::print("{}\n  ({})\n", plan["choice"].get<std::string>(), plan["said"].get<std::string>());
 }
 
-int plan_update(const Arguments& arguments) {
+int plan_update(const PlanArguments& arguments) {
   const Result<ordered_json> plan = make_plan(arguments);
   if (!plan) {
     const bool input = plan.error().code() == Code::kOutOfRange;
@@ -167,7 +168,7 @@ int plan_update(const Arguments& arguments) {
                  : fail(plan.error(), arguments.json);
   }
   if (arguments.json)
-    fmt::print("{}\n", plan->dump(2, ' ', false, ordered_json::error_handler_t::replace));
+    print_json(*plan);
   else
     print_plan(*plan);
   return kOk;
@@ -176,7 +177,7 @@ int plan_update(const Arguments& arguments) {
 }  // namespace
 
 void add_update_plan(CLI::App& update, int& exit_status) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<PlanArguments>();
   CLI::App* command =
       update.add_subcommand("plan", "Say which chain fits a budget, or a link and a deadline");
   command->add_option("--like", arguments->like, "Names and shapes: a model, or any update of it")

@@ -18,7 +18,7 @@ using Bytes = std::vector<std::byte>;
 using Shape = std::vector<int64_t>;
 
 /// A file with this header as it stands, of version 1, 2 or 3.
-Bytes file_of(std::string_view header, size_t data_bytes, int version = 1) {
+Bytes npy_of(std::string_view header, size_t data_bytes, int version = 1) {
   const size_t length_bytes = version == 1 ? 2 : 4;
   Bytes file(8 + length_bytes + header.size() + data_bytes);
   std::memcpy(file.data(), "\x93NUMPY", 6);
@@ -104,7 +104,7 @@ TEST(Npy, RefusesToWriteWhatItWouldNotRead) {
 
 TEST(Npy, ReadsEveryFormatFromAnyAddress) {
   for (const int version : {1, 2, 3}) {
-    const Bytes file = file_of(header_of("(2,)"), 8, version);
+    const Bytes file = npy_of(header_of("(2,)"), 8, version);
     Bytes shifted(1);
     shifted.insert(shifted.end(), file.begin(), file.end());
     const float values[] = {5, 6};
@@ -127,13 +127,13 @@ TEST(Npy, ReadsTheDictionaryInAnyOrderQuotesAndSpacing) {
   };
   for (size_t i = 0; i + 1 < headers.size(); ++i) {
     const auto& [header, shape] = headers[i];
-    const Bytes file = file_of(header, 24);
+    const Bytes file = npy_of(header, 24);
     const Result<NpyArray> array = parse_npy(file);
     ASSERT_TRUE(array) << header << ": " << array.error().describe();
     EXPECT_EQ(array->shape, shape) << header;
   }
-  EXPECT_FALSE(parse_npy(file_of(headers.back().first, 24)));
-  EXPECT_TRUE(parse_npy(file_of(header_of("(6,)") + long_padding, 24, 2)));
+  EXPECT_FALSE(parse_npy(npy_of(headers.back().first, 24)));
+  EXPECT_TRUE(parse_npy(npy_of(header_of("(6,)") + long_padding, 24, 2)));
 }
 
 TEST(Npy, RefusesOtherElementsAndSaysWhichItFound) {
@@ -157,19 +157,19 @@ TEST(Npy, RefusesOtherElementsAndSaysWhichItFound) {
   for (const auto& [type, message] : types)
     for (const int version : {1, 3})
       expect_refused(
-          file_of("{'descr': " + type + ", 'fortran_order': False, 'shape': (2,), }\n", 8, version),
+          npy_of("{'descr': " + type + ", 'fortran_order': False, 'shape': (2,), }\n", 8, version),
           Code::kUnsupported, message, type);
 }
 
 TEST(Npy, RefusesFortranOrder) {
   const std::string header = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }\n";
-  expect_refused(file_of(header, 24), Code::kUnsupported,
+  expect_refused(npy_of(header, 24), Code::kUnsupported,
                  "fortran_order is True; expected False (C order", header);
 }
 
 TEST(Npy, RefusesOtherFormats) {
   for (const auto& [major, minor] : {std::pair{0, 0}, {4, 0}, {1, 1}, {3, 7}, {255, 255}}) {
-    Bytes file = file_of(header_of("(2,)"), 8);
+    Bytes file = npy_of(header_of("(2,)"), 8);
     file[6] = static_cast<std::byte>(major);
     file[7] = static_cast<std::byte>(minor);
     expect_refused(file, Code::kUnsupported, fmt::format("format {}.{}; expected", major, minor),
@@ -218,7 +218,7 @@ TEST(Npy, RefusesBadHeadersAndSaysWhy) {
   };
   for (const auto& [header, message] : headers)
     for (const int version : {1, 2, 3})
-      expect_refused(file_of(header, 8, version), Code::kCorrupt, message, header);
+      expect_refused(npy_of(header, 8, version), Code::kCorrupt, message, header);
 }
 
 TEST(Npy, RefusesAbsurdShapes) {
@@ -237,22 +237,22 @@ TEST(Npy, RefusesAbsurdShapes) {
       {fmt::format("({})", fmt::join(std::vector<int>(33, 1), ", ")), "more than 32 dimensions"},
   };
   for (const auto& [shape, message] : shapes)
-    expect_refused(file_of(header_of(shape), 0), Code::kCorrupt, message, shape);
+    expect_refused(npy_of(header_of(shape), 0), Code::kCorrupt, message, shape);
   std::string many = "(";
   for (int i = 0; i < 100'000; ++i) many += "0,";
-  expect_refused(file_of(header_of(many + ")"), 0, 2), Code::kCorrupt, "more than 32 dimensions",
+  expect_refused(npy_of(header_of(many + ")"), 0, 2), Code::kCorrupt, "more than 32 dimensions",
                  "100000 dimensions");
 }
 
 TEST(Npy, RefusesDataOfAnotherLength) {
   for (const size_t length : {0, 1, 4, 7, 9, 12, 16}) {
-    expect_refused(file_of(header_of("(2,)"), length), Code::kCorrupt,
+    expect_refused(npy_of(header_of("(2,)"), length), Code::kCorrupt,
                    fmt::format("needs 8 bytes of data, the file has {}", length), "length");
   }
 }
 
 TEST(Npy, RefusesHeaderLengthsThatCannotBe) {
-  Bytes file = file_of(header_of("(2,)"), 8, 2);
+  Bytes file = npy_of(header_of("(2,)"), 8, 2);
   for (const uint32_t length : {0u, 1u, 100'000u, 0x7FFFFFFFu, 0x80000000u, 0xFFFFFFFFu}) {
     std::memcpy(file.data() + 8, &length, 4);
     const Result<NpyArray> array = parse_npy(file);
@@ -263,7 +263,7 @@ TEST(Npy, RefusesHeaderLengthsThatCannotBe) {
 
 TEST(Npy, EveryTruncationIsRefusedAndNoBitFlipCrashes) {
   for (const int version : {1, 2, 3}) {
-    const Bytes good = file_of(header_of("(2, 3)"), 24, version);
+    const Bytes good = npy_of(header_of("(2, 3)"), 24, version);
     ASSERT_TRUE(parse_npy(good));
     for (size_t length = 0; length < good.size(); ++length) {
       // A copy, so that a sanitizer sees a read beyond it.
@@ -276,7 +276,7 @@ TEST(Npy, EveryTruncationIsRefusedAndNoBitFlipCrashes) {
     longer.push_back({});
     EXPECT_FALSE(parse_npy(longer));
   }
-  const Bytes good = file_of(header_of("(2, 3)"), 24);
+  const Bytes good = npy_of(header_of("(2, 3)"), 24);
   Rng rng(1, Purpose::kTest);
   for (int i = 0; i < 20'000; ++i) {
     Bytes bad = good;

@@ -19,7 +19,7 @@ ParameterSchema small_schema() {
       .value();
 }
 
-std::vector<std::byte> file_of(std::string_view header, size_t data_bytes) {
+std::vector<std::byte> safetensors_of(std::string_view header, size_t data_bytes) {
   std::vector<std::byte> file(8 + header.size() + data_bytes);
   const uint64_t length = header.size();
   std::memcpy(file.data(), &length, 8);
@@ -78,7 +78,7 @@ TEST(Safetensors, ReadsTensorsInAnyOrderFromAnyAddress) {
       R"({"b":{"data_offsets":[0,8],"dtype":"F32","shape":[2]},)"
       R"("__metadata__":{},"w":{"shape":[2,3],"dtype":"F32","data_offsets":[8,32]}}   )";
   std::vector<std::byte> shifted(1);
-  const std::vector<std::byte> file = file_of(header, 32);
+  const std::vector<std::byte> file = safetensors_of(header, 32);
   shifted.insert(shifted.end(), file.begin(), file.end());
   std::vector<float> values(8);
   std::iota(values.begin(), values.end(), 0.0f);
@@ -137,7 +137,7 @@ TEST(Safetensors, RefusesBadHeadersAndSaysWhy) {
       {R"({"__metadata__":{"a":{}}})", {Code::kCorrupt, "an object where"}},
   };
   for (const auto& [header, expected] : cases) {
-    const Status status = read(file_of(header, 32));
+    const Status status = read(safetensors_of(header, 32));
     EXPECT_EQ(status.code(), expected.first) << header;
     EXPECT_THAT(status.message(), HasSubstr(expected.second)) << header;
   }
@@ -149,7 +149,7 @@ TEST(Safetensors, RefusesRangesThatOverlapLeaveGapsOrRunPastTheEnd) {
         fmt::format(R"({{"w":{{"dtype":"F32","shape":[2,3],"data_offsets":{}}},)"
                     R"("b":{{"dtype":"F32","shape":[2],"data_offsets":{}}}}})",
                     w, b);
-    const Status status = read(file_of(header, data_bytes));
+    const Status status = read(safetensors_of(header, data_bytes));
     EXPECT_TRUE(status.ok() || status.code() == Code::kCorrupt) << status.describe();
     return status.message();
   };
@@ -169,7 +169,7 @@ TEST(Safetensors, RefusesRangesThatOverlapLeaveGapsOrRunPastTheEnd) {
 
 TEST(Safetensors, RefusesHeaderLengthsThatCannotBe) {
   EXPECT_EQ(read({}).code(), Code::kCorrupt);
-  std::vector<std::byte> file = file_of("{}", 0);
+  std::vector<std::byte> file = safetensors_of("{}", 0);
   for (uint64_t length : {uint64_t{0}, uint64_t{3}, uint64_t{100'000'001}, uint64_t{1} << 63,
                           ~uint64_t{0}, ~uint64_t{0} - 7}) {
     std::memcpy(file.data(), &length, 8);
@@ -178,23 +178,25 @@ TEST(Safetensors, RefusesHeaderLengthsThatCannotBe) {
 }
 
 TEST(Safetensors, DeepNestingAndLongListsStopAtOnce) {
-  EXPECT_EQ(read(file_of("{\"w\":" + std::string(10'000'000, '['), 0)).code(), Code::kCorrupt);
+  EXPECT_EQ(read(safetensors_of("{\"w\":" + std::string(10'000'000, '['), 0)).code(),
+            Code::kCorrupt);
   std::string nested;
   for (int i = 0; i < 100'000; ++i) nested += R"({"__metadata__":)";
-  EXPECT_EQ(read(file_of(nested, 0)).code(), Code::kCorrupt);
+  EXPECT_EQ(read(safetensors_of(nested, 0)).code(), Code::kCorrupt);
   std::string list = R"({"w":{"shape":[1)";
   for (int i = 0; i < 100'000; ++i) list += ",1";
-  const Status status = read(file_of(list + "]}}", 0));
+  const Status status = read(safetensors_of(list + "]}}", 0));
   EXPECT_THAT(status.message(), HasSubstr("more than 32 numbers"));
 }
 
 TEST(Safetensors, WhiteSpaceMayBeAnythingOutsideOfStringsAndNothingInThem) {
   const std::string b = R"("b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]})";
-  EXPECT_TRUE(read(file_of("{\n\t" + std::string(kW) + "\r\n,\t" + b + "\n}\n", 32)).ok());
+  EXPECT_TRUE(read(safetensors_of("{\n\t" + std::string(kW) + "\r\n,\t" + b + "\n}\n", 32)).ok());
   for (const char* name : {"w\n", "w\\\"\n", "\n", "\\\\\t"}) {
     const std::string header = fmt::format(R"({{"{}":{{}}}})", name);
-    EXPECT_THAT(read(file_of(header, 0)).message(), HasSubstr("not JSON at its byte")) << header;
-    EXPECT_FALSE(safetensors_schema(file_of(header, 0))) << header;
+    EXPECT_THAT(read(safetensors_of(header, 0)).message(), HasSubstr("not JSON at its byte"))
+        << header;
+    EXPECT_FALSE(safetensors_schema(safetensors_of(header, 0))) << header;
   }
 }
 
@@ -221,7 +223,7 @@ TEST(SafetensorsSchema, IsTheFilesOwnInTheOrderOfItsData) {
       R"({"b":{"data_offsets":[24,32],"dtype":"F32","shape":[2]},"none":{"dtype":"F32","shape":)"
       R"([0,4],"data_offsets":[24,24]},"w":{"shape":[2,3],"dtype":"F32","data_offsets":[0,24]},)"
       R"("one":{"shape":[],"dtype":"F32","data_offsets":[32,36]},"__metadata__":{"a":"b"}})";
-  std::vector<std::byte> file = file_of(header, 36);
+  std::vector<std::byte> file = safetensors_of(header, 36);
   std::vector<float> values(9);
   std::iota(values.begin(), values.end(), 0.0f);
   std::memcpy(file.data() + file.size() - 36, values.data(), 36);
@@ -275,7 +277,7 @@ TEST(SafetensorsSchema, RefusesBadFilesAndSaysWhy) {
   };
   for (const auto& [text, expected] : cases) {
     const std::string header = text.starts_with('{') ? text : "{" + text + "}";
-    const Result<ParameterSchema> schema = safetensors_schema(file_of(header, 32));
+    const Result<ParameterSchema> schema = safetensors_schema(safetensors_of(header, 32));
     ASSERT_FALSE(schema) << header;
     EXPECT_EQ(schema.error().code(), expected.first) << header;
     EXPECT_THAT(schema.error().message(), HasSubstr(expected.second)) << header;

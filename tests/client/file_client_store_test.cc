@@ -21,8 +21,8 @@ namespace fs = std::filesystem;
 using testing::AllOf;
 using testing::HasSubstr;
 
-constexpr uint64_t kSchema = 0x5C;
-constexpr size_t kElements = 6, kVersionAt = 4, kPendingAt = 92;
+constexpr uint64_t kStoredSchema = 0x5C;
+constexpr size_t kStoredElements = 6, kVersionAt = 4, kPendingAt = 92;
 
 class FileStore : public testing::Test {
  protected:
@@ -34,8 +34,8 @@ class FileStore : public testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  Result<FileClientStore> open(size_t elements = kElements) const {
-    return FileClientStore::open(path_, kSchema, elements,
+  Result<FileClientStore> open(size_t elements = kStoredElements) const {
+    return FileClientStore::open(path_, kStoredSchema, elements,
                                  [this]() -> const HeldModels& { return models_; });
   }
   void save(const ClientState& state) const {
@@ -139,7 +139,7 @@ TEST_F(FileStore, TheLargestStateCanBeReadAgain) {
   ClientState state = full_state();
   state.memory.momentum = state.memory.factors = state.memory.residual;
   state.pending->next = state.memory;
-  state.pending->frame = std::make_shared<const Bytes>(Bytes(16 * kElements + 4096));
+  state.pending->frame = std::make_shared<const Bytes>(Bytes(16 * kStoredElements + 4096));
   for (uint32_t version = 4; version < 8; ++version)
     models_[version] = model(version, {1, 2, 3, 4, 5, 6});
   state.held_version = 7;
@@ -196,11 +196,11 @@ TEST_F(FileStore, LengthsThatNoModelOfThisSizeHasAreRefused) {
       [](ClientState& state) { state.memory.residual.pop_back(); },
       [](ClientState& state) { state.pending->next.residual16.pop_back(); },
       [](ClientState& state) { state.pending->next.momentum.push_back(1); },
-      [](ClientState& state) { state.pending->next.factors.resize(kElements + 1); },
+      [](ClientState& state) { state.pending->next.factors.resize(kStoredElements + 1); },
       [](ClientState& state) { state.pending->next.residual = state.memory.residual; },
       [](ClientState& state) { state.pending->frame = std::make_shared<const Bytes>(); },
       [](ClientState& state) {
-        state.pending->frame = std::make_shared<const Bytes>(Bytes(16 * kElements + 4097));
+        state.pending->frame = std::make_shared<const Bytes>(Bytes(16 * kStoredElements + 4097));
       }};
   Result<FileClientStore> store = open();
   for (const auto& change : bad) {

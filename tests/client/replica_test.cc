@@ -12,19 +12,19 @@ namespace tern {
 namespace {
 
 constexpr size_t kElements = 5;
-const ParameterSchema kSchema = ParameterSchema::flat(kElements);
+const ParameterSchema kFlatSchema = ParameterSchema::flat(kElements);
 constexpr int kGrid = 20;
 
 class ReplicaTest : public testing::Test {
  protected:
   CodecScratch scratch_;
   std::vector<float> zero_ = std::vector<float>(kElements, 0.5f);
-  Replica replica_{kSchema, zero_};
+  Replica replica_{kFlatSchema, zero_};
 
   Bytes frame(uint32_t base, std::vector<float> values, const char* spec = "float32") {
     const Codec codec = *Codec::parse(spec);
-    Bytes bytes(codec.max_encoded_bytes(kSchema));
-    bytes.resize(*codec.encode({.base_version = base}, kSchema, values, scratch_, bytes));
+    Bytes bytes(codec.max_encoded_bytes(kFlatSchema));
+    bytes.resize(*codec.encode({.base_version = base}, kFlatSchema, values, scratch_, bytes));
     return bytes;
   }
   static RoundPlan plan(uint32_t version, const std::vector<float>& expected) {

@@ -11,14 +11,14 @@
 namespace tern {
 
 struct OwnSelector {
-  Selector selector;
+  CohortSelector selector;
 };
 /// A machine with the selector that its rules ask for.
 class TestMachine : public OwnSelector, public RoundMachine {
  public:
   TestMachine(const RoundRules& rules, uint32_t first_round, EventSink& sink,
               FleetConfig fleet = {})
-      : OwnSelector{Selector(scenario_of(rules, std::move(fleet)), rules.clients)},
+      : OwnSelector{CohortSelector(scenario_of(rules, std::move(fleet)), rules.clients)},
         RoundMachine(rules, first_round, selector, sink) {}
 
  private:

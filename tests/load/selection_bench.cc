@@ -1,7 +1,7 @@
 // What choosing a cohort of a thousand takes, for each rule and size of the fleet.
 #include <benchmark/benchmark.h>
 
-#include "coordinator/selector.h"
+#include "coordinator/cohort_selector.h"
 
 namespace tern {
 namespace {
@@ -13,7 +13,7 @@ void choose(benchmark::State& state, const char* rule) {
   scenario.fleet.selection = rule;
   scenario.fleet.cohort = kCohort;
   const auto clients = static_cast<uint32_t>(state.range(0));
-  Selector selector(scenario, clients);
+  CohortSelector selector(scenario, clients);
   // What twenty rounds have shown of some.
   for (uint32_t client = 0; client < std::min(clients, 20 * kCohort); ++client) {
     selector.announced(client, 60);

@@ -15,6 +15,7 @@
 #include "base/durable_file.h"
 #include "base/sha256.h"
 #include "proto/parts.h"
+#include "tests/proto/hex.h"
 
 namespace tern {
 namespace {
@@ -24,13 +25,6 @@ using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
 using Secret = SecretKey::Secret;
-
-Bytes from_hex(std::string_view hex) {
-  Bytes bytes;
-  for (size_t i = 0; i < hex.size(); i += 2)
-    bytes.push_back(static_cast<std::byte>(std::stoi(std::string(hex.substr(i, 2)), nullptr, 16)));
-  return bytes;
-}
 
 template <size_t N>
 std::array<std::byte, N> array_from_hex(std::string_view hex) {

@@ -13,6 +13,7 @@
 #include "base/bytes.h"
 #include "base/rng.h"
 #include "tests/proto/counting_allocator.h"
+#include "tests/proto/hex.h"
 
 namespace tern {
 namespace {
@@ -275,14 +276,6 @@ std::vector<Message> samples_and_extremes() {
   std::vector<Message> all = samples(), more = extremes();
   all.insert(all.end(), more.begin(), more.end());
   return all;
-}
-
-Bytes from_hex(std::string_view hex) {
-  const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
-  Bytes bytes;
-  for (size_t i = 0; i + 1 < hex.size(); i += 2)
-    bytes.push_back(static_cast<std::byte>(digit(hex[i]) * 16 + digit(hex[i + 1])));
-  return bytes;
 }
 
 std::string hex(const Bytes& bytes) {

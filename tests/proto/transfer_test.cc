@@ -11,7 +11,7 @@
 namespace tern {
 namespace {
 
-constexpr TaskId kTask = 42;
+constexpr TaskId kTransferTask = 42;
 constexpr uint64_t kWholePart = kPartHeaderBytes + kPartBytes;
 
 SharedFrame frame_of(size_t bytes, uint32_t stream) {
@@ -32,8 +32,8 @@ Bytes joined(const std::vector<SharedFrame>& frames) {
 struct Wire {
   explicit Wire(std::vector<SharedFrame> all)
       : frames(std::move(all)),
-        sender(TransferKind::kDeltas, kTask, frames),
-        receiver(TransferKind::kDeltas, kTask, joined(frames).size()) {}
+        sender(TransferKind::kDeltas, kTransferTask, frames),
+        receiver(TransferKind::kDeltas, kTransferTask, joined(frames).size()) {}
 
   Status pump() {
     const Status status = sender.pump([this](Bytes part) -> Status {
@@ -58,7 +58,7 @@ struct Wire {
     if (const auto credit = receiver.credit_due()) credits.push_back(*credit);
   }
   void deliver_credit(size_t at = 0) {
-    EXPECT_EQ(credits[at].task, kTask);
+    EXPECT_EQ(credits[at].task, kTransferTask);
     sender.add_credit(credits[at].bytes);
     credits.erase(credits.begin() + static_cast<ptrdiff_t>(at));
   }
@@ -73,7 +73,7 @@ struct Wire {
 };
 
 TEST(Transfer, BeginsWithItsMessageInOnePacket) {
-  const Bytes message = to_packet(Credit{.task = kTask, .bytes = 7});
+  const Bytes message = to_packet(Credit{.task = kTransferTask, .bytes = 7});
   for (const size_t bytes : {size_t{1}, kPartBytes, 2 * kPartBytes + 5, 20 * kPartBytes}) {
     Wire wire({frame_of(bytes, 2)});
     const Bytes packet = wire.sender.begin_with(message);
@@ -94,7 +94,7 @@ TEST(Transfer, BeginsWithItsMessageInOnePacket) {
     ASSERT_TRUE(wire.receiver.complete());
     EXPECT_EQ(wire.receiver.take(), joined(wire.frames));
   }
-  OutgoingTransfer nothing(TransferKind::kDeltas, kTask, {});
+  OutgoingTransfer nothing(TransferKind::kDeltas, kTransferTask, {});
   EXPECT_EQ(nothing.begin_with(message), message);
 }
 
@@ -117,11 +117,11 @@ TEST(Transfer, SendsNoMoreThanAWindowAheadOfTheReceiver) {
 }
 
 TEST(Transfer, ALongUpdateWaitsForCredit) {
-  const Bytes message = to_packet(Credit{.task = kTask, .bytes = 7});
+  const Bytes message = to_packet(Credit{.task = kTransferTask, .bytes = 7});
   const uint64_t window = kCreditWindow - 4 * kPartHeaderBytes;
-  OutgoingTransfer at_once(TransferKind::kUpdate, kTask, {frame_of(window, 1)});
+  OutgoingTransfer at_once(TransferKind::kUpdate, kTransferTask, {frame_of(window, 1)});
   EXPECT_GT(at_once.begin_with(message).size(), message.size());
-  OutgoingTransfer waits(TransferKind::kUpdate, kTask, {frame_of(window + 1, 1)});
+  OutgoingTransfer waits(TransferKind::kUpdate, kTransferTask, {frame_of(window + 1, 1)});
   EXPECT_EQ(waits.begin_with(message), message);
   uint64_t sent = 0;
   const auto send = [&](const Bytes& part) -> Status {
@@ -260,9 +260,9 @@ TEST(Transfer, NothingIsDoneAtOnceAndNeverWhole) {
 TEST(Transfer, TheFramesLiveAsLongAsTheTransfer) {
   auto frame = frame_of(2 * kPartBytes, 1);
   const Bytes copy = *frame;
-  OutgoingTransfer sender(TransferKind::kUpdate, kTask, {std::move(frame)});
+  OutgoingTransfer sender(TransferKind::kUpdate, kTransferTask, {std::move(frame)});
   OutgoingTransfer moved = std::move(sender);
-  IncomingTransfer receiver(TransferKind::kUpdate, kTask, copy.size());
+  IncomingTransfer receiver(TransferKind::kUpdate, kTransferTask, copy.size());
   ASSERT_TRUE(moved.pump([&](Bytes part) { return receiver.add(part); }).ok());
   EXPECT_EQ(receiver.take(), copy);
 }

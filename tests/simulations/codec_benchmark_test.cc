@@ -9,7 +9,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-const std::atomic<bool> kGoOn{false};
+const std::atomic<bool> kUnstopped{false};
 const std::atomic<bool> kStopAtOnce{true};
 
 std::vector<std::string> keys_of(const ordered_json& object) {
@@ -27,7 +27,7 @@ CodecBenchmark small() {
 
 TEST(CodecBenchmark, HasARowForEachInputChainAndLevel) {
   const CodecBenchmark benchmark = small();
-  const auto run = benchmark_codecs(benchmark, kGoOn);
+  const auto run = benchmark_codecs(benchmark, kUnstopped);
   ASSERT_TRUE(run) << run.error().describe();
   EXPECT_THAT(keys_of(*run), testing::ElementsAre("results", "peers", "parallel"));
   const ordered_json& results = (*run)["results"];
@@ -54,7 +54,7 @@ TEST(CodecBenchmark, HasARowForEachInputChainAndLevel) {
 }
 
 TEST(CodecBenchmark, SizesAndErrorsAreThoseOfTheFrames) {
-  const auto run = benchmark_codecs(small(), kGoOn);
+  const auto run = benchmark_codecs(small(), kUnstopped);
   ASSERT_TRUE(run) << run.error().describe();
   const size_t levels = levels_here().size();
   const ordered_json& eight_bits = (*run)["results"][0];
@@ -69,12 +69,12 @@ TEST(CodecBenchmark, LeavesTheKernelsAsTheyWere) {
   const Kernels* before = &kernels();
   CodecBenchmark benchmark = small();
   benchmark.levels = {CpuLevel::kBaseline};
-  ASSERT_TRUE(benchmark_codecs(benchmark, kGoOn));
+  ASSERT_TRUE(benchmark_codecs(benchmark, kUnstopped));
   EXPECT_EQ(&kernels(), before);
 }
 
 TEST(CodecBenchmark, ComparesOneWorkerWithAll) {
-  const auto run = benchmark_codecs(small(), kGoOn);
+  const auto run = benchmark_codecs(small(), kUnstopped);
   ASSERT_TRUE(run) << run.error().describe();
   const ordered_json& parallel = (*run)["parallel"];
   if (parallel.is_null()) GTEST_SKIP() << "one core";
@@ -90,7 +90,7 @@ TEST(CodecBenchmark, RefusesWhatItCantMeasure) {
   const auto refused = [](auto change) {
     CodecBenchmark benchmark = small();
     change(benchmark);
-    const auto run = benchmark_codecs(benchmark, kGoOn);
+    const auto run = benchmark_codecs(benchmark, kUnstopped);
     return !run && run.error().code() == Code::kInvalidArgument;
   };
   EXPECT_TRUE(refused([](CodecBenchmark& b) { b.specs = {"int:8", "nothing"}; }));

@@ -47,9 +47,9 @@ RunTotals totals() {
           .evaluations = {{2, 0.5, 1.0}, {4, 0.75, 0.5}, {6, 0.625, 0.6}}};
 }
 
-std::vector<std::string> keys(const ordered_json& json, const std::string& prefix = "") {
+std::vector<std::string> keys(const ordered_json& object, const std::string& prefix = "") {
   std::vector<std::string> result;
-  for (const auto& [key, value] : json.items()) {
+  for (const auto& [key, value] : object.items()) {
     result.push_back(prefix + key);
     for (std::string& inner :
          keys(value.is_object() ? value : ordered_json::object(), prefix + key + "."))

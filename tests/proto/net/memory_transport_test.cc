@@ -11,7 +11,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const Bytes kHello{std::byte{'h'}};
+const Bytes kLetter{std::byte{'h'}};
 
 TEST(MemoryTransport, ConnectionsBreakWhenTheServerGoesDown) {
   MemoryRig rig;
@@ -22,11 +22,11 @@ TEST(MemoryTransport, ConnectionsBreakWhenTheServerGoesDown) {
   const auto client = rig.client(key);
   client->connect(log);
   ASSERT_TRUE(rig.run_until([&] { return log.connected == 1; }));
-  ASSERT_TRUE(client->send(kHello).ok());
+  ASSERT_TRUE(client->send(kLetter).ok());
   ASSERT_TRUE(rig.run_until([&] { return server.packets.size() == 1; }));
   const Connection before = server.packets[0].first;
 
-  ASSERT_TRUE(client->send(kHello).ok());  // on its way when the server dies
+  ASSERT_TRUE(client->send(kLetter).ok());  // on its way when the server dies
   ClientLog dialling;
   const auto other = rig.client(rig.make_key(true));
   other->connect(dialling);
@@ -38,7 +38,7 @@ TEST(MemoryTransport, ConnectionsBreakWhenTheServerGoesDown) {
   EXPECT_THAT(log.lost->message(), HasSubstr("broke"));
   EXPECT_THAT(dialling.lost->message(), HasSubstr("nothing listens"));
   EXPECT_EQ(server.packets.size(), 1u);
-  EXPECT_EQ(rig.server().send(before, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(rig.server().send(before, kLetter).code(), Code::kNotFound);
   log.lost.reset();
   client->connect(log);
   ASSERT_TRUE(rig.run_until([&] { return log.lost.has_value(); }));
@@ -50,7 +50,7 @@ TEST(MemoryTransport, ConnectionsBreakWhenTheServerGoesDown) {
   log.lost.reset();
   client->connect(log);
   ASSERT_TRUE(rig.run_until([&] { return log.connected == 2; }));
-  ASSERT_TRUE(client->send(kHello).ok());
+  ASSERT_TRUE(client->send(kLetter).ok());
   ASSERT_TRUE(rig.run_until([&] { return anew.packets.size() == 1; }));
   EXPECT_EQ(anew.packets[0].first.key, key);
   EXPECT_GT(anew.packets[0].first.number, before.number);
@@ -67,14 +67,14 @@ TEST(MemoryTransport, ClientsAndDeliveriesMayOutliveTheNetwork) {
   const auto client = network->client(PeerKey{});
   client->connect(log);
   ASSERT_TRUE(loop.run_until([&] { return log.connected == 1; }, kPatience));
-  ASSERT_TRUE(client->send(kHello).ok());
+  ASSERT_TRUE(client->send(kLetter).ok());
   network.reset();
   ASSERT_TRUE(loop.run_until([&] { return log.lost.has_value(); }, kPatience));
   EXPECT_TRUE(server.packets.empty());
   log.lost.reset();
   client->connect(log);
   ASSERT_TRUE(loop.run_until([&] { return log.lost.has_value(); }, kPatience));
-  EXPECT_EQ(client->send(kHello).code(), Code::kNotFound);
+  EXPECT_EQ(client->send(kLetter).code(), Code::kNotFound);
 }
 
 TEST(MemoryTransport, AHundredThousandClientsComeAndGo) {
@@ -99,7 +99,7 @@ TEST(MemoryTransport, AHundredThousandClientsComeAndGo) {
       rig.allowed.insert(key);
       clients.push_back(rig.client(key));
       logs[static_cast<size_t>(i)].then_connected = [client = clients.back().get()] {
-        EXPECT_TRUE(client->send(kHello).ok());
+        EXPECT_TRUE(client->send(kLetter).ok());
       };
       logs[static_cast<size_t>(i)].then_packet = [&answered] { ++answered; };
       clients.back()->connect(logs[static_cast<size_t>(i)]);

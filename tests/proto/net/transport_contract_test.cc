@@ -13,7 +13,7 @@ namespace {
 
 using testing::HasSubstr;
 
-const Bytes kHello{std::byte{'h'}, std::byte{'i'}};
+const Bytes kGreeting{std::byte{'h'}, std::byte{'i'}};
 
 struct Kind {
   const char* name;
@@ -68,7 +68,7 @@ class TransportContract : public testing::TestWithParam<Kind> {
     EXPECT_TRUE(rig->run_until([&] { return peer.log->connected > 0 || peer.log->lost; }));
     EXPECT_EQ(peer.log->connected, 1) << (peer.log->lost ? peer.log->lost->describe() : "");
     const size_t before = server_log.packets.size();
-    EXPECT_TRUE(send(*peer.transport, kHello).ok());
+    EXPECT_TRUE(send(*peer.transport, kGreeting).ok());
     EXPECT_TRUE(rig->run_until([&] { return server_log.packets.size() > before; }));
     if (server_log.packets.size() > before) peer.connection = server_log.packets.back().first;
     EXPECT_EQ(peer.connection.key, key);
@@ -128,11 +128,11 @@ TEST_P(TransportContract, HoldsPacketsUntilTheServerStarts) {
   ClientLog log;
   const auto client = dial(rig->make_key(), log);
   ASSERT_TRUE(rig->run_until([&] { return log.connected == 1; }));
-  ASSERT_TRUE(send(*client, kHello).ok());
+  ASSERT_TRUE(send(*client, kGreeting).ok());
   rig->settle();
   start();
   ASSERT_TRUE(rig->run_until([&] { return !server_log.packets.empty(); }));
-  EXPECT_EQ(server_log.packets[0].second, kHello);
+  EXPECT_EQ(server_log.packets[0].second, kGreeting);
 }
 
 TEST_P(TransportContract, WithoutAConnectionSendsFail) {
@@ -140,17 +140,17 @@ TEST_P(TransportContract, WithoutAConnectionSendsFail) {
   ClientLog log;
   const PeerKey stranger = rig->make_key(false);
   auto client = rig->client(stranger);
-  EXPECT_EQ(send(*client, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(*client, kGreeting).code(), Code::kNotFound);
   client->connect(log);
-  EXPECT_EQ(send(*client, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(*client, kGreeting).code(), Code::kNotFound);
   ASSERT_TRUE(rig->run_until([&] { return log.lost.has_value(); }));
-  EXPECT_EQ(send(*client, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(*client, kGreeting).code(), Code::kNotFound);
   Peer peer = connect(rig->make_key());
   peer.transport->disconnect();
-  EXPECT_EQ(send(*peer.transport, kHello).code(), Code::kNotFound);
-  EXPECT_EQ(send(Connection{peer.connection.key, peer.connection.number + 100}, kHello).code(),
+  EXPECT_EQ(send(*peer.transport, kGreeting).code(), Code::kNotFound);
+  EXPECT_EQ(send(Connection{peer.connection.key, peer.connection.number + 100}, kGreeting).code(),
             Code::kNotFound);
-  EXPECT_EQ(send(Connection{stranger, peer.connection.number}, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(Connection{stranger, peer.connection.number}, kGreeting).code(), Code::kNotFound);
   peer.transport->disconnect();  // once more does nothing
 }
 
@@ -160,10 +160,10 @@ TEST_P(TransportContract, SendsToAConnectionThatIsGoneFail) {
   peer.transport->disconnect();
   Status sent;
   ASSERT_TRUE(rig->run_until([&] {
-    return (sent = send(peer.connection, kHello)).code() == Code::kNotFound;
+    return (sent = send(peer.connection, kGreeting)).code() == Code::kNotFound;
   })) << sent.describe();
   rig->settle();
-  EXPECT_EQ(send(peer.connection, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(peer.connection, kGreeting).code(), Code::kNotFound);
   EXPECT_TRUE(peer.log->packets.empty() || !peer.log->lost);
   EXPECT_EQ(peer.log->losses, 0);
 }
@@ -198,7 +198,7 @@ TEST_P(TransportContract, ReconnectionHasTheSameKeyAndAnotherNumber) {
     peer.transport->connect(*peer.log);
     ASSERT_TRUE(rig->run_until([&] { return peer.log->connected == 1; }));
     server_log.packets.clear();
-    ASSERT_TRUE(send(*peer.transport, kHello).ok());
+    ASSERT_TRUE(send(*peer.transport, kGreeting).ok());
     ASSERT_TRUE(rig->run_until([&] { return !server_log.packets.empty(); }));
     peer.connection = server_log.packets[0].first;
     EXPECT_EQ(peer.connection.key, key);
@@ -216,12 +216,12 @@ TEST_P(TransportContract, NothingOfAnOldConnectionComesIntoANewOne) {
   ASSERT_TRUE(rig->run_until([&] { return peer.log->connected == 2; }));
   peer.log->packets.clear();
   server_log.packets.clear();
-  ASSERT_TRUE(send(*peer.transport, kHello).ok());
+  ASSERT_TRUE(send(*peer.transport, kGreeting).ok());
   ASSERT_TRUE(rig->run_until([&] { return !server_log.packets.empty(); }));
-  EXPECT_TRUE(send(server_log.packets[0].first, kHello).ok());
+  EXPECT_TRUE(send(server_log.packets[0].first, kGreeting).ok());
   ASSERT_TRUE(rig->run_until([&] { return !peer.log->packets.empty(); }));
   rig->settle();
-  EXPECT_EQ(peer.log->packets, std::vector<Bytes>{kHello});
+  EXPECT_EQ(peer.log->packets, std::vector<Bytes>{kGreeting});
   EXPECT_EQ(peer.log->losses, 0);
 }
 
@@ -237,10 +237,10 @@ TEST_P(TransportContract, DropSilencesAConnection) {
     rig->server().drop(peer.connection);
     rig->server().drop(peer.connection);
   }
-  EXPECT_EQ(send(peer.connection, kHello).code(), Code::kNotFound);
+  EXPECT_EQ(send(peer.connection, kGreeting).code(), Code::kNotFound);
   server_log.packets.clear();
-  EXPECT_TRUE(send(*peer.transport, kHello).ok());
-  EXPECT_TRUE(send(*other.transport, kHello).ok());
+  EXPECT_TRUE(send(*peer.transport, kGreeting).ok());
+  EXPECT_TRUE(send(*other.transport, kGreeting).ok());
   ASSERT_TRUE(rig->run_until([&] { return !server_log.packets.empty(); }));
   // What was queued before is sent; then the connection ends.
   ASSERT_TRUE(rig->run_until([&] { return peer.log->lost.has_value(); }));
@@ -273,12 +273,12 @@ TEST_P(TransportContract, KeepsFourConnectionsOfAKey) {
   for (size_t i = 0; i < kConnectionsPerKey; ++i) peers.push_back(connect(key));
   Peer other = connect(rig->make_key());
   rig->settle();
-  for (const Peer& peer : peers) EXPECT_TRUE(send(peer.connection, kHello).ok());
+  for (const Peer& peer : peers) EXPECT_TRUE(send(peer.connection, kGreeting).ok());
   Peer fifth = connect(key);
-  EXPECT_EQ(send(peers[0].connection, kHello).code(), Code::kNotFound);
-  EXPECT_TRUE(send(peers[1].connection, kHello).ok());
-  EXPECT_TRUE(send(fifth.connection, kHello).ok());
-  EXPECT_TRUE(send(other.connection, kHello).ok());
+  EXPECT_EQ(send(peers[0].connection, kGreeting).code(), Code::kNotFound);
+  EXPECT_TRUE(send(peers[1].connection, kGreeting).ok());
+  EXPECT_TRUE(send(fifth.connection, kGreeting).ok());
+  EXPECT_TRUE(send(other.connection, kGreeting).ok());
   EXPECT_EQ(counter("connections_dropped"), 1u);
 }
 
@@ -303,8 +303,8 @@ TEST_P(TransportContract, SlowNetworkFillsTheQueue) {
   server_log.packets.clear();
   ASSERT_TRUE(rig->run_until(
       [&] { return peer.log->packets.size() == out && server_log.packets.size() == in; }));
-  EXPECT_TRUE(rig->run_until([&] { return send(peer.connection, kHello).ok(); }));
-  EXPECT_TRUE(rig->run_until([&] { return send(*peer.transport, kHello).ok(); }));
+  EXPECT_TRUE(rig->run_until([&] { return send(peer.connection, kGreeting).ok(); }));
+  EXPECT_TRUE(rig->run_until([&] { return send(*peer.transport, kGreeting).ok(); }));
 }
 
 TEST_P(TransportContract, HoldsSixtyFourPacketsAtOnce) {
@@ -395,8 +395,8 @@ TEST_P(TransportContract, HandlersMayDoAnythingWithTheirClient) {
     if (where == 0) log.then_connected = destroy;
     if (where == 1) {
       log.then_connected = [&] {
-        EXPECT_TRUE(client->send(kHello).ok());
-        EXPECT_TRUE(client->send(kHello).ok());
+        EXPECT_TRUE(client->send(kGreeting).ok());
+        EXPECT_TRUE(client->send(kGreeting).ok());
       };
       log.then_packet = destroy;
     }
@@ -421,7 +421,7 @@ TEST_P(TransportContract, HandlersMayDoAnythingWithTheirClient) {
     if (++round < 3)
       client->connect(log);
     else
-      EXPECT_TRUE(client->send(kHello).ok());
+      EXPECT_TRUE(client->send(kGreeting).ok());
   };
   log.then_packet = [&] { client->disconnect(); };
   client->connect(log);

@@ -1,6 +1,6 @@
 // The rules of fleet.selection: whom they prefer, that a choice follows from what is known alone,
 // and that one who boasts or never answers doesn't stop a run.
-#include "coordinator/selector.h"
+#include "coordinator/cohort_selector.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -40,12 +40,12 @@ Clients range(uint32_t end) {
   return all;
 }
 
-TEST(Selector, EveryRuleChoosesDifferentClientsThatAreFreeAndTheSameOnesAgain) {
+TEST(CohortSelector, EveryRuleChoosesDifferentClientsThatAreFreeAndTheSameOnesAgain) {
   for (const char* rule : kRules)
     for (uint32_t trial = 0; trial < 200; ++trial) {
       Rng rng(trial, Purpose::kTest);
       const uint32_t clients = 1 + rng.below(40), wanted = 1 + rng.below(clients);
-      Selector selector(scenario_of(rule, wanted), clients);
+      CohortSelector selector(scenario_of(rule, wanted), clients);
       Clients free;
       for (uint32_t client = 0; client < clients; ++client) {
         if (rng.below(3) > 0) free.push_back(client);
@@ -55,7 +55,7 @@ TEST(Selector, EveryRuleChoosesDifferentClientsThatAreFreeAndTheSameOnesAgain) {
         if (rng.below(4) == 0) selector.late(client, 5, rng.below(9));
         if (rng.below(4) == 0) selector.missed(client, 5);
       }
-      Selector restored(scenario_of(rule, wanted), clients);
+      CohortSelector restored(scenario_of(rule, wanted), clients);
       restored.restore(experiences_from_json(to_json(selector.state())));
       for (const uint32_t asked : {0u, 1u, 7u}) {
         const Clients chosen = selector.select(free, wanted, 6, asked);
@@ -106,8 +106,8 @@ TEST(DrawWeighted, FindsEveryPlaceAndTakesEachOnce) {
   }
 }
 
-TEST(Selector, WeightedAsksByExamples) {
-  Selector selector(scenario_of("weighted", 1), 4);
+TEST(CohortSelector, WeightedAsksByExamples) {
+  CohortSelector selector(scenario_of("weighted", 1), 4);
   for (uint32_t client = 0; client < 4; ++client) selector.announced(client, 100 * client);
   std::vector<double> asked(4);
   for (uint32_t round = 1; round <= 6000; ++round)
@@ -117,8 +117,8 @@ TEST(Selector, WeightedAsksByExamples) {
     EXPECT_NEAR(asked[client], 6000 * 100.0 * client / 601, 5 * 38.7);
 }
 
-TEST(Selector, RoundRobinAsksEverybodyOnceBeforeAnybodyTwice) {
-  Selector selector(scenario_of("round-robin", 4), 20);
+TEST(CohortSelector, RoundRobinAsksEverybodyOnceBeforeAnybodyTwice) {
+  CohortSelector selector(scenario_of("round-robin", 4), 20);
   for (uint32_t turn = 0; turn < 3; ++turn) {
     std::set<uint32_t> asked;
     for (uint32_t round = 1; round <= 5; ++round)
@@ -135,11 +135,11 @@ TEST(Selector, RoundRobinAsksEverybodyOnceBeforeAnybodyTwice) {
   EXPECT_EQ(selector.select(free, 4, 1), next);
 }
 
-TEST(Selector, RoundRobinUnderFedBuffPassesOverNobody) {
+TEST(CohortSelector, RoundRobinUnderFedBuffPassesOverNobody) {
   Scenario scenario = scenario_of("round-robin", 4);
   scenario.fleet.over_select = 2;  // at work, beside the four that a version takes
   scenario.fleet.schedule = "fedbuff";
-  const Selector selector(scenario, 20);
+  const CohortSelector selector(scenario, 20);
   std::set<uint32_t> asked;
   for (uint32_t round = 1; round <= 5; ++round)
     for (uint32_t more = 0; more < 4; ++more)
@@ -147,8 +147,8 @@ TEST(Selector, RoundRobinUnderFedBuffPassesOverNobody) {
   EXPECT_THAT(asked, SizeIs(20));
 }
 
-TEST(Selector, PowerOfChoiceTakesTheLargestLossesOfItsCandidates) {
-  Selector selector(scenario_of("power-of-choice:10", 2), 20);  // all are candidates
+TEST(CohortSelector, PowerOfChoiceTakesTheLargestLossesOfItsCandidates) {
+  CohortSelector selector(scenario_of("power-of-choice:10", 2), 20);  // all are candidates
   for (uint32_t client = 0; client < 20; ++client)
     selector.counted(client, 1, report_of(client == 7 || client == 12 ? 3 : 0.1 * (client % 5)), 1);
   EXPECT_THAT(selector.select(std::nullopt, 2, 2), ElementsAre(7, 12));
@@ -164,8 +164,8 @@ TEST(Selector, PowerOfChoiceTakesTheLargestLossesOfItsCandidates) {
   EXPECT_THAT(selector.select(std::nullopt, 2, 2), testing::Contains(3));
 }
 
-TEST(Selector, PowerOfChoiceOfOneCandidateIsUniform) {
-  Selector choice(scenario_of("power-of-choice:1", 5), 20);
+TEST(CohortSelector, PowerOfChoiceOfOneCandidateIsUniform) {
+  CohortSelector choice(scenario_of("power-of-choice:1", 5), 20);
   choice.counted(3, 1, report_of(100), 1);
   std::vector<double> asked(20);
   for (uint32_t round = 1; round <= 4000; ++round)
@@ -173,8 +173,8 @@ TEST(Selector, PowerOfChoiceOfOneCandidateIsUniform) {
   for (const double times : asked) EXPECT_NEAR(times, 1000, 5 * 27.4);
 }
 
-TEST(Selector, OortExploresAndPrefersLargeLossesOfFastClients) {
-  Selector selector(scenario_of("oort", 10), 40);
+TEST(CohortSelector, OortExploresAndPrefersLargeLossesOfFastClients) {
+  CohortSelector selector(scenario_of("oort", 10), 40);
   for (uint32_t client = 0; client < 20; ++client)
     // 0 to 9 have little left to learn; 18 and 19 have much, but are twenty times slower.
     selector.counted(client, 1, report_of(client < 10 ? 0.1 : 2), client < 18 ? 1 : 20);
@@ -197,27 +197,27 @@ TEST(Selector, OortExploresAndPrefersLargeLossesOfFastClients) {
   EXPECT_THAT(chosen, testing::IsSupersetOf(range(10)));
 }
 
-TEST(Selector, OortFillsARoundFromWhateverGroupThereIs) {
-  Selector none(scenario_of("oort", 6), 10);
+TEST(CohortSelector, OortFillsARoundFromWhateverGroupThereIs) {
+  CohortSelector none(scenario_of("oort", 6), 10);
   EXPECT_THAT(none.select(std::nullopt, 6, 1), SizeIs(6)) << "nobody is known";
-  Selector all(scenario_of("oort", 6), 10);
+  CohortSelector all(scenario_of("oort", 6), 10);
   for (uint32_t client = 0; client < 10; ++client) all.counted(client, 1, report_of(1), 1);
   EXPECT_THAT(all.select(std::nullopt, 6, 1), SizeIs(6)) << "nobody is unknown";
   EXPECT_THAT(all.select(Clients{}, 6, 1), SizeIs(0));
 }
 
-TEST(Selector, UniformRemembersNothing) {
-  Selector selector(scenario_of("uniform", 2), 10);
+TEST(CohortSelector, UniformRemembersNothing) {
+  CohortSelector selector(scenario_of("uniform", 2), 10);
   selector.counted(1, 1, report_of(1), 1);
   selector.late(2, 1, 5);
   selector.missed(3, 1);
   EXPECT_TRUE(selector.state().empty());
 }
 
-TEST(Selector, TheDeadlineFollowsTheTimesThatAreKnown) {
+TEST(CohortSelector, TheDeadlineFollowsTheTimesThatAreKnown) {
   Scenario scenario = scenario_of("uniform", 4);
   scenario.fleet.deadline_quantile = 0.75;
-  Selector selector(scenario, 10);
+  CohortSelector selector(scenario, 10);
   for (uint32_t client = 0; client < 3; ++client) {
     selector.counted(client, 1, report_of(1), 2.0 + client);
     EXPECT_EQ(selector.deadline(), std::nullopt) << "too few are known";
@@ -240,10 +240,10 @@ TEST(Selector, TheDeadlineFollowsTheTimesThatAreKnown) {
   EXPECT_EQ(selector.state().at(4).seconds, 9e6) << "a time that isn't known leaves what was";
 }
 
-TEST(Selector, WhereNothingTakesTimeThereIsNoDeadline) {
+TEST(CohortSelector, WhereNothingTakesTimeThereIsNoDeadline) {
   Scenario scenario = scenario_of("uniform", 2);
   scenario.fleet.deadline_quantile = 0.9;
-  Selector selector(scenario, 10);
+  CohortSelector selector(scenario, 10);
   for (uint32_t client = 0; client < 10; ++client) {
     selector.counted(client, 1, report_of(1), 0);
     selector.late(client, 2, 0);
@@ -251,11 +251,11 @@ TEST(Selector, WhereNothingTakesTimeThereIsNoDeadline) {
   EXPECT_EQ(selector.deadline(), std::nullopt);
 }
 
-TEST(Selector, WhoNeverHasAnUpdateCountedIsntAskedForEver) {
+TEST(CohortSelector, WhoNeverHasAnUpdateCountedIsntAskedForEver) {
   // 5 of 20 always fail: newcomers come first, and after that they are the less preferred the more
   // they fail.
   for (const char* rule : {"power-of-choice:3", "oort"}) {
-    Selector selector(scenario_of(rule, 4), 20);
+    CohortSelector selector(scenario_of(rule, 4), 20);
     std::vector<uint32_t> asked(20);
     for (uint32_t round = 1; round <= 200; ++round)
       for (const uint32_t client : selector.select(std::nullopt, 4, round)) {

@@ -52,9 +52,9 @@ using ClientExperiences = std::map<uint32_t, ClientExperience>;
 nlohmann::ordered_json to_json(const ClientExperiences& experiences);
 ClientExperiences experiences_from_json(const nlohmann::ordered_json& json);
 
-class Selector {
+class CohortSelector {
  public:
-  Selector(const Scenario& scenario, uint32_t clients);
+  CohortSelector(const Scenario& scenario, uint32_t clients);
 
   /// What a client says that it holds; for the rule `weighted`.
   void announced(uint32_t client, uint32_t examples);

@@ -1,4 +1,4 @@
-#include "coordinator/selector.h"
+#include "coordinator/cohort_selector.h"
 
 #include <algorithm>
 #include <cmath>
@@ -70,7 +70,7 @@ ClientExperiences experiences_from_json(const nlohmann::ordered_json& json) {
   return experiences;
 }
 
-Selector::Selector(const Scenario& scenario, uint32_t clients)
+CohortSelector::CohortSelector(const Scenario& scenario, uint32_t clients)
     : rule_(parse_selection_rule(scenario.fleet.selection).value_or(SelectionRule{})),
       seed_(scenario.seed),
       clients_(clients),
@@ -86,14 +86,14 @@ Selector::Selector(const Scenario& scenario, uint32_t clients)
   for (uint32_t place = 0; place < clients; ++place) place_[order[place]] = place;
 }
 
-void Selector::announced(uint32_t client, uint32_t examples) {
+void CohortSelector::announced(uint32_t client, uint32_t examples) {
   if (rule_.kind != SelectionRule::Kind::kWeighted) return;
   if (client >= examples_.size()) examples_.resize(client + 1, 1);
   examples_[client] = std::max(examples, 1u);
 }
 
-void Selector::counted(uint32_t client, uint32_t round, const TrainReport& report,
-                       std::optional<double> seconds) {
+void CohortSelector::counted(uint32_t client, uint32_t round, const TrainReport& report,
+                             std::optional<double> seconds) {
   if (!remembers()) return;
   ClientExperience& known = known_[client];
   const double loss = report.mean_loss;
@@ -104,22 +104,22 @@ void Selector::counted(uint32_t client, uint32_t round, const TrainReport& repor
            .seconds = seconds.value_or(known.seconds)};
 }
 
-void Selector::missed(uint32_t client, uint32_t round) {
+void CohortSelector::missed(uint32_t client, uint32_t round) {
   if (!remembers()) return;
   ClientExperience& known = known_[client];
   known.round = round;
   ++known.misses;
 }
 
-void Selector::late(uint32_t client, uint32_t round, double seconds) {
+void CohortSelector::late(uint32_t client, uint32_t round, double seconds) {
   if (!remembers()) return;
   missed(client, round);
   ClientExperience& known = known_[client];
   known.seconds = std::max(known.seconds, seconds);
 }
 
-std::vector<uint32_t> Selector::select(const std::optional<Clients>& free, uint32_t count,
-                                       uint32_t round, uint32_t asked) const {
+std::vector<uint32_t> CohortSelector::select(const std::optional<Clients>& free, uint32_t count,
+                                             uint32_t round, uint32_t asked) const {
   using Kind = SelectionRule::Kind;
   if (rule_.kind == Kind::kUniform && asked == 0)
     return free ? select_available(*free, clients_, count, seed_, round)
@@ -146,8 +146,8 @@ std::vector<uint32_t> Selector::select(const std::optional<Clients>& free, uint3
   return {};
 }
 
-std::vector<uint32_t> Selector::weighted(const Clients& free, uint32_t count, uint32_t round,
-                                         uint32_t asked) const {
+std::vector<uint32_t> CohortSelector::weighted(const Clients& free, uint32_t count, uint32_t round,
+                                               uint32_t asked) const {
   std::vector<uint64_t> weights;
   weights.reserve(free.size());
   for (const uint32_t client : free)
@@ -156,8 +156,8 @@ std::vector<uint32_t> Selector::weighted(const Clients& free, uint32_t count, ui
   return draw_weighted(free, weights, count, rng);
 }
 
-std::vector<uint32_t> Selector::round_robin(const Clients& free, uint32_t count, uint32_t round,
-                                            uint32_t asked) const {
+std::vector<uint32_t> CohortSelector::round_robin(const Clients& free, uint32_t count,
+                                                  uint32_t round, uint32_t asked) const {
   const uint64_t start = (uint64_t{round - 1} * asked_a_round_ + asked) % clients_;
   Clients order = free;
   const auto turn = [&](uint32_t client) { return (place_[client] + clients_ - start) % clients_; };
@@ -167,13 +167,13 @@ std::vector<uint32_t> Selector::round_robin(const Clients& free, uint32_t count,
 }
 
 /// What there is to learn from a client, in the unit of `otherwise`, the mean of the others.
-double Selector::gain(const ClientExperience& known, double otherwise) const {
+double CohortSelector::gain(const ClientExperience& known, double otherwise) const {
   const double weight = rule_.kind == SelectionRule::Kind::kOort ? known.examples : 1.0;
   return (known.examples > 0 ? weight * known.mean_loss : otherwise) / (1.0 + known.misses);
 }
 
-std::vector<uint32_t> Selector::power_of_choice(const Clients& free, uint32_t count, uint32_t round,
-                                                uint32_t asked) const {
+std::vector<uint32_t> CohortSelector::power_of_choice(const Clients& free, uint32_t count,
+                                                      uint32_t round, uint32_t asked) const {
   const double wanted = std::ceil(rule_.candidates * count);
   Rng rng(seed_, Purpose::kChoice, round, asked);
   Clients candidates = draw_some(
@@ -189,8 +189,8 @@ std::vector<uint32_t> Selector::power_of_choice(const Clients& free, uint32_t co
   return candidates;
 }
 
-std::vector<uint32_t> Selector::oort(const Clients& free, uint32_t count, uint32_t round,
-                                     uint32_t asked) const {
+std::vector<uint32_t> CohortSelector::oort(const Clients& free, uint32_t count, uint32_t round,
+                                           uint32_t asked) const {
   Clients unknown, known;
   for (const uint32_t client : free) (known_.contains(client) ? known : unknown).push_back(client);
   // Whom one of the two groups lacks comes from the other.
@@ -217,7 +217,8 @@ std::vector<uint32_t> Selector::oort(const Clients& free, uint32_t count, uint32
   return chosen;
 }
 
-std::vector<double> Selector::utilities(std::span<const uint32_t> clients, uint32_t round) const {
+std::vector<double> CohortSelector::utilities(std::span<const uint32_t> clients,
+                                              uint32_t round) const {
   std::vector<double> gains, seconds;
   const double mean = mean_gain();
   for (const uint32_t client : clients) {
@@ -238,7 +239,7 @@ std::vector<double> Selector::utilities(std::span<const uint32_t> clients, uint3
   return scores;
 }
 
-double Selector::mean_gain() const {
+double CohortSelector::mean_gain() const {
   double sum = 0, clients = 0;
   for (const auto& [client, known] : known_)
     if (known.examples > 0) {
@@ -250,7 +251,7 @@ double Selector::mean_gain() const {
   return clients > 0 ? sum / clients : 0;
 }
 
-std::optional<Duration> Selector::deadline() const {
+std::optional<Duration> CohortSelector::deadline() const {
   if (!quantile_) return std::nullopt;
   std::vector<double> seconds;
   for (const auto& [client, known] : known_)
