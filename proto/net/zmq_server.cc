@@ -350,16 +350,20 @@ bool ZmqServer::Impl::on_event() {
 void ZmqServer::Impl::on_accepted(int descriptor) {
   ++accepted;
   const auto tcp = identify(descriptor);
-  if (!tcp) return;  // gone already
+  if (!tcp) {  // gone already
+    ++disconnected;
+    return;
+  }
   accepted_now[descriptor] = Accepted{.tcp = *tcp, .since = loop.now()};
   const size_t limit = descriptor_limit();
   if (static_cast<size_t>(descriptor) + head_room(limit) >= limit) pause_listening();
 }
 
 void ZmqServer::Impl::on_disconnected(int descriptor) {
-  ++disconnected;
   const auto at = accepted_now.find(descriptor);
+  // Counted already, or the self-probe's, whose ends come late on a busy machine.
   if (at == accepted_now.end()) return;
+  ++disconnected;
   Accepted& connection = at->second;
   if (const auto last = tcp_bytes(connection.tcp)) connection.bytes = *last;
   bytes_of_closed.in += connection.bytes.in;
