@@ -70,6 +70,7 @@ struct StrategyConfig {
   std::string name = "fedavg";
   double server_learning_rate = 1.0;
   double server_momentum = 0.0;
+  uint32_t server_average_every = 0;  ///< versions; 0: never
   double norm_bound = 1024.0;
   double staleness_exponent = 0.5;
 };

@@ -2,9 +2,9 @@
 /// publishing a version. The coordinator does so as updates come in, recovery and --replay as the
 /// journal tells; since this code is the same and sums are integers, so are the bits.
 ///
-/// Memory: the model, its residual and momentum; while updates are added an accumulator of twice
-/// the model, whatever the number of workers, and while a version is made the step and the next
-/// model.
+/// Memory: the model, its residual, momentum and what averaging keeps; while updates are added an
+/// accumulator of twice the model, whatever the number of workers, and while a version is made the
+/// step and the next model.
 ///
 /// Threads: one at a time, but add() runs on workers side by side, each with its own index, and
 /// while aggregate() or publish() run on a worker nothing else is called.

@@ -5,8 +5,23 @@
 namespace tern {
 
 namespace {
+
 constexpr uint32_t kLargestWeight = 65535;
+
+void average_step(uint32_t every, ServerOptimizerState& state, std::span<float> step) {
+  if (state.lag.empty()) state.lag.assign(step.size(), 0.0f);
+  if (++state.steps < every) {
+    const auto before = static_cast<float>(state.steps - 1);
+    for (size_t i = 0; i < step.size(); ++i) state.lag[i] += before * step[i];
+    return;
+  }
+  const auto models = static_cast<float>(every);
+  for (size_t i = 0; i < step.size(); ++i) step[i] = (step[i] - state.lag[i]) / models;
+  state.steps = 0;
+  state.lag.clear();
 }
+
+}  // namespace
 
 uint32_t fedavg_weight(uint32_t examples, int shift) {
   return std::clamp<uint32_t>(examples >> shift, 1, kLargestWeight);
@@ -30,6 +45,7 @@ void fedavg_step(const StrategyConfig& strategy, ServerOptimizerState& state,
     const auto rate = static_cast<float>(strategy.server_learning_rate);
     for (float& value : mean) value *= rate;
   }
+  if (strategy.server_average_every > 0) average_step(strategy.server_average_every, state, mean);
 }
 
 }  // namespace tern

@@ -35,6 +35,25 @@ TEST(FedAvg, MomentumAndServerLearningRateFollowTheirRecurrence) {
   EXPECT_EQ(second[0], 0.5f * (0.75f * 4 + 8));
 }
 
+TEST(FedAvg, EveryThirdModelIsTheMeanOfThree) {
+  const StrategyConfig strategy{.server_learning_rate = 0.5, .server_average_every = 3};
+  ServerOptimizerState state;
+  float model = 1;           // where the steps lead
+  std::vector<float> since;  // the models since the last average
+  for (const float mean : {8.0f, -2.0f, 12.0f, 0.0f, 6.0f, -6.0f}) {
+    std::vector<float> step{mean};
+    fedavg_step(strategy, state, step);
+    since.push_back((since.empty() ? model : since.back()) + 0.5f * mean);
+    model += step[0];
+    if (since.size() < 3) {
+      EXPECT_EQ(model, since.back());
+    } else {
+      EXPECT_FLOAT_EQ(model, (since[0] + since[1] + since[2]) / 3);
+      since.clear();
+    }
+  }
+}
+
 TEST(Ef21, TheStepIsTheWeightedMeanOverTheClientsThatTookPart) {
   ServerOptimizerState state;
   state.estimate_weights = {{4, 100}};

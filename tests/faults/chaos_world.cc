@@ -306,6 +306,7 @@ class World {
       scenario_.compression.keyframe_every = {3};
     }
     scenario_.strategy.server_momentum = 0.5;
+    scenario_.strategy.server_average_every = 4;
     scenario_.evaluation.every = 1u << 30;
     SecretKey::Secret curve{}, signing{};
     curve[0] = signing[0] = std::byte{1};

@@ -34,7 +34,8 @@ TEST_P(EveryChain, GivesTheSameModelOnAnyNumberOfWorkers) {
 }
 
 TEST_P(EveryChain, InterruptedAfterEveryRoundEndsLikeARunThatWentThrough) {
-  const PreparedScenario prepared = scenario({{"strategy.server_momentum", "0.5"}});
+  const PreparedScenario prepared =
+      scenario({{"strategy.server_momentum", "0.5"}, {"strategy.server_average_every", "3"}});
   const RunResult through = run(prepared, {.fleet = {.workers = 2}});
   RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
   RunResult part = run(prepared, options, kStopAtOnce);
