@@ -247,7 +247,7 @@ void add_scenario(CLI::App& command, InspectArguments& arguments) {
 }  // namespace
 
 void add_data(CLI::App& program, int& exit_status) {
-  CLI::App* data = program.add_subcommand("data", "Data sets: fetch, look at, deal to clients");
+  CLI::App* data = program.add_subcommand(kData.name, kData.meaning);
   data->require_subcommand(1);
 
   auto fetch_arguments = std::make_shared<FetchArguments>();

@@ -93,9 +93,7 @@ int evaluate(const EvaluateArguments& arguments) {
 
 void add_evaluate(CLI::App& program, int& exit_status) {
   auto arguments = std::make_shared<EvaluateArguments>();
-  CLI::App* command = program.add_subcommand(
-      "evaluate",
-      "Evaluate a model on a scenario's test data, or serve a coordinator as evaluator");
+  CLI::App* command = program.add_subcommand(kEvaluate.name, kEvaluate.meaning);
   command->add_option("FILE", arguments->file, "Scenario, a TOML file")->required();
   command->add_option("--model", arguments->model, "A .safetensors file")->type_name("FILE");
   command

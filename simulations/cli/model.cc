@@ -55,7 +55,7 @@ int import(const ModelArguments& arguments) {
 }  // namespace
 
 void add_model(CLI::App& program, int& exit_status) {
-  CLI::App* model = program.add_subcommand("model", "Models of your own");
+  CLI::App* model = program.add_subcommand(kModel.name, kModel.meaning);
   model->require_subcommand(1);
   auto arguments = std::make_shared<ModelArguments>();
   CLI::App* command =

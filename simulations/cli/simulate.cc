@@ -209,7 +209,7 @@ int simulate(const SimulateArguments& arguments) {
 
 void add_simulate(CLI::App& program, int& exit_status) {
   auto arguments = std::make_shared<SimulateArguments>();
-  CLI::App* command = program.add_subcommand("simulate", "Run a scenario's fleet in this process");
+  CLI::App* command = program.add_subcommand(kSimulate.name, kSimulate.meaning);
   command->add_option("FILE", arguments->file, "Scenario, a TOML file");
   command
       ->add_option("--out", arguments->out, "Folder for the results; without it none are written")
