@@ -58,9 +58,9 @@ if(TERN_SANITIZE)
     -fno-sanitize-recover=all)
   target_link_options(tern_options INTERFACE -fsanitize=${TERN_SANITIZE})
 endif()
-# UBSan's own checks of pointers double the time to compile. ASan looks at pointers anyway; what it doesn't see, alignment,
-# matters where bytes are read as something else, so the folders that do keep them. A library of its own: its options come
-# after those of tern_options.
+# UBSan's own checks of pointers double the time to compile. ASan looks at pointers anyway; what it doesn't see, above all
+# alignment, matters where bytes are read as something else, so the folders that do keep them. A library of its own: its options
+# come after those of tern_options.
 add_library(tern_options_elsewhere INTERFACE)
 if(TERN_SANITIZE MATCHES undefined)
   target_compile_options(tern_options_elsewhere INTERFACE -fno-sanitize=null,vptr,alignment,object-size)
@@ -99,7 +99,7 @@ function(tern_use_torch target)
   target_include_directories(${target} SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
   set_target_properties(${target} PROPERTIES JOB_POOL_COMPILE torch_pool)
   if(NOT TARGET tern_torch_header)
-    file(WRITE ${PROJECT_BINARY_DIR}/torch_header.cc "// only carries the precompiled torch header\n")
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_header.cc CONTENT "// only carries the precompiled torch header\n")
     add_library(tern_torch_header OBJECT ${PROJECT_BINARY_DIR}/torch_header.cc)
     target_include_directories(tern_torch_header SYSTEM PUBLIC ${TORCH_INCLUDE_DIRS})
     target_link_libraries(tern_torch_header PRIVATE tern_options ${TORCH_LIBRARIES})

@@ -147,8 +147,10 @@ Packed pack(const StateRecord& record) {
   packed.json["parameters"] = add(*state.model.parameters);
   packed.json["residual"] = add(*state.model.residual);
   packed.json["momentum"] = add(state.optimizer.momentum);
-  packed.json["steps"] = state.optimizer.steps;
-  packed.json["lag"] = add(state.optimizer.lag);
+  if (state.optimizer.steps > 0) {
+    packed.json["steps"] = state.optimizer.steps;
+    packed.json["lag"] = add(state.optimizer.lag);
+  }
   packed.json["estimate"] = add(state.optimizer.estimate);
   packed.json["estimate_weights"] = state.optimizer.estimate_weights;
   // JSON brings a double back to the last bit.
@@ -227,8 +229,10 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
       state.model.parameters = arrays.take_floats(json.at("parameters"));
       state.model.residual = arrays.take_floats(json.at("residual"));
       state.optimizer.momentum = arrays.take<float>(json.at("momentum"));
-      state.optimizer.steps = json.value("steps", 0u);
-      state.optimizer.lag = arrays.take<float>(json.value("lag", size_t{0}));
+      if (json.contains("lag")) {
+        state.optimizer.steps = json.at("steps");
+        state.optimizer.lag = arrays.take<float>(json.at("lag"));
+      }
       state.optimizer.estimate = arrays.take<double>(json.at("estimate"));
       state.optimizer.estimate_weights = json.at("estimate_weights");
       const auto& rate = json.at("rate");

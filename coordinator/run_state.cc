@@ -121,6 +121,12 @@ CoordinatorState RunState::state(uint32_t round) const {
 }
 
 Status RunState::restore(CoordinatorState state) {
+  const auto fits = [n = schema_.elements()](size_t size) { return size == 0 || size == n; };
+  const ServerOptimizerState& optimizer = state.optimizer;
+  if (!fits(optimizer.momentum.size()) || !fits(optimizer.lag.size()) ||
+      !fits(optimizer.estimate.size()))
+    return error(Code::kCorrupt, "a saved state of the server's step has {}, {} and {} values",
+                 optimizer.momentum.size(), optimizer.lag.size(), optimizer.estimate.size());
   TERN_CHECK_OK(model_.restore(std::move(state.model)));
   optimizer_ = std::move(state.optimizer);
   rates_.restore(std::move(state.rate));

@@ -100,7 +100,7 @@ class RunState {
   /// Errors: those of VersionedModel::publish and of warm_up.h.
   Result<SharedFrame> publish(size_t worker, uint32_t round, std::vector<float> step);
 
-  /// `round` is the last one that ended. Cost: a copy of the momentum.
+  /// `round` is the last one that ended. Cost: a copy of the optimizer's vectors.
   CoordinatorState state(uint32_t round) const;
   /// Errors: kCorrupt when the lengths don't fit the schema.
   Status restore(CoordinatorState state);

@@ -77,8 +77,10 @@ Result<Checkpoint> parse(std::span<const std::byte> file, uint64_t& clients,
       std::make_shared<const std::vector<float>>(std::move(parameters));
   checkpoint.fleet.model.residual = std::make_shared<const std::vector<float>>(std::move(residual));
   TERN_TRY(checkpoint.fleet.optimizer.momentum, take(reader, json.at("momentum")));
-  checkpoint.fleet.optimizer.steps = json.value("steps", 0u);
-  TERN_TRY(checkpoint.fleet.optimizer.lag, take(reader, json.value("lag", size_t{0})));
+  if (json.contains("lag")) {
+    checkpoint.fleet.optimizer.steps = json.at("steps");
+    TERN_TRY(checkpoint.fleet.optimizer.lag, take(reader, json.at("lag")));
+  }
   TERN_TRY(checkpoint.fleet.optimizer.estimate, take<double>(reader, json.at("estimate")));
   for (const auto& [client, weight] :
        json.at("estimate_weights").get<std::map<uint32_t, uint32_t>>())
@@ -161,8 +163,10 @@ Status write(Writer& writer, const Checkpoint& checkpoint, uint64_t clients, uin
   json["parameters"] = add_array(*fleet.model.parameters);
   json["residual"] = add_array(*fleet.model.residual);
   json["momentum"] = add_array(fleet.optimizer.momentum);
-  json["steps"] = fleet.optimizer.steps;
-  json["lag"] = add_array(fleet.optimizer.lag);
+  if (fleet.optimizer.steps > 0) {
+    json["steps"] = fleet.optimizer.steps;
+    json["lag"] = add_array(fleet.optimizer.lag);
+  }
   json["estimate"] = add_array(fleet.optimizer.estimate);
   json["estimate_weights"] = fleet.optimizer.estimate_weights;
   // JSON brings a double back to the last bit.

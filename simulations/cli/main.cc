@@ -20,12 +20,15 @@ bool needs_torch(std::string_view command) {
 }
 
 /// Becomes tern-torch, with the same command line and the same process id.
-int hand_over(int argc, char** argv) {
+int hand_over(int argc, char** argv, std::string_view command) {
   std::error_code failed;
   const std::filesystem::path itself = std::filesystem::read_symlink("/proc/self/exe", failed);
+  if (failed)
+    return fail(error(Code::kIo, "/proc/self/exe can't be read: {}", failed.message()),
+                wants_json(argc, argv));
   const std::string program = (itself.parent_path() / "tern-torch").string();
   execv(program.c_str(), argv);
-  return fail(error(Code::kIo, "'{}' needs {}, which can't be started: {}", argv[1], program,
+  return fail(error(Code::kIo, "'{}' needs {}, which can't be started: {}", command, program,
                     std::strerror(errno)),
               wants_json(argc, argv));
 }
@@ -48,7 +51,9 @@ void add_commands(CLI::App& program, int& exit_status) {
 int main(int argc, char** argv) {
   using namespace tern::cli;
 #ifdef TERN_WITH_TORCH
-  if (argc > 1 && needs_torch(argv[1])) return hand_over(argc, argv);
+  char** command =
+      std::find_if(argv + 1, argv + argc, [](const char* arg) { return arg[0] != '-'; });
+  if (command != argv + argc && needs_torch(*command)) return hand_over(argc, argv, *command);
 #endif
   return run_command(argc, argv, add_commands);
 }

@@ -133,8 +133,8 @@ accuracies() {
 
 # make_keys NAME...: NAME.key and NAME.pub.
 make_keys() {
-  # Each `tern` loads LibTorch, which takes a third of a second.
-  printf '%s\n' "$@" | xargs -P 2 -I{} sh -c '"$0" keys new {}.key >{}.pub' "$bin/tern"
+  local name
+  for name in "$@"; do "$bin/tern" keys new "$name.key" >"$name.pub"; done
 }
 
 # make_list FILE NAME...: clients 0, 1, ... are those of these names.
