@@ -306,6 +306,22 @@ TEST_F(RecoveryTest, ASavedStateKnowsTheTasksThatAreOpen) {
   EXPECT_EQ(std::get<AskedRecord>(read.at(1)).client, 4u);
 }
 
+// Otherwise the first step after a restart would read beyond the vector.
+TEST_F(RecoveryTest, ASavedStepOfTheServerHasTheLengthOfTheModel) {
+  const Recovered recovered(small_run(), folder("lengths"));
+  const CoordinatorState saved = recovered.state->state(0);
+  EXPECT_TRUE(recovered.state->restore(saved).ok());
+  CoordinatorState state = saved;
+  state.optimizer.momentum = {1};
+  EXPECT_EQ(recovered.state->restore(state).code(), Code::kCorrupt);
+  state = saved;
+  state.optimizer.lag = {1};
+  EXPECT_EQ(recovered.state->restore(state).code(), Code::kCorrupt);
+  state = saved;
+  state.optimizer.estimate = {1};
+  EXPECT_EQ(recovered.state->restore(state).code(), Code::kCorrupt);
+}
+
 TEST_F(RecoveryTest, AVoidRoundStaysVoid) {
   FederationOptions options = small_run();
   options.min_updates = 4;
