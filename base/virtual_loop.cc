@@ -5,7 +5,7 @@ namespace tern {
 Loop::TimerId VirtualLoop::call_at(TimePoint when, Callback callback) {
   const uint64_t id = ++asked_;
   const TimePoint at = std::max(when, now());
-  due_.emplace(Place{at, false, id}, std::move(callback));
+  due_.emplace(Place{at, false, id, id}, std::move(callback));
   timers_.emplace(id, at);
   return id;
 }
@@ -13,28 +13,53 @@ Loop::TimerId VirtualLoop::call_at(TimePoint when, Callback callback) {
 void VirtualLoop::cancel(TimerId timer) {
   const auto found = timers_.find(timer);
   if (found == timers_.end()) return;
-  due_.erase({found->second, false, timer});
+  due_.erase({found->second, false, timer, timer});
   timers_.erase(found);
+}
+
+void VirtualLoop::run(Work work, Callback done) {
+  const uint64_t id = ++asked_;
+  begin({now(), true, early_results_ ? after_some_results(id) : id, id}, std::move(work),
+        std::move(done));
 }
 
 void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   const uint64_t id = ++asked_;
-  const TimePoint at = now() + std::max(takes, Duration{});
-  due_.emplace(Place{at, true, id}, std::move(done));
+  begin({now() + std::max(takes, Duration{}), true, id, id}, std::move(work), std::move(done));
+}
+
+uint64_t VirtualLoop::after_some_results(uint64_t id) const {
+  const auto open = results_.find(now());
+  if (open == results_.end()) return id;
+  const size_t most = std::max(kFewest, open->second / 8);
+  if (open->second < most) return id;
+  return std::get<2>(std::next(due_.lower_bound({now(), true, 0, 0}), most - 1)->first);
+}
+
+void VirtualLoop::begin(Place place, Work work, Callback done) {
+  const auto [at, is_work, order, id] = place;
+  due_.emplace(place, std::move(done));
   ++results_[at];
   {
     std::unique_lock lock(mutex_);
     // How long this waits changes no order.
     const size_t most = std::max(kMostOpen, 2 * pool_.size());
-    changed_.wait(lock, [&] { return unfinished_.size() < most; });
+    wait(lock, kAny, [&] { return unfinished_.size() < most; });
     unfinished_.insert(id);
   }
-  pool_.submit([this, id, what = std::move(work)](size_t worker) {
+  pool_.submit([this, id = id, what = std::move(work)](size_t worker) {
     what(worker);
     const std::lock_guard lock(mutex_);
     unfinished_.erase(id);
-    changed_.notify_all();
+    // The loop's thread would take a core from a worker to see that it has to wait on.
+    if (awaited_ == kAny || awaited_ == id) changed_.notify_one();
   });
+}
+
+template <typename Over>
+void VirtualLoop::wait(std::unique_lock<std::mutex>& lock, uint64_t id, const Over& over) {
+  awaited_ = id;
+  changed_.wait(lock, over);
 }
 
 Status VirtualLoop::run_until(const std::function<bool()>& over) {
@@ -42,12 +67,12 @@ Status VirtualLoop::run_until(const std::function<bool()>& over) {
     if (due_.empty())
       return error(Code::kInternal, "the simulation stands still: nothing is due any more");
     auto first = due_.extract(next());
-    const auto [at, is_work, id] = first.key();
+    const auto [at, is_work, order, id] = first.key();
     clock_.advance_to(at);
     if (is_work) {
       if (const auto left = results_.find(at); --left->second == 0) results_.erase(left);
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&, work = id] { return !unfinished_.contains(work); });
+      wait(lock, id, [&, work = id] { return !unfinished_.contains(work); });
     } else {
       timers_.erase(id);
     }
@@ -62,12 +87,12 @@ VirtualLoop::Due::iterator VirtualLoop::next() {
   const TimePoint at = std::get<0>(first->first);
   const auto results = results_.find(at);
   if (results == results_.end() || results->second <= kMostOpen) return first;
-  return due_.lower_bound({at, true, 0});
+  return due_.lower_bound({at, true, 0, 0});
 }
 
 void VirtualLoop::wait_for_work() {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [this] { return unfinished_.empty(); });
+  wait(lock, kAny, [this] { return unfinished_.empty(); });
 }
 
 }  // namespace tern

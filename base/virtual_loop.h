@@ -7,7 +7,10 @@
 /// A large cohort's work would all be asked for before the first result is looked at, and what each
 /// needs and has made would lie in memory together. So the loop waits for the workers where much
 /// is unfinished, and where the first result may come before the last work has begun
-/// (`early_results`), more than kMostOpen of them don't wait for the end of their time.
+/// (`early_results`), more than kMostOpen of them don't wait for the end of their time. Work that
+/// takes none (a check, a sum) doesn't wait there for all the results that were asked for before
+/// its own, either: one worker at its last task would keep the others from going on with what came
+/// of the rest. Its result comes after the next eighth of those, at least kFewest.
 ///
 /// A callback that posts itself again until some work is done would never end here.
 #pragma once
@@ -34,6 +37,8 @@ class VirtualLoop : public Loop {
   /// A constant: what happens first mustn't depend on the number of workers. More workers than
   /// this aren't all busy where results are early.
   static constexpr size_t kMostOpen = 256;
+  /// Results that are early come after so many others: work for as many workers meanwhile.
+  static constexpr size_t kFewest = 7;
 
   explicit VirtualLoop(ThreadPool& pool, bool early_results = false)
       : pool_(pool), early_results_(early_results) {}
@@ -48,7 +53,7 @@ class VirtualLoop : public Loop {
   void post(Callback callback) override { call_at(now(), std::move(callback)); }
   TimerId call_at(TimePoint when, Callback callback) override;
   void cancel(TimerId timer) override;
-  void run(Work work, Callback done) override { run_taking({}, std::move(work), std::move(done)); }
+  void run(Work work, Callback done) override;
   void run_taking(Duration takes, Work work, Callback done) override;
 
   /// Until `over` is true. Errors: kInternal when nothing is due any more.
@@ -57,10 +62,15 @@ class VirtualLoop : public Loop {
   void wait_for_work();
 
  private:
-  using Place = std::tuple<TimePoint, bool, uint64_t>;  // time, work to wait for?, order of asking
+  /// Time, work to wait for?, order of asking of the one that it comes after or its own, its own.
+  using Place = std::tuple<TimePoint, bool, uint64_t, uint64_t>;
   using Due = std::map<Place, Callback>;
 
   Due::iterator next();
+  uint64_t after_some_results(uint64_t id) const;
+  void begin(Place place, Work work, Callback done);
+  template <typename Over>
+  void wait(std::unique_lock<std::mutex>& lock, uint64_t id, const Over& over);
 
   ThreadPool& pool_;
   const bool early_results_;
@@ -70,8 +80,10 @@ class VirtualLoop : public Loop {
   std::unordered_map<TimerId, TimePoint> timers_;
   uint64_t asked_ = 0;
 
-  std::mutex mutex_;  // guards unfinished_
+  static constexpr uint64_t kAny = 0;
+  std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
+  uint64_t awaited_ = kAny;                  // the work whose end the loop waits for, if it does
   std::unordered_set<uint64_t> unfinished_;  // work that runs or waits, by order of asking
 };
 

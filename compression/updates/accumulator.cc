@@ -17,6 +17,8 @@ constexpr size_t kBlock = 65536;
 /// Longer sums (32 MiB) give their pages back, so many elements at a time; a shorter one would
 /// spend more on faulting them in again than on adding an update.
 constexpr size_t kKeptElements = size_t{1} << 22, kReleasedElements = size_t{1} << 17;
+/// So many are cleared while they lie in the first cache.
+constexpr size_t kClearedElements = size_t{1} << 11;
 
 /// Pages that were given back are zeros when they are touched again; elsewhere than on Linux they
 /// may not be.
@@ -126,21 +128,20 @@ double FixedPointAccumulator::divisor() const {
 }
 
 void FixedPointAccumulator::mean(std::span<float> out) const {
-  const double by = divisor();
-  for (size_t i = 0; i < sum_.size(); ++i)
-    out[i] = static_cast<float>(static_cast<double>(sum_[i]) / by);
+  kernels().divide(sum_.data(), sum_.size(), divisor(), out.data());
 }
 
 std::vector<float> FixedPointAccumulator::take_mean() {
   const double by = divisor();
+  const bool release = sum_.size() > kKeptElements;
+  const size_t step = release ? kReleasedElements : kClearedElements;
   std::vector<float> mean;
   mean.reserve(sum_.size());
-  for (size_t at = 0; at < sum_.size(); at += kReleasedElements) {
-    const auto sums = std::span(sum_).subspan(at, std::min(kReleasedElements, sum_.size() - at));
+  for (size_t at = 0; at < sum_.size(); at += step) {
+    const auto sums = std::span(sum_).subspan(at, std::min(step, sum_.size() - at));
     mean.resize(at + sums.size());
-    for (size_t i = 0; i < sums.size(); ++i)
-      mean[at + i] = static_cast<float>(static_cast<double>(sums[i]) / by);
-    if (sum_.size() > kKeptElements)
+    kernels().divide(sums.data(), sums.size(), by, mean.data() + at);
+    if (release)
       clear_and_release(sums);
     else
       std::ranges::fill(sums, 0);

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
 #include <semaphore>
 #include <string>
 #include <utility>
@@ -66,6 +67,69 @@ TEST(VirtualLoop, WhatFollowsFromWorkRunsBesideTheRest) {
            [&] { over = true; });
   ASSERT_TRUE(loop.run_until([&] { return over; }).ok());
   loop.wait_for_work();
+}
+
+/// Clients that train, whose updates are checked and then summed; `train` does the training.
+template <typename Train>
+std::vector<std::string> order_of_a_round(size_t workers, int clients, const Train& train,
+                                          std::function<void(int)> sum) {
+  ThreadPool pool(workers);
+  VirtualLoop loop(pool, /*early_results=*/true);
+  std::vector<std::string> order;
+  int left = clients;
+  for (int i = 0; i < clients; ++i)
+    loop.run_taking(
+        {}, [&train, i](size_t) { train(i); },
+        [&, i] {
+          order.push_back("trained " + std::to_string(i));
+          loop.run([](size_t) {},
+                   [&, i] {
+                     order.push_back("checked " + std::to_string(i));
+                     loop.run([&, i](size_t) { sum(i); },
+                              [&, i] {
+                                order.push_back("summed " + std::to_string(i));
+                                --left;
+                              });
+                   });
+        });
+  EXPECT_TRUE(loop.run_until([&] { return left == 0; }).ok());
+  return order;
+}
+
+// With two workers and ten clients one of them often is at the last client while the other has
+// nothing to train: checks and sums of the rest fill that time.
+TEST(VirtualLoop, WhoTrainsLastDoesntKeepTheRestFromBeingSummed) {
+  constexpr int kClients = 10;
+  constexpr int kSummedMeanwhile = static_cast<int>(VirtualLoop::kFewest) + 1;
+  std::counting_semaphore<> summed(0);
+  const auto order = order_of_a_round(
+      2, kClients,
+      [&](int i) {
+        if (i < kClients - 1) return;
+        for (int j = 0; j < kSummedMeanwhile; ++j)
+          EXPECT_TRUE(summed.try_acquire_for(seconds(30))) << j;
+      },
+      [&](int) { summed.release(); });
+  EXPECT_EQ(std::ranges::find(order, "summed 0") - order.begin(), 2 * kSummedMeanwhile);
+  EXPECT_EQ(order.back(), "summed 9");
+}
+
+TEST(VirtualLoop, WhatFollowsComesInTheSameOrderOnAnyNumberOfWorkers) {
+  for (const int clients : {3, 10, 300}) {
+    const auto nothing = [](int) {};
+    const auto order = order_of_a_round(1, clients, nothing, nothing);
+    for (const size_t workers : {2, 5})
+      EXPECT_EQ(order_of_a_round(workers, clients, nothing, nothing), order);
+    // Of each kind the clients come in turn: what is added up in floating point stays the same.
+    for (const char* kind : {"trained ", "checked ", "summed "}) {
+      std::vector<int> numbers;
+      for (const std::string& event : order)
+        if (event.starts_with(kind))
+          numbers.push_back(std::stoi(event.substr(std::string(kind).size())));
+      EXPECT_TRUE(std::ranges::is_sorted(numbers)) << kind << clients;
+      EXPECT_EQ(numbers.size(), static_cast<size_t>(clients));
+    }
+  }
 }
 
 // A cohort of thousands: neither what their work needs nor what it made may be in memory for all of

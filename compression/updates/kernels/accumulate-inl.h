@@ -46,5 +46,31 @@ void accumulate_sparse(int64_t* acc, const uint16_t* index, const float* x, size
   for (size_t i = 0; i < k; ++i) acc[index[i]] += m * fixed(x[i], scale);
 }
 
+void divide(const int64_t* acc, size_t n, double divisor, float* out) {
+  size_t i = 0;
+#if defined(__AVX512DQ__)
+  const __m512d by = _mm512_set1_pd(divisor);
+  for (; i + 8 <= n; i += 8) {
+    const __m512d v = _mm512_cvtepi64_pd(_mm512_loadu_si512(acc + i));
+    _mm256_storeu_ps(out + i, _mm512_cvtpd_ps(_mm512_div_pd(v, by)));
+  }
+#elif defined(__AVX2__)
+  // The halves of an integer become the lowest bits of doubles: its lower 32 of 2^52 and its upper
+  // 32, their sign bit turned over, of 2^84. Only the last addition rounds.
+  const __m256d by = _mm256_set1_pd(divisor), exponents = _mm256_set1_pd(0x1p84 + 0x1p63 + 0x1p52);
+  const __m256i of_low = _mm256_castpd_si256(_mm256_set1_pd(0x1p52));
+  const __m256i of_high = _mm256_castpd_si256(_mm256_set1_pd(0x1p84 + 0x1p63));
+  for (; i + 4 <= n; i += 4) {
+    const __m256i sum = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(acc + i));
+    const __m256i low = _mm256_blend_epi32(sum, of_low, 0xaa);
+    const __m256i high = _mm256_xor_si256(_mm256_srli_epi64(sum, 32), of_high);
+    const __m256d v = _mm256_add_pd(_mm256_sub_pd(_mm256_castsi256_pd(high), exponents),
+                                    _mm256_castsi256_pd(low));
+    _mm_storeu_ps(out + i, _mm256_cvtpd_ps(_mm256_div_pd(v, by)));
+  }
+#endif
+  for (; i < n; ++i) out[i] = static_cast<float>(static_cast<double>(acc[i]) / divisor);
+}
+
 }  // namespace
 }  // namespace tern

@@ -51,6 +51,7 @@ const Kernels TERN_KERNEL_TABLE = {
     .add_collect = add_collect,
     .accumulate = accumulate,
     .accumulate_sparse = accumulate_sparse,
+    .divide = divide,
 };
 
 }  // namespace tern

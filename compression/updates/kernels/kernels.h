@@ -91,6 +91,8 @@ struct Kernels {
   void (*accumulate)(int64_t* acc, const float* x, size_t n, double scale, int64_t m);
   void (*accumulate_sparse)(int64_t* acc, const uint16_t* index, const float* x, size_t k,
                             double scale, int64_t m);
+  /// out[i] = acc[i] / divisor, in double, then in float
+  void (*divide)(const int64_t* acc, size_t n, double divisor, float* out);
 };
 
 /// The table in use: that of cpu_level(), until use_kernels().

@@ -590,6 +590,35 @@ TEST_P(KernelLevels, AccumulateRoundsTiesToEven) {
   EXPECT_EQ(acc[0], int64_t{3} * 65535);
 }
 
+TEST_P(KernelLevels, DivisionRoundsAsOneConversionAndOneDivision) {
+  // Odd ones beyond 2^53 are where a conversion rounds, some of them to a tie of the float.
+  std::vector<int64_t> acc = {0,
+                              1,
+                              -1,
+                              INT64_MAX,
+                              INT64_MIN,
+                              INT64_MIN + 1,
+                              (1LL << 53) + 1,
+                              -(1LL << 53) - 1,
+                              (1LL << 54) + 2,
+                              (1LL << 62) + (1LL << 38),
+                              0xffffffff,
+                              -0xffffffffLL,
+                              1LL << 32,
+                              -(1LL << 32)};
+  Rng rng(1, Purpose::kTest);
+  for (int shift = 0; shift < 64; ++shift)
+    for (int i = 0; i < 9; ++i) acc.push_back(static_cast<int64_t>(rng.next64()) >> shift);
+  for (const double divisor : {1.0, 3.0, 600.0 * 0x1p30, 0x1.23456789abcdep45, 0x1p-20}) {
+    std::vector<float> out(acc.size());
+    k_->divide(acc.data(), acc.size(), divisor, out.data());
+    for (size_t i = 0; i < acc.size(); ++i) {
+      const auto expected = static_cast<float>(static_cast<double>(acc[i]) / divisor);
+      ASSERT_EQ(std::bit_cast<uint32_t>(out[i]), std::bit_cast<uint32_t>(expected)) << acc[i];
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Levels, KernelLevels,
                          testing::Values(CpuLevel::kBaseline, CpuLevel::kAvx2, CpuLevel::kAvx512),
                          [](const auto& level) { return std::string(name(level.param)); });
