@@ -19,8 +19,8 @@ void VirtualLoop::cancel(TimerId timer) {
 
 void VirtualLoop::run(Work work, Callback done) {
   const uint64_t id = ++asked_;
-  begin({now(), true, early_results_ ? after_some_results(id) : id, id}, std::move(work),
-        std::move(done));
+  last_run_ = {now(), true, early_results_ ? early_order(id) : id, id};
+  begin(last_run_, std::move(work), std::move(done));
 }
 
 void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
@@ -28,12 +28,15 @@ void VirtualLoop::run_taking(Duration takes, Work work, Callback done) {
   begin({now() + std::max(takes, Duration{}), true, id, id}, std::move(work), std::move(done));
 }
 
-uint64_t VirtualLoop::after_some_results(uint64_t id) const {
+uint64_t VirtualLoop::early_order(uint64_t id) const {
   const auto open = results_.find(now());
   if (open == results_.end()) return id;
-  const size_t most = std::max(kFewest, open->second / 8);
-  if (open->second < most) return id;
-  return std::get<2>(std::next(due_.lower_bound({now(), true, 0, 0}), most - 1)->first);
+  const size_t overtaken = std::min(open->second / 4, kMostOvertaken);
+  if (overtaken == 0) return id;
+  const auto end = due_.lower_bound({now() + Duration(1), false, 0, 0});
+  Place before = std::prev(end, static_cast<ptrdiff_t>(overtaken) + 1)->first;
+  if (due_.contains(last_run_)) before = std::max(before, last_run_);
+  return std::get<2>(before);
 }
 
 void VirtualLoop::begin(Place place, Work work, Callback done) {

@@ -7,10 +7,10 @@
 /// A large cohort's work would all be asked for before the first result is looked at, and what each
 /// needs and has made would lie in memory together. So the loop waits for the workers where much
 /// is unfinished, and where the first result may come before the last work has begun
-/// (`early_results`), more than kMostOpen of them don't wait for the end of their time. Work that
-/// takes none (a check, a sum) doesn't wait there for all the results that were asked for before
-/// its own, either: one worker at its last task would keep the others from going on with what came
-/// of the rest. Its result comes after the next eighth of those, at least kFewest.
+/// (`early_results`), more than kMostOpen of them don't wait for the end of their time. There run()
+/// keeps its order among its own, but not behind run_taking(): the last quarter of all results that
+/// are open come after its own, so that workers can check and sum what others trained while one is
+/// at the last training.
 ///
 /// A callback that posts itself again until some work is done would never end here.
 #pragma once
@@ -37,8 +37,8 @@ class VirtualLoop : public Loop {
   /// A constant: what happens first mustn't depend on the number of workers. More workers than
   /// this aren't all busy where results are early.
   static constexpr size_t kMostOpen = 256;
-  /// Results that are early come after so many others: work for as many workers meanwhile.
-  static constexpr size_t kFewest = 7;
+  /// Of the open results, so many at most come after those of run().
+  static constexpr size_t kMostOvertaken = 32;
 
   explicit VirtualLoop(ThreadPool& pool, bool early_results = false)
       : pool_(pool), early_results_(early_results) {}
@@ -67,7 +67,7 @@ class VirtualLoop : public Loop {
   using Due = std::map<Place, Callback>;
 
   Due::iterator next();
-  uint64_t after_some_results(uint64_t id) const;
+  uint64_t early_order(uint64_t id) const;
   void begin(Place place, Work work, Callback done);
   template <typename Over>
   void wait(std::unique_lock<std::mutex>& lock, uint64_t id, const Over& over);
@@ -79,6 +79,7 @@ class VirtualLoop : public Loop {
   std::map<TimePoint, size_t> results_;  // of work in due_, by time
   std::unordered_map<TimerId, TimePoint> timers_;
   uint64_t asked_ = 0;
+  Place last_run_{};  // of run()
 
   static constexpr uint64_t kAny = 0;
   std::mutex mutex_;  // guards what follows

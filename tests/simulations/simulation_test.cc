@@ -25,17 +25,21 @@ class EveryChain : public testing::TestWithParam<std::pair<const char*, const ch
   }
 };
 
+/// Of seven clients some are summed while others train.
+const Override kLargerCohort{"fleet.cohort", "7"};
+
 TEST_P(EveryChain, GivesTheSameModelOnAnyNumberOfWorkers) {
-  const PreparedScenario prepared = scenario();
+  const PreparedScenario prepared = scenario({kLargerCohort});
   const std::string one = hash_of(run(prepared, {.fleet = {.workers = 1}}));
   for (const size_t workers : {2, 3, 7})
     EXPECT_EQ(hash_of(run(prepared, {.fleet = {.workers = workers}})), one) << workers;
-  EXPECT_NE(hash_of(run(scenario({{"seed", "2"}}))), one) << "another seed gives another model";
+  EXPECT_NE(hash_of(run(scenario({kLargerCohort, {"seed", "2"}}))), one)
+      << "another seed gives another model";
 }
 
 TEST_P(EveryChain, InterruptedAfterEveryRoundEndsLikeARunThatWentThrough) {
-  const PreparedScenario prepared =
-      scenario({{"strategy.server_momentum", "0.5"}, {"strategy.server_average_every", "3"}});
+  const PreparedScenario prepared = scenario(
+      {kLargerCohort, {"strategy.server_momentum", "0.5"}, {"strategy.server_average_every", "3"}});
   const RunResult through = run(prepared, {.fleet = {.workers = 2}});
   RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
   RunResult part = run(prepared, options, kStopAtOnce);
