@@ -58,7 +58,8 @@ void build(const Stage& stage, Chain& chain) {
   if (name == "qsgd") chain.quantizer = make_qsgd(argument);
   if (name == "natural") chain.quantizer = make_natural();
   if (name == "eden") chain.quantizer = make_eden(argument);
-  if (name == "rice") chain.rice = true;
+  if (name == "rice") chain.index_code = IndexCode::kRice;
+  if (name == "cabac") chain.index_code = IndexCode::kCabac;
   if (name == "rans") chain.value_code = ValueCode::kRans;
   if (name == "zstd") chain.value_code = ValueCode::kZstd;
 }
@@ -105,12 +106,14 @@ Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
   if (basis && !select && !quantize)
     return refuse_chain(all, fmt::format("'{}' alone saves nothing: add a select or quantize stage",
                                          basis->info->name));
-  if (chain.rice && !select)
-    return refuse_chain(all, "'rice' codes the indices of a selection, and there is none");
-  if (chain.rice && !chain.indexed())
-    return refuse_chain(
-        all, fmt::format("'rice' has nothing to code: the positions of '{}' don't travel",
-                         select->info->name));
+  const Stage* index_code = find(all, Family::kIndexCode);
+  if (index_code && !select)
+    return refuse_chain(all, fmt::format("'{}' codes the indices of a selection, and there is none",
+                                         index_code->info->name));
+  if (index_code && !chain.indexed())
+    return refuse_chain(all,
+                        fmt::format("'{}' has nothing to code: the positions of '{}' don't travel",
+                                    index_code->info->name, select->info->name));
   if (chain.transform && chain.indexed())
     return refuse_chain(all,
                         fmt::format("after a rotation all magnitudes are alike: use randk instead "

@@ -10,6 +10,7 @@
 
 namespace tern {
 
+enum class IndexCode : uint8_t { kNone, kRice, kCabac };
 enum class ValueCode : uint8_t { kNone, kRans, kZstd };
 
 struct Chain {
@@ -23,7 +24,7 @@ struct Chain {
   std::unique_ptr<const Selector> selector;
   std::unique_ptr<const Quantizer> quantizer;  ///< or
   std::unique_ptr<const FloatFormat> format;   ///< one of the two
-  bool rice = false;
+  IndexCode index_code = IndexCode::kNone;
   ValueCode value_code = ValueCode::kNone;
 
   /// Positions travel.

@@ -239,10 +239,13 @@ Status check_entry(const Chain& chain, const ChunkEntry& entry) {
       known = true;
       break;
     case ChunkMode::kPlain:
-      known = indexed && !chain.rice;
+      known = indexed && chain.index_code == IndexCode::kNone;
       break;
     case ChunkMode::kRice:
-      known = indexed && chain.rice;
+      known = indexed && chain.index_code == IndexCode::kRice;
+      break;
+    case ChunkMode::kCabac:
+      known = indexed && chain.index_code == IndexCode::kCabac;
       break;
     case ChunkMode::kBitmap:
       known = indexed;
@@ -319,7 +322,7 @@ Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
   const Groups groups = make_groups(chain, m, index, k, scratch);
   PositionsPlan plan;
   if (chain.indexed()) {
-    plan = plan_positions(index.data(), k, m, chain.rice, scratch.symbols.data());
+    plan = plan_positions(index.data(), k, m, chain.index_code, scratch.symbols.data());
     before = plan.bytes;
   }
   if (before + scale_bytes(chain, groups.size()) + fixed_bytes(chain, k) > x.size_bytes())

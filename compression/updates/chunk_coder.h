@@ -20,6 +20,7 @@ enum class ChunkMode : uint8_t {
   kBitmap = 4,  ///< a count, one bit an element, quantized values
   kRaw = 5,     ///< float32 elements: the stages would have been longer
   kHalf = 6,    ///< bfloat16 elements, of the small stream
+  kCabac = 7,   ///< a count, positions coded by `cabac`, quantized values
 };
 
 /// A chunk's entry in the table.

@@ -101,8 +101,6 @@ Result<ChunkEntry> read_chunk_entry(const std::byte* from) {
                    .coded = (packed & 8) != 0,
                    .parameter = static_cast<uint8_t>(packed >> 4),
                    .crc = load<uint32_t>(from + 4)};
-  if ((packed & 7) > static_cast<uint8_t>(ChunkMode::kHalf))
-    return error(Code::kCorrupt, "unknown chunk mode {}", packed & 7);
   if (entry.mode == ChunkMode::kEmpty && entry.bytes != 0)
     return error(Code::kCorrupt, "an empty chunk has a body");
   return entry;

@@ -5,6 +5,7 @@
 
 #include "base/bytes.h"
 #include "compression/updates/bit_reader.h"
+#include "compression/updates/stages/cabac.h"
 
 namespace tern {
 
@@ -33,14 +34,22 @@ Status read_bitmap(std::span<const std::byte> in, size_t k, size_t n, uint16_t* 
 
 }  // namespace
 
-PositionsPlan plan_positions(const uint16_t* index, size_t k, size_t n, bool rice, uint16_t* gaps) {
+PositionsPlan plan_positions(const uint16_t* index, size_t k, size_t n, IndexCode code,
+                             uint16_t* gaps) {
   if (k == n) return {};
   PositionsPlan plan{.mode = ChunkMode::kBitmap, .rice = {}, .bytes = bytes_of_bits(n)};
-  if (rice) {
+  if (code == IndexCode::kRice) {
     plan.rice = plan_rice(index, k, gaps);
     if (plan.rice.bytes < plan.bytes) {
       plan.mode = ChunkMode::kRice;
       plan.bytes = plan.rice.bytes;
+    }
+  } else if (code == IndexCode::kCabac) {
+    const size_t bytes =
+        encode_cabac(index, k, n, reinterpret_cast<std::byte*>(gaps), plan.bytes - 1);
+    if (bytes > 0) {
+      plan.mode = ChunkMode::kCabac;
+      plan.bytes = bytes;
     }
   } else if (2 * k < plan.bytes) {
     plan.mode = ChunkMode::kPlain;
@@ -56,6 +65,7 @@ void write_positions(const PositionsPlan& plan, const uint16_t* index, size_t k,
   store(out, static_cast<uint16_t>(k - 1));
   out += kCountBytes;
   if (plan.mode == ChunkMode::kRice) encode_rice(gaps, k, plan.rice, out);
+  if (plan.mode == ChunkMode::kCabac) std::memcpy(out, gaps, plan.bytes - kCountBytes);
   if (plan.mode == ChunkMode::kPlain) std::memcpy(out, index, 2 * k);
   if (plan.mode == ChunkMode::kBitmap) write_bitmap(index, k, n, out);
 }
@@ -76,6 +86,8 @@ Result<ReadPositions> read_positions(ChunkMode mode, std::span<const std::byte> 
   size_t used = 0;
   if (mode == ChunkMode::kRice) {
     TERN_CHECK_OK(decode_rice(body, k, n, parameter, gaps, index, used));
+  } else if (mode == ChunkMode::kCabac) {
+    TERN_CHECK_OK(decode_cabac(body, k, n, index, used));
   } else {
     used = mode == ChunkMode::kPlain ? 2 * k : bytes_of_bits(n);
     if (body.size() < used)

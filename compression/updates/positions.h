@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/status.h"
+#include "compression/updates/chain.h"
 #include "compression/updates/chunk_coder.h"
 #include "compression/updates/stages/rice.h"
 
@@ -17,9 +18,10 @@ struct PositionsPlan {
   size_t bytes = 0;  ///< of the count and the positions
 };
 
-/// k > 0 increasing positions below n. `rice`: the chain has that stage. `gaps` is memory for k
-/// numbers, which write_positions() still needs.
-PositionsPlan plan_positions(const uint16_t* index, size_t k, size_t n, bool rice, uint16_t* gaps);
+/// k > 0 increasing positions below n, in the code of the chain. `gaps` is memory for n numbers,
+/// which write_positions() still needs.
+PositionsPlan plan_positions(const uint16_t* index, size_t k, size_t n, IndexCode code,
+                             uint16_t* gaps);
 void write_positions(const PositionsPlan& plan, const uint16_t* index, size_t k, size_t n,
                      uint16_t* gaps, std::byte* out);
 

@@ -106,7 +106,7 @@ Result<std::vector<float>> decode_values(const LoadedFrame& frame) {
 
 constexpr size_t kModes = 8;  // three bits
 constexpr std::array<const char*, kModes> kModeNames = {"empty",  "dense", "plain", "rice",
-                                                        "bitmap", "raw",   "half"};
+                                                        "bitmap", "raw",   "half",  "cabac"};
 
 struct ModeCount {
   size_t chunks = 0;

@@ -71,7 +71,9 @@ ChunkEntry acceptable_entry(const Chain& chain, const Chunk& chunk, uint8_t pack
   ChunkEntry entry{.mode = static_cast<ChunkMode>(packed & 7)};
   if (entry.mode == ChunkMode::kEmpty) return entry;
   if (chunk.small) return {.mode = ChunkMode::kHalf};
-  const ChunkMode positions = chain.rice ? ChunkMode::kRice : ChunkMode::kPlain;
+  const ChunkMode positions = chain.index_code == IndexCode::kRice    ? ChunkMode::kRice
+                              : chain.index_code == IndexCode::kCabac ? ChunkMode::kCabac
+                                                                      : ChunkMode::kPlain;
   const bool known =
       entry.mode == ChunkMode::kDense || entry.mode == ChunkMode::kRaw ||
       (chain.indexed() && (entry.mode == positions || entry.mode == ChunkMode::kBitmap));

@@ -51,7 +51,8 @@ inline const StageBytes kSketch2x1 = stage4(0x13, 2u << 28 | 1);
 inline const StageBytes kTopK = stage4(0x20, 500'000'000), kRandK = stage4(0x22, 500'000'000);
 inline const StageBytes kFloat32 = stage(0x30), kFloat16 = stage(0x31), kBfloat16 = stage(0x32);
 inline const StageBytes kTernary = stage(0x34), kSign = stage(0x35), kNatural = stage(0x37);
-inline const StageBytes kRice = stage(0x50), kRans = stage(0x60), kZstd = stage(0x61);
+inline const StageBytes kRice = stage(0x50), kCabac = stage(0x51), kRans = stage(0x60),
+                        kZstd = stage(0x61);
 inline StageBytes int_stage(uint8_t bits) { return stage1(0x33, bits); }
 inline StageBytes qsgd_stage(uint16_t levels) { return stage2(0x36, levels); }
 inline StageBytes eden_stage(uint8_t bits) { return stage1(0x38, bits); }
@@ -281,6 +282,8 @@ inline void chain_faults(List& list) {
   chain("state_alone", "a state stage alone", {kEf});
   chain("codes_alone", "a value code alone", {kZstd});
   chain("rice_without_select", "rice without positions", {kFloat16, kRice});
+  chain("rice_and_cabac", "two index codes", {kTopK, kRice, kCabac});
+  chain("cabac_after_randk", "cabac where positions follow from the seed", {kRandK, kCabac});
   chain("rice_after_randk", "rice where positions follow from the seed", {kRandK, kRice});
   chain("rotate_topk", "rotate where positions travel", {kRotate16, kTopK});
   chain("rotate_threshold", "rotate where positions travel", {kRotate16, stage4(0x23, 0x3F800000)});
@@ -365,6 +368,7 @@ inline void table_faults(List& list) {
   // Of the first and the second element, by positions.
   const Bytes plain = join({bytes_of({1, 0, 0, 0, 1, 0}), repeat(1.0f, 2)});
   const Bytes rice = join({bytes_of({1, 0, 0x0C}), repeat(1.0f, 2)});
+  const Bytes cabac = join({bytes_of({1, 0, 0, 0, 0, 0}), repeat(1.0f, 2)});
   const Bytes bitmap = join({bytes_of({1, 0, 0x03}), repeat(1.0f, 2)});
   list.accepted(
       {.elements = 8, .stages = chain_of({kTopK}), .chunks = {{.body = plain, .mode = 2}}});
@@ -379,6 +383,8 @@ inline void table_faults(List& list) {
   list.accepted({.elements = 8,
                  .stages = chain_of({kTopK, kRice}),
                  .chunks = {{.body = rice, .mode = 3, .parameter = 1}}});
+  list.accepted(
+      {.elements = 8, .stages = chain_of({kTopK, kCabac}), .chunks = {{.body = cabac, .mode = 7}}});
   entry("mode_7", "mode 7", chain_of({kFloat32}), {.body = eight, .mode = 7});
   entry("empty_with_body", "mode empty with a body", chain_of({kFloat32}),
         {.body = eight, .mode = 0});
@@ -396,6 +402,14 @@ inline void table_faults(List& list) {
         {.body = plain, .mode = 2});
   entry("rice_without_rice", "mode rice in a chain without", chain_of({kTopK}),
         {.body = rice, .mode = 3, .parameter = 1});
+  entry("plain_with_cabac", "mode plain in a chain with cabac", chain_of({kTopK, kCabac}),
+        {.body = plain, .mode = 2});
+  entry("rice_with_cabac", "mode rice in a chain with cabac", chain_of({kTopK, kCabac}),
+        {.body = rice, .mode = 3, .parameter = 1});
+  entry("cabac_with_rice", "mode cabac in a chain with rice", chain_of({kTopK, kRice}),
+        {.body = cabac, .mode = 7});
+  entry("cabac_with_parameter", "mode cabac with a parameter", chain_of({kTopK, kCabac}),
+        {.body = cabac, .mode = 7, .parameter = 1});
   entry("rice_parameter_0", "mode rice with parameter 0", chain_of({kTopK, kRice}),
         {.body = rice, .mode = 3});
   entry("dense_with_parameter", "mode dense with a parameter", chain_of({kFloat32}),
@@ -475,7 +489,8 @@ inline void position_faults(List& list) {
          .chunks = {
              {.body = join({head, repeat(1.0f, values)}), .mode = mode, .parameter = parameter}}});
   };
-  const auto topk = chain_of({kTopK}), with_rice = chain_of({kTopK, kRice});
+  const auto topk = chain_of({kTopK}), with_rice = chain_of({kTopK, kRice}),
+             with_cabac = chain_of({kTopK, kCabac});
   // Good ones: positions 3 and 19.
   list.accepted(
       {.elements = 20,
@@ -510,6 +525,11 @@ inline void position_faults(List& list) {
   fault("rice_no_end", "the last quotient doesn't end", with_rice, 3, bytes_of({1, 0, 0x1F, 0x00}),
         0, 2);
   fault("rice_short", "the body ends in the low bits", with_rice, 3, bytes_of({9, 0, 0xFF}), 0, 15);
+  fault("cabac_beyond", "20 positions are dropped", with_cabac, 7,
+        bytes_of({0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}), 0);
+  fault("cabac_end", "not at the low end of the last range", with_cabac, 7,
+        bytes_of({1, 0, 0, 0, 0, 1}), 2);
+  fault("cabac_short", "the body ends in the code", with_cabac, 7, bytes_of({1, 0, 0, 0, 0}), 0);
 }
 
 inline void value_faults(List& list) {

@@ -16,6 +16,7 @@
 #include "compression/updates/error_feedback.h"
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/positions.h"
+#include "compression/updates/stages/cabac.h"
 #include "compression/updates/stages/rans.h"
 #include "compression/updates/stages/scale.h"
 #include "compression/updates/stages/stage.h"
@@ -88,8 +89,8 @@ Coded rice_encode(const std::vector<uint16_t>& index) {
   return coded;
 }
 
-/// Bits of the positions of a random set of a whole update, chunk by chunk, without the counts.
-double position_bits(const std::vector<bool>& kept) {
+/// Bits of the positions of a set of a whole update, chunk by chunk, without the counts.
+double position_bits(const std::vector<bool>& kept, IndexCode code) {
   double bits = 0;
   std::vector<uint16_t> index;
   std::vector<uint16_t> gaps(kChunkElements);
@@ -99,7 +100,7 @@ double position_bits(const std::vector<bool>& kept) {
     for (size_t i = 0; i < n; ++i)
       if (kept[at + i]) index.push_back(static_cast<uint16_t>(i));
     if (index.empty()) continue;
-    const size_t bytes = plan_positions(index.data(), index.size(), n, true, gaps.data()).bytes;
+    const size_t bytes = plan_positions(index.data(), index.size(), n, code, gaps.data()).bytes;
     bits += 8.0 * static_cast<double>(bytes - 2);
   }
   return bits;
@@ -743,20 +744,23 @@ TEST(ClosedForm10, WarmStartsApproachTheBestApproximation) {
 
 // 11. The bound of a Rice code.
 
+/// Anywhere, at the end, at the start, and half at either.
+std::vector<std::vector<uint16_t>> awkward_positions(size_t k, size_t n, Rng& rng) {
+  std::vector<std::vector<uint16_t>> sets = {random_positions(k, n, rng)};
+  for (const size_t at_start : {size_t{0}, k, k / 2}) {
+    sets.emplace_back();
+    for (size_t i = 0; i < k; ++i)
+      sets.back().push_back(static_cast<uint16_t>(i < at_start ? i : n - k + i));
+  }
+  return sets;
+}
+
 TEST(ClosedForm11, RiceIndicesNeverExceedTheirHardBound) {
   Rng rng(6, Purpose::kTest, 11);
   for (const size_t n : {1u, 5u, 64u, 1000u, 65536u})
     for (const double share : {0.0, 0.001, 0.02, 0.3, 0.5, 0.9, 1.0}) {
       const size_t k = std::max<size_t>(1, static_cast<size_t>(share * static_cast<double>(n)));
-      std::vector<std::vector<uint16_t>> sets = {random_positions(k, n, rng)};
-      sets.emplace_back();  // all at the end
-      for (size_t i = n - k; i < n; ++i) sets.back().push_back(static_cast<uint16_t>(i));
-      sets.emplace_back();  // all at the start
-      for (size_t i = 0; i < k; ++i) sets.back().push_back(static_cast<uint16_t>(i));
-      sets.emplace_back();  // half at the start, half at the end
-      for (size_t i = 0; i < k; ++i)
-        sets.back().push_back(static_cast<uint16_t>(i < k / 2 ? i : n - k + i));
-      for (const auto& index : sets) {
+      for (const auto& index : awkward_positions(k, n, rng)) {
         const Coded coded = rice_encode(index);
         const size_t b = coded.parameter;
         EXPECT_LE(coded.bytes.size(), (k * (b + 1) + ((n - k) >> b) + 7) / 8);
@@ -772,7 +776,67 @@ TEST(ClosedForm11, RiceIndicesNeverExceedTheirHardBound) {
     }
 }
 
+TEST(ClosedForm11, CabacBringsBackAllPositionsInAsManyBytes) {
+  Rng rng(6, Purpose::kTest, 111);
+  std::vector<std::byte> bytes(1 << 17);
+  for (const size_t n : {1u, 2u, 5u, 64u, 1000u, 65535u, 65536u})
+    for (const double share : {0.0, 0.001, 0.02, 0.3, 0.5, 0.9, 0.999, 1.0}) {
+      const size_t k = std::max<size_t>(1, static_cast<size_t>(share * static_cast<double>(n)));
+      for (const auto& index : awkward_positions(k, n, rng)) {
+        const size_t length = encode_cabac(index.data(), k, n, bytes.data(), bytes.size());
+        ASSERT_GT(length, 0u);
+        std::vector<std::byte> exact(length);
+        EXPECT_EQ(encode_cabac(index.data(), k, n, exact.data(), length), length);
+        EXPECT_TRUE(std::equal(exact.begin(), exact.end(), bytes.begin()));
+        EXPECT_EQ(encode_cabac(index.data(), k, n, exact.data(), length - 1), 0u) << "no room";
+        std::vector<uint16_t> decoded(k);
+        size_t used = 0;
+        ASSERT_TRUE(decode_cabac(bytes, k, n, decoded.data(), used).ok()) << n << ' ' << k;
+        EXPECT_EQ(used, length);
+        EXPECT_EQ(decoded, index);
+        for (size_t less = 0; less < std::min<size_t>(length, 5); ++less)
+          EXPECT_EQ(decode_cabac(std::span(bytes).first(less), k, n, decoded.data(), used).code(),
+                    Code::kCorrupt);
+        // A bit more at the end is no writer's.
+        bytes[length - 1] ^= std::byte{1};
+        EXPECT_EQ(decode_cabac(bytes, k, n, decoded.data(), used).code(), Code::kCorrupt);
+      }
+    }
+}
+
 // 12. The entropy of a set of positions.
+
+double entropy(double rate) { return -(rate * std::log2(rate) + (1 - rate) * std::log2(1 - rate)); }
+
+/// Positions of a chunk, of which the first half keeps one share and the second another.
+std::vector<bool> gathered(double first, double second, Rng& rng) {
+  std::vector<bool> kept(kChunkElements);
+  for (size_t i = 0; i < kept.size(); ++i)
+    kept[i] = rng.uniform() < (i < kept.size() / 2 ? first : second);
+  return kept;
+}
+
+// What an update keeps isn't random: that is what `cabac` is for.
+TEST(ClosedForm12, CabacFollowsTheDensityOfPositions) {
+  Rng rng(6, Purpose::kTest, 112);
+  const auto per_entropy = [&](double first, double second, IndexCode code) {
+    double bits = 0;
+    constexpr int kSets = 8;
+    for (int set = 0; set < kSets; ++set) bits += position_bits(gathered(first, second, rng), code);
+    return bits /
+           (kSets * static_cast<double>(kChunkElements / 2) * (entropy(first) + entropy(second)));
+  };
+  const auto record = [&](const char* what, double ratio) {
+    RecordProperty(what, fmt::format("{:.3f}", ratio));
+    return ratio;
+  };
+  // Random ones cost more than with `rice`: the probabilities go on looking for what isn't there.
+  EXPECT_LE(record("random_0.01", per_entropy(0.01, 0.01, IndexCode::kCabac)), 1.09);
+  EXPECT_LE(record("random_0.1", per_entropy(0.1, 0.1, IndexCode::kCabac)), 1.02);
+  EXPECT_LE(record("gathered", per_entropy(0.05, 0.0005, IndexCode::kCabac)), 1.05);
+  EXPECT_GE(record("gathered_rice", per_entropy(0.05, 0.0005, IndexCode::kRice)), 1.15);
+  EXPECT_GE(per_entropy(0.05, 0.0005, IndexCode::kCabac), 0.98) << "too good to be true";
+}
 
 TEST(ClosedForm12, IndicesTakeTheEntropyOfRandomPositionsPlusAPerCentAndAHalf) {
   constexpr size_t kElements = size_t{1} << 20;
@@ -792,7 +856,7 @@ TEST(ClosedForm12, IndicesTakeTheEntropyOfRandomPositionsPlusAPerCentAndAHalf) {
           kept[i] = true;
           --left;
         }
-      bits += position_bits(kept) / sets;
+      bits += position_bits(kept, IndexCode::kRice) / sets;
     }
     RecordProperty(fmt::format("rate_{}", rate), fmt::format("{:.4f}", bits / entropy));
     EXPECT_LE(bits, 1.015 * entropy) << "rate " << rate;

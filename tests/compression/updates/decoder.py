@@ -257,6 +257,7 @@ STAGES = {
     0x37: ("natural", "quantize", 0, 0, 0),
     0x38: ("eden", "quantize", 1, 1, 8),
     0x50: ("rice", "index", 0, 0, 0),
+    0x51: ("cabac", "index", 0, 0, 0),
     0x60: ("rans", "value", 0, 0, 0),
     0x61: ("zstd", "value", 0, 0, 0),
 }
@@ -324,8 +325,8 @@ class Chain:
             require(transform.argument == 10, "randk-by-norm after other blocks than of its groups")
         if "quantize" in given and quantize.name == "float32":
             require(self.stages[0] == quantize, "float32 is written only as the first stage")
-        if self.index.name == "rice":
-            require(travel, "rice where no positions travel")
+        if self.index.name:
+            require(travel, f"{self.index.name} where no positions travel")
         if transform.name == "rotate":
             require(not travel, "rotate where positions travel")
             require(given.keys() & {"select", "quantize"}, "rotate without select or quantize")
@@ -459,22 +460,22 @@ def take_table(frame, at, streams):
     return tables, source.at
 
 
-EMPTY, DENSE, PLAIN, RICE, BITMAP, RAW, HALF = range(7)
+EMPTY, DENSE, PLAIN, RICE, BITMAP, RAW, HALF, CABAC = range(8)
 
 
 def check_entry(chunk, chain, small):
     """The last column of the table of modes."""
     travel = chain.positions_travel
-    rice = chain.index.name == "rice"
+    coded = {"": PLAIN, "rice": RICE, "cabac": CABAC}[chain.index.name]
     allowed = (
         {EMPTY, HALF}
         if small
-        else {EMPTY, DENSE, RAW} | ({RICE if rice else PLAIN, BITMAP} if travel else set())
+        else {EMPTY, DENSE, RAW} | ({coded, BITMAP} if travel else set())
     )
     require(chunk.mode in allowed, f"mode {chunk.mode} where it is not allowed")
     if chunk.coded:
         require(chain.value.name, "coded values without a value code")
-        require(chunk.mode in (DENSE, PLAIN, RICE, BITMAP), f"coded values in mode {chunk.mode}")
+        require(chunk.mode in (DENSE, PLAIN, RICE, BITMAP, CABAC), f"coded values in mode {chunk.mode}")
     if chunk.mode == RICE:
         require(chunk.parameter >= 1, "parameter 0 in mode rice")
     else:
@@ -494,6 +495,8 @@ def take_positions(source, chunk, m):
     elif chunk.mode == BITMAP:
         positions = np.flatnonzero(take_fields(source, m, 1))
         require(len(positions) == count, f"{len(positions)} bits are set, not {count}")
+    elif chunk.mode == CABAC:
+        positions = take_cabac(source, count, m)
     else:
         positions = take_rice(source, count, chunk.parameter)
     require((np.diff(positions) > 0).all(), "positions that do not increase")
@@ -514,6 +517,32 @@ def take_rice(source, count, b):
     source.take((used + 7) // 8)
     gaps = low + (quotients << b)
     return np.cumsum(gaps + 1) - 1
+
+
+def take_cabac(source, count, m):
+    """Bit by bit; a kept position has the lower part of the range."""
+    first = min(max(count * 2**16 // m, 2**6), 2**16 - 2**6)
+    kept = [[first, first], [first, first]]  # after a dropped and after a kept position; quick and slow
+    span, code = 2**32 - 1, int.from_bytes(source.take(4), "big")
+    positions, position, before = [], 0, 0
+    while len(positions) < count:
+        require(position < m, "fewer positions than the count")
+        quick, slow = kept[before]
+        bound = (span >> 16) * ((quick + slow) // 2)
+        if code < bound:
+            span = bound
+            kept[before] = [quick + (2**16 - quick >> 5), slow + (2**16 - slow >> 7)]
+            positions.append(position)
+            before = 1
+        else:
+            code, span = code - bound, span - bound
+            kept[before] = [quick - (quick >> 5), slow - (slow >> 7)]
+            before = 0
+        while span < 2**24:
+            span, code = span << 8, code << 8 | source.number(1)
+        position += 1
+    require(code == 0, "not the low end of the last range")
+    return np.array(positions, np.int64)
 
 
 def draw(random, n, k):
@@ -1291,7 +1320,7 @@ def check_golden(folder):
     return 1 if failures else 0
 
 
-MODES = ["empty", "dense", "plain", "rice", "bitmap", "raw", "half"]
+MODES = ["empty", "dense", "plain", "rice", "bitmap", "raw", "half", "cabac"]
 
 
 def show(arguments):

@@ -44,7 +44,7 @@ TEST(Chains, CoverEveryCombinationOfFamiliesThatComposes) {
     for (const char* rotate : {"", "rotate|"})
       for (const char* select : {"", "topk:0.1|", "randk:0.1|"})
         for (const char* quantize : {"", "int:4|"})
-          for (const char* code : {"", "rice|"}) {
+          for (const char* code : {"", "rice|", "cabac|"}) {
             std::string spec = std::string(ef) + rotate + select + quantize + code;
             if (spec.empty()) continue;
             spec.pop_back();

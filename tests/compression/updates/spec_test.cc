@@ -121,6 +121,7 @@ TEST(Spec, IdsOnTheWireArePinned) {
                                                           {"natural", 0x37},
                                                           {"eden", 0x38},
                                                           {"rice", 0x50},
+                                                          {"cabac", 0x51},
                                                           {"rans", 0x60},
                                                           {"zstd", 0x61}};
   for (const auto& [stage, pinned] : kPinned) EXPECT_EQ(id(stage), pinned) << stage;
@@ -135,7 +136,7 @@ TEST(Spec, AnUnknownStageIsToldWhereItIsAndWhatThereIs) {
           HasSubstr(
               "known stages: ef, ef21, dgc, small16, dct, rotate, lowrank, sketch, topk, "
               "topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, bfloat16, int, "
-              "ternary, sign, qsgd, natural, eden, rice, rans, zstd")));
+              "ternary, sign, qsgd, natural, eden, rice, cabac, rans, zstd")));
   EXPECT_THAT(message_of("TopK:0.1"), HasSubstr("unknown stage 'TopK'"));
   EXPECT_THAT(message_of("tern"), HasSubstr("column 1: unknown stage 'tern'"));
   EXPECT_THAT(message_of("fp16"), HasSubstr("unknown stage 'fp16'"));
