@@ -7,8 +7,7 @@
 ///   and 1/128 of their distance with every bit; their mean counts. Both begin at k/n.
 /// - Bits: of an update's largest 1 % whole frames are a seventh shorter than with `rice`, after
 ///   `dct` two ninths (docs/codecs.md). Of random positions they are longer.
-/// - Cost: 2 to 4 ns for each element up to the last kept one, where `rice` pays for kept ones
-/// only.
+/// - Cost: 2 to 4 ns for each element up to the last kept one; `rice` pays for kept ones alone.
 /// - Paper: Marpe et al. 2003 (CABAC); Wiedemann et al. 2019, arXiv:1907.11900 (DeepCABAC) for
 ///   networks. The coder is a range coder (Martin 1979), so that carries need no bit stuffing.
 #pragma once
