@@ -72,7 +72,7 @@ TEST(VirtualLoop, WhatFollowsFromWorkRunsBesideTheRest) {
 /// Clients that train, whose updates are checked and then summed; `train` does the training.
 template <typename Train>
 std::vector<std::string> order_of_a_round(size_t workers, int clients, const Train& train,
-                                          std::function<void(int)> sum) {
+                                          const std::function<void(int)>& sum) {
   ThreadPool pool(workers);
   VirtualLoop loop(pool, /*early_results=*/true);
   std::vector<std::string> order;

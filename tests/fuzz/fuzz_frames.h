@@ -57,8 +57,6 @@ inline constexpr std::array kFuzzChains{
     "threshold:0.5 | sign | rice",
     "threshold:0.1 | qsgd:255 | rans",
     "dct:2 | topk:0.1 | ternary | rice",
-    "topk:0.1 | cabac",
-    "topk:0.3 | int:4 | cabac | rans",
     "dct:3 | int:4 | rans",
     "small16:64 | dct:2 | rotate:1024 | randk-by-norm:0.2 | eden:1",
     "randk-by-norm:0.3",
@@ -78,6 +76,8 @@ inline constexpr std::array kFuzzChains{
     "ef21 | topk-per-tensor:0.1 | int:8 | rice | rans",
     "dgc:0.9 | topk:0.2 | float16 | rice | zstd",
     "small16:64 | randk:0.3 | natural | rans",
+    "topk:0.1 | cabac",
+    "topk:0.3 | int:4 | cabac | rans",
 };
 
 /// The codecs of kFuzzChains.

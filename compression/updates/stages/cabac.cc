@@ -122,6 +122,8 @@ Status decode_cabac(std::span<const std::byte> in, size_t k, size_t n, uint16_t*
   uint32_t range = 0xffffffff, code = 0;
   size_t at = 0;
   for (; at < kFlushedBytes; ++at) code = code << 8 | std::to_integer<uint32_t>(in[at]);
+  // It stays within the range from here on, or would be read as that of other bytes.
+  if (code >= range) return error(Code::kCorrupt, "coded positions begin outside of the range");
   bool too_short = false;
   const auto is_kept = [&](Probability& p) {
     const uint32_t bound = (range >> 16) * p.value();

@@ -5,9 +5,10 @@
 ///
 /// - Context: whether the position before is kept. Each has two probabilities, which move by 1/32
 ///   and 1/128 of their distance with every bit; their mean counts. Both begin at k/n.
-/// - Bits: of an update's largest 1 % whole frames are a seventh shorter than with `rice`, after
-///   `dct` two ninths (docs/codecs.md). Of random positions they are longer.
-/// - Cost: 2 to 4 ns for each element up to the last kept one; `rice` pays for kept ones alone.
+/// - Bits: 3 to 26 % fewer than with `rice` in whole runs (docs/codecs.md); of random positions,
+///   more.
+/// - Cost: 2 to 4 ns for each element up to the last kept one, up to 8 where half are kept; `rice`
+///   pays for kept ones alone.
 /// - Paper: Marpe et al. 2003 (CABAC); Wiedemann et al. 2019, arXiv:1907.11900 (DeepCABAC) for
 ///   networks. The coder is a range coder (Martin 1979), so that carries need no bit stuffing.
 #pragma once

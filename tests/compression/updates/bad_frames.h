@@ -526,7 +526,21 @@ inline void position_faults(List& list) {
         0, 2);
   fault("rice_short", "the body ends in the low bits", with_rice, 3, bytes_of({9, 0, 0xFF}), 0, 15);
   fault("cabac_beyond", "20 positions are dropped", with_cabac, 7,
-        bytes_of({0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}), 0);
+        bytes_of({0, 0, 0xFF, 0xFF, 0xFF, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF}), 0);
+  // 60 of 90, whose code is just within the range, and the only other one that 32 bits would take
+  // for it.
+  const auto at_the_top = [&](uint8_t last) {
+    return ForgedFrame{
+        .elements = 90,
+        .stages = with_cabac,
+        .chunks = {
+            {.body = join({bytes_of({59, 0, 0xFF, 0xFF, 0xFF, last, 0x0B, 0x36, 0x89, 0, 0, 0}),
+                           repeat(1.0f, 60)}),
+             .mode = 7}}};
+  };
+  list.accepted(at_the_top(0xFE));
+  list.fault("positions_cabac_outside", Code::kCorrupt, "the code is the end of the range",
+             at_the_top(0xFF));
   fault("cabac_end", "not at the low end of the last range", with_cabac, 7,
         bytes_of({1, 0, 0, 0, 0, 1}), 2);
   fault("cabac_short", "the body ends in the code", with_cabac, 7, bytes_of({1, 0, 0, 0, 0}), 0);

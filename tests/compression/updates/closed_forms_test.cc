@@ -591,7 +591,7 @@ TEST(Dct, AWaveIsOneCoefficientAndTheLowestComeFirst) {
 
 TEST(Dct, KeepsNormsAndComesBackForEverySide) {
   for (uint32_t side = 2; side <= 32; ++side) {
-    const ParameterSchema schema = images(67, 2 * side * side);
+    const ParameterSchema schema = images(67, int64_t{2} * side * side);
     const std::vector<float> x = make_input(Input::kGaussian, schema.elements());
     std::vector<float> back;
     const std::vector<float> stream = by_frequency(side, schema, x, back);
@@ -626,11 +626,13 @@ TEST(Dct, SmoothWeightsFitInFewerValues) {
   Rng rng(8, Purpose::kTest);
   for (size_t row = 0; row < 100; ++row) {
     const double y = 28 * rng.uniform(), z = 28 * rng.uniform();
-    for (size_t e = 0; e < 784; ++e)
+    for (size_t e = 0; e < 784; ++e) {
+      const size_t line = e / 28, column = e % 28;
       x[784 * row + e] =
-          static_cast<float>(std::exp(-(std::pow(static_cast<double>(e / 28) - y, 2) +
-                                        std::pow(static_cast<double>(e % 28) - z, 2)) /
+          static_cast<float>(std::exp(-(std::pow(static_cast<double>(line) - y, 2) +
+                                        std::pow(static_cast<double>(column) - z, 2)) /
                                       40));
+    }
   }
   const auto lost = [&](const char* spec) {
     const Codec codec = codec_of(spec);
@@ -742,7 +744,7 @@ TEST(ClosedForm10, WarmStartsApproachTheBestApproximation) {
   EXPECT_LE(before, of_noise);
 }
 
-// 11. The bound of a Rice code.
+// 11. The bound of a Rice code, and that cabac has one code for each set.
 
 /// Anywhere, at the end, at the start, and half at either.
 std::vector<std::vector<uint16_t>> awkward_positions(size_t k, size_t n, Rng& rng) {
@@ -823,8 +825,8 @@ TEST(ClosedForm12, CabacFollowsTheDensityOfPositions) {
     double bits = 0;
     constexpr int kSets = 8;
     for (int set = 0; set < kSets; ++set) bits += position_bits(gathered(first, second, rng), code);
-    return bits /
-           (kSets * static_cast<double>(kChunkElements / 2) * (entropy(first) + entropy(second)));
+    constexpr size_t kHalf = kChunkElements / 2;
+    return bits / (kSets * static_cast<double>(kHalf) * (entropy(first) + entropy(second)));
   };
   const auto record = [&](const char* what, double ratio) {
     RecordProperty(what, fmt::format("{:.3f}", ratio));

@@ -27,7 +27,8 @@ void append(Bytes& to, T value) {
 
 struct ForgedChunk {
   Bytes body = {};
-  uint8_t mode = 1;       ///< 0 empty, 1 dense, 2 plain, 3 rice, 4 bitmap, 5 raw, 6 half
+  uint8_t mode = 1;       ///< 0 empty, 1 dense, 2 plain, 3 rice, 4 bitmap, 5 raw, 6 half,
+                          ///< 7 cabac
   uint8_t parameter = 0;  ///< of rice
   bool coded = false;
 };
