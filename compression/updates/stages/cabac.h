@@ -21,6 +21,8 @@
 
 namespace tern {
 
+// Threads: pure functions.
+
 /// Codes k > 0 increasing positions below n in at most `most` bytes of `out`; returns how many, or
 /// 0 where they don't suffice.
 size_t encode_cabac(const uint16_t* index, size_t k, size_t n, std::byte* out, size_t most);
