@@ -16,6 +16,8 @@ std::string_view family_name(Family family) {
       return "exempt";
     case Family::kBasis:
       return "basis";
+    case Family::kBand:
+      return "band";
     case Family::kTransform:
       return "transform";
     case Family::kSelect:
@@ -30,7 +32,18 @@ std::string_view family_name(Family family) {
   return "";
 }
 
-void build(const Stage& stage, Chain& chain) {
+const Stage* find(const std::vector<Stage>& stages, Family family) {
+  const auto found = std::ranges::find_if(
+      stages, [&](const Stage& stage) { return stage.info->family == family; });
+  return found == stages.end() ? nullptr : &*found;
+}
+
+uint32_t percent_of_band(const std::vector<Stage>& all) {
+  const Stage* band = find(all, Family::kBand);
+  return band ? band->argument : 100;
+}
+
+void build(const Stage& stage, const std::vector<Stage>& all, Chain& chain) {
   const uint32_t argument = stage.argument;
   const std::string_view name = stage.info->name;
   if (name == "ef") chain.feedback = Feedback::kEf14;
@@ -41,7 +54,7 @@ void build(const Stage& stage, Chain& chain) {
   }
   if (name == "small16") chain.small_below = argument;
   if (name == "rotate") chain.transform = make_rotate(argument);
-  if (name == "dct") chain.projection = make_dct(argument);
+  if (name == "dct") chain.projection = make_dct(argument, percent_of_band(all));
   if (name == "lowrank") chain.projection = make_lowrank(argument);
   if (name == "sketch") chain.projection = make_sketch(argument);
   if (name == "topk") chain.selector = make_topk(argument);
@@ -64,12 +77,6 @@ void build(const Stage& stage, Chain& chain) {
   if (name == "zstd") chain.value_code = ValueCode::kZstd;
 }
 
-const Stage* find(const std::vector<Stage>& stages, Family family) {
-  const auto found = std::ranges::find_if(
-      stages, [&](const Stage& stage) { return stage.info->family == family; });
-  return found == stages.end() ? nullptr : &*found;
-}
-
 Status check_order(const std::vector<Stage>& all) {
   for (size_t i = 1; i < all.size(); ++i) {
     if (all[i].info->family == Family::kState)
@@ -82,8 +89,8 @@ Status check_order(const std::vector<Stage>& all) {
       return refuse_chain(
           all, fmt::format(
                    "'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
-                   "basis, transform, select, quantize, index code, value code, with one of each "
-                   "at most",
+                   "basis, band, transform, select, quantize, index code, value code, with one of "
+                   "each at most",
                    all[i].info->name, family_name(all[i].info->family), all[i - 1].info->name,
                    family_name(all[i - 1].info->family)));
   }
@@ -93,9 +100,18 @@ Status check_order(const std::vector<Stage>& all) {
 /// Stages that don't fit each other, whatever the chain is for.
 Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
   const Stage* basis = find(all, Family::kBasis);
+  const Stage* band = find(all, Family::kBand);
   const Stage* transform = find(all, Family::kTransform);
   const Stage* select = find(all, Family::kSelect);
   const Stage* quantize = find(all, Family::kQuantize);
+  if (band && !basis)
+    return refuse_chain(all, fmt::format("'{}' says which frequencies travel: put 'dct:SIDE' "
+                                         "before it",
+                                         band->info->name));
+  if (band && select && select->info->name == "topk-per-tensor")
+    return refuse_chain(all, fmt::format("'{}' goes by whole tensors, which '{}' shortens: use "
+                                         "topk",
+                                         select->info->name, band->info->name));
   if (!find(all, Family::kExempt) && !basis && !transform && !select && !quantize)
     return refuse_chain(all,
                         "there is nothing here that makes an update into values, such as float32");
@@ -164,6 +180,9 @@ Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
 Status check_feedback(const std::vector<Stage>& all, const Chain& chain, bool lossy) {
   if (chain.feedback == Feedback::kNone) return {};
   const std::string_view state = all[0].info->name;
+  if (const Stage* band = find(all, Family::kBand))
+    return refuse_chain(all, fmt::format("'{}' would pile up what '{}' never sends: leave one out",
+                                         state, band->info->name));
   if (!lossy && chain.feedback != Feedback::kDgc)
     return refuse_chain(
         all, fmt::format("'{}' keeps what a chain loses, and this chain loses nothing", state));
@@ -206,7 +225,7 @@ Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages) {
   auto chain = std::make_shared<Chain>();
   bool lossy = false;
   for (const Stage& stage : stages) {
-    build(stage, *chain);
+    build(stage, stages, *chain);
     chain->shapes = chain->shapes || stage.info->traits.shapes;
     lossy = lossy || stage.info->traits.lossy;
   }

@@ -167,6 +167,7 @@ Result<std::vector<Stage>> parse_spec(std::string_view text) {
                    info->argument == Argument::kRate        ? "0.01"
                    : info->argument == Argument::kThreshold ? "0.001"
                    : info->argument == Argument::kTable     ? "5x10000"
+                   : info->argument == Argument::kPercent   ? "0.4"
                                                             : "4");
     }
     stages.push_back(stage);

@@ -15,6 +15,7 @@ enum class Family : uint8_t {
   kState,      ///< error feedback: what the sender remembers between rounds
   kExempt,     ///< tensors that the rest of the chain leaves alone
   kBasis,      ///< other coordinates for what is smooth
+  kBand,       ///< which of them travel at all
   kTransform,  ///< other coordinates
   kSelect,     ///< fewer values
   kQuantize,   ///< fewer bits a value
@@ -38,8 +39,9 @@ enum class Argument : uint8_t {
 };
 
 /// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25
-/// at most, which no training run notices; kBiased chains need error feedback.
-enum class Bias : uint8_t { kNone, kRounding, kBiased };
+/// at most, which no training run notices; kBand: that of the element's projection on the band,
+/// outside of which the model doesn't move; kBiased chains need error feedback.
+enum class Bias : uint8_t { kNone, kRounding, kBand, kBiased };
 
 /// How a selection's positions reach the receiver.
 enum class Positions : uint8_t { kAll, kTravel, kSeeded };
@@ -119,6 +121,14 @@ inline constexpr std::array kStages{
               .largest = 32,
               .traits = {.summable = true, .shapes = true},
               .summary = "weights of images of this side by frequency instead of by pixel"},
+    StageInfo{.name = "lowpass",
+              .id = 0x0D,
+              .family = Family::kBand,
+              .argument = Argument::kPercent,
+              .smallest = 1,
+              .largest = 99,
+              .traits = {.lossy = true, .bias = Bias::kBand, .summable = true, .shapes = true},
+              .summary = "of dct's frequencies only this share, the lowest ones"},
     StageInfo{.name = "rotate",
               .id = 0x10,
               .family = Family::kTransform,

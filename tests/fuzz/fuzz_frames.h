@@ -58,6 +58,7 @@ inline constexpr std::array kFuzzChains{
     "threshold:0.1 | qsgd:255 | rans",
     "dct:2 | topk:0.1 | ternary | rice",
     "dct:3 | int:4 | rans",
+    "dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1",
     "small16:64 | dct:2 | rotate:1024 | randk-by-norm:0.2 | eden:1",
     "randk-by-norm:0.3",
     "randk-by-norm:0.1 | natural | rans",

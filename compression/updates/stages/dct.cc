@@ -6,7 +6,9 @@
 ///   stream has as many numbers as before, a tensor's coefficients by frequency: first the lowest
 ///   of all its blocks, so that neighbours in the stream are alike, as groups that share a scale
 ///   want.
-/// - Error: rounding; the transform is orthonormal.
+/// - Error: rounding; the transform is orthonormal. With `lowpass` only the lowest of a block's
+///   frequencies are in the stream, and the others come back as zeros: what is left is the update's
+///   projection on them.
 /// - Cost: 4 S operations an element.
 /// - Paper: Peng et al. 2024, arXiv:2411.19870 (DeMo), for blocks of any tensor; here for what is
 /// an
@@ -26,7 +28,12 @@ namespace {
 
 class Dct : public Projection {
  public:
-  explicit Dct(size_t side) : side_(side), size_(side * side), rows_(size_), columns_(size_) {
+  Dct(size_t side, size_t percent)
+      : side_(side),
+        size_(side * side),
+        band_(std::max<size_t>(1, (size_ * percent + 50) / 100)),
+        rows_(size_),
+        columns_(size_) {
     const double n = static_cast<double>(side);
     for (size_t k = 0; k < side; ++k)
       for (size_t i = 0; i < side; ++i) {
@@ -45,16 +52,20 @@ class Dct : public Projection {
         if (sum >= u && sum - u < side) order_.push_back(u * side + sum - u);
   }
 
-  size_t projected(const Layout& layout) const override { return layout.main_elements; }
+  size_t projected(const Layout& layout) const override {
+    size_t elements = 0;
+    for (const Piece& piece : layout.main) elements += projected(piece);
+    return elements;
+  }
 
   void forward(std::span<const float> x, const Layout& layout, uint64_t, bool,
                std::span<const float>, CodecScratch& scratch) const override {
     scratch.stream.resize(projected(layout));
+    float* to = scratch.stream.data();
     for (const Piece& piece : layout.main) {
       const float* from = x.data() + piece.at;
-      float* to = scratch.stream.data() + piece.at;
       if (!has_images(piece)) {
-        std::copy_n(from, piece.size(), to);
+        to = std::copy_n(from, piece.size(), to);
         continue;
       }
       const size_t blocks = piece.size() / size_;
@@ -63,31 +74,36 @@ class Dct : public Projection {
         for (size_t j = 0; j < n; ++j)
           for (size_t e = 0; e < size_; ++e) batch[e * n + j] = from[(first + j) * size_ + e];
         transform(rows_, n, scratch, batch);
-        for (size_t place = 0; place < size_; ++place)
+        for (size_t place = 0; place < band_; ++place)
           std::copy_n(batch + order_[place] * n, n, to + place * blocks + first);
       });
+      to += projected(piece);
     }
   }
 
   void inverse(std::span<const float> stream, const Layout& layout, uint64_t, CodecScratch& scratch,
                ValueSink& sink) const override {
+    const float* from = stream.data();
     for (const Piece& piece : layout.main) {
-      const float* from = stream.data() + piece.at;
       if (!has_images(piece)) {
         sink.dense(piece.at, {from, piece.size()});
+        from += piece.size();
         continue;
       }
       const size_t blocks = piece.size() / size_;
       for_each_batch(blocks, [&](size_t first, size_t n) {
         float* batch = scratch.chunk.data();
-        for (size_t place = 0; place < size_; ++place)
+        for (size_t place = 0; place < band_; ++place)
           std::copy_n(from + place * blocks + first, n, batch + order_[place] * n);
+        for (size_t place = band_; place < size_; ++place)
+          std::fill_n(batch + order_[place] * n, n, 0.0f);
         transform(columns_, n, scratch, batch);
         float* images = scratch.values.data();
         for (size_t j = 0; j < n; ++j)
           for (size_t e = 0; e < size_; ++e) images[j * size_ + e] = batch[e * n + j];
         sink.dense(piece.at + first * size_, {images, n * size_});
       });
+      from += projected(piece);
     }
   }
 
@@ -97,6 +113,9 @@ class Dct : public Projection {
   static_assert(32 * 32 * kBatch <= kChunkElements);
 
   bool has_images(const Piece& piece) const { return piece.columns % size_ == 0; }
+  size_t projected(const Piece& piece) const {
+    return has_images(piece) ? piece.size() / size_ * band_ : piece.size();
+  }
 
   template <typename F>
   static void for_each_batch(size_t blocks, F f) {
@@ -120,6 +139,7 @@ class Dct : public Projection {
 
   size_t side_;
   size_t size_;                 ///< elements of a block
+  size_t band_;                 ///< of its frequencies those in the stream
   std::vector<float> rows_;     ///< row k is frequency k
   std::vector<float> columns_;  ///< its transpose, the inverse
   std::vector<size_t> order_;   ///< of a block's coefficients in the stream
@@ -127,6 +147,8 @@ class Dct : public Projection {
 
 }  // namespace
 
-std::unique_ptr<const Projection> make_dct(uint32_t side) { return std::make_unique<Dct>(side); }
+std::unique_ptr<const Projection> make_dct(uint32_t side, uint32_t percent_of_band) {
+  return std::make_unique<Dct>(side, percent_of_band);
+}
 
 }  // namespace tern

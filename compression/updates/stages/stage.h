@@ -121,7 +121,7 @@ class FloatFormat {
 };
 
 std::unique_ptr<const Transform> make_rotate(uint32_t block);
-std::unique_ptr<const Projection> make_dct(uint32_t side);
+std::unique_ptr<const Projection> make_dct(uint32_t side, uint32_t percent_of_band);
 std::unique_ptr<const Projection> make_lowrank(uint32_t rank);
 std::unique_ptr<const Projection> make_sketch(uint32_t table);
 std::unique_ptr<const Selector> make_topk(uint32_t rate);

@@ -45,6 +45,7 @@ inline const StageBytes kEf = stage(0x01), kEf21 = stage(0x02);
 inline const StageBytes kDgc = stage1(0x03, 90);
 inline const StageBytes kSmall2 = stage1(0x08, 1);
 inline const StageBytes kDct2 = stage1(0x0C, 2), kByNorm = stage4(0x24, 500'000'000);
+inline const StageBytes kLowpass = stage1(0x0D, 50);
 inline const StageBytes kRotate16 = stage1(0x10, 4), kRotate512 = stage1(0x10, 9);
 inline const StageBytes kLowRank1 = stage1(0x12, 1);
 inline const StageBytes kSketch2x1 = stage4(0x13, 2u << 28 | 1);
@@ -243,6 +244,8 @@ inline void argument_faults(List& list) {
   argument("small16_2p25", "small16:2^25", {stage1(0x08, 25), kFloat16});
   argument("dct_1", "dct:1", {stage1(0x0C, 1), kFloat16});
   argument("dct_33", "dct:33", {stage1(0x0C, 33), kFloat16});
+  argument("lowpass_0", "lowpass:0", {kDct2, stage1(0x0D, 0), kFloat16});
+  argument("lowpass_100", "lowpass:1", {kDct2, stage1(0x0D, 100), kFloat16});
   argument("by_norm_0", "randk-by-norm:0", {stage4(0x24, 0)});
   argument("by_norm_more_than_all", "a rate above 1", {stage4(0x24, 1'000'000'001)});
   argument("rotate_8", "rotate:8", {stage1(0x10, 3), kSign});
@@ -298,6 +301,12 @@ inline void chain_faults(List& list) {
   chain("dct_after_rotate", "a basis after a transform stage", {kRotate16, kDct2, kSign});
   chain("dct_lowrank", "dct with lowrank", {kDct2, kLowRank1, kFloat16});
   chain("dct_sketch", "dct with sketch", {kDct2, kSketch2x1, kFloat16});
+  chain("lowpass_alone", "lowpass without dct", {kLowpass, kFloat16});
+  chain("lowpass_before_dct", "a band before its basis", {kLowpass, kDct2, kFloat16});
+  chain("dct_lowpass_alone", "dct and lowpass without select or quantize", {kDct2, kLowpass});
+  chain("lowpass_per_tensor", "lowpass with topk-per-tensor",
+        {kDct2, kLowpass, stage4(0x21, 100'000'000)});
+  chain("ef_lowpass", "lowpass under error feedback", {kEf, kDct2, kLowpass, kFloat16});
   chain("by_norm_rice", "rice where positions follow from counts", {kByNorm, kRice});
   chain("by_norm_small_blocks", "randk-by-norm after rotate:512", {kRotate512, kByNorm});
   chain("dgc_dct", "dgc with a basis stage", {kDgc, kDct2, kTopK});

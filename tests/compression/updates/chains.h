@@ -122,6 +122,8 @@ inline constexpr Budget kBudgets[] = {
     {"ef | dct:2 | topk:0.05 | int:8 | rice", 0.709, 0.8, 0.016},
     {"small16:1024 | dct:2 | int:4 | rans", 3.272, 0.042, 0.28},
     {"dct:2 | rotate:1024 | randk-by-norm:0.1 | eden:1", 0.129, 17, 13},
+    {"dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1", 0.173, 6.1, 4.6},
+    {"dct:2 | lowpass:0.75 | int:4 | rans", 2.842, 0.173, 0.401},
     {"rotate:1024 | randk-by-norm:0.25", 8.031, 3.4, 2.5},
     {"randk-by-norm:0.1", 3.211, 10, 7.6},
     {"randk-by-norm:1 | float16", 16.333, 4.7e-08, 4.7e-08},

@@ -541,13 +541,15 @@ ParameterSchema images(int64_t rows, int64_t columns) {
 }
 
 std::vector<float> by_frequency(uint32_t side, const ParameterSchema& schema,
-                                const std::vector<float>& x, std::vector<float>& back) {
+                                const std::vector<float>& x, std::vector<float>& back,
+                                uint32_t percent = 100) {
   Layout layout;
   lay_out(schema, 0, layout);
   CodecScratch scratch;
-  const auto dct = make_dct(side);
+  const auto dct = make_dct(side, percent);
   dct->forward(x, layout, 0, false, {}, scratch);
   const std::vector<float> stream = scratch.stream;
+  EXPECT_EQ(stream.size(), dct->projected(layout));
   struct Collect : ValueSink {
     std::vector<float>* to;
     void dense(size_t at, std::span<const float> values) override {
@@ -600,6 +602,62 @@ TEST(Dct, KeepsNormsAndComesBackForEverySide) {
     EXPECT_LE(squared_distance(back, x), 1e-11 * norm) << side;
     EXPECT_GT(squared_distance(stream, x), 0.1 * norm) << side;
   }
+}
+
+// What lowpass keeps is the projection on the lowest frequencies: done twice it is done once, what
+// it takes away is at right angles to it, and it is as long as the coefficients that travel.
+TEST(Dct, LowpassKeepsTheLowestFrequenciesAndNothingElse) {
+  struct Row {
+    uint32_t side, percent;
+    size_t kept;
+  };
+  for (const Row row : {Row{4, 1, 1}, Row{4, 10, 2}, Row{4, 50, 8}, Row{5, 99, 25},
+                        Row{28, 35, 274}, Row{32, 40, 410}}) {
+    const size_t size = size_t{row.side} * row.side;
+    const ParameterSchema schema = images(67, static_cast<int64_t>(2 * size));
+    const size_t blocks = 134, rest = 35;
+    const std::vector<float> x = make_input(Input::kGaussian, schema.elements());
+    std::vector<float> whole_back, once, twice;
+    const std::vector<float> whole = by_frequency(row.side, schema, x, whole_back);
+    const std::vector<float> low = by_frequency(row.side, schema, x, once, row.percent);
+    ASSERT_EQ(low.size(), row.kept * blocks + rest);
+    EXPECT_TRUE(std::equal(low.begin(), low.end() - rest, whole.begin()));
+    EXPECT_TRUE(std::equal(low.end() - rest, low.end(), whole.end() - rest)) << "no images";
+    (void)by_frequency(row.side, schema, once, twice, row.percent);
+    const double norm = squared_norm(x);
+    EXPECT_LE(squared_distance(twice, once), 1e-11 * norm);
+    EXPECT_NEAR(squared_norm(once), squared_norm(low), 1e-5 * norm);
+    EXPECT_NEAR(squared_distance(once, x), norm - squared_norm(low), 1e-5 * norm);
+  }
+}
+
+// Within the band nothing is lost on average, and nothing is added outside of it.
+TEST(Dct, LowpassIsUnbiasedForWhatItKeeps) {
+  const ParameterSchema schema = images(40, 784);
+  const std::vector<float> x = make_input(Input::kGaussian, schema.elements());
+  std::vector<float> low;
+  (void)by_frequency(28, schema, x, low, 30);
+  const Codec codec = codec_of("dct:28 | lowpass:0.3 | rotate:1024 | randk-by-norm:0.5 | eden:1");
+  CodecScratch scratch;
+  std::vector<double> sum(x.size(), 0.0);
+  double squares = 0;
+  constexpr int kDraws = 200;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    std::vector<std::byte> frame(codec.max_encoded_bytes(schema));
+    const FrameMeta meta{.seed = static_cast<uint64_t>(draw)};
+    frame.resize(codec.encode(meta, schema, x, scratch, frame).value());
+    std::vector<float> y(x.size());
+    ASSERT_TRUE(decode(*inspect(frame, schema, {}, scratch), scratch, y).ok());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double error = static_cast<double>(y[i]) - static_cast<double>(low[i]);
+      sum[i] += error;
+      squares += error * error;
+    }
+  }
+  double of_sum = 0;
+  for (const double s : sum) of_sum += s * s;
+  EXPECT_LE(of_sum, 1.4 * squares) << "as in HasNoBiasUnlessItsTraitsSaySo";
+  EXPECT_GT(squares / kDraws, 0.1 * squared_norm(low)) << "there is noise to speak of";
 }
 
 // Its factors are rounded from the library's cosines: where one lay so near to the middle between

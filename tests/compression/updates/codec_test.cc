@@ -52,8 +52,8 @@ TEST(Codec, FamiliesComeInOrderAndOnce) {
   EXPECT_THAT(
       message_of("ternary | topk:0.1"),
       HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
-                "basis, transform, select, quantize, index code, value code, with one of each "
-                "at most"));
+                "basis, band, transform, select, quantize, index code, value code, with one of "
+                "each at most"));
   EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
               HasSubstr("'randk' (select) can't follow 'topk' (select)"));
   EXPECT_THAT(message_of("rice | topk:0.1"), HasSubstr("'topk' (select) can't follow 'rice'"));
@@ -84,6 +84,23 @@ TEST(Codec, ABasisGoesBeforeARotationOrASelectionAndReplacesNoFactors) {
   EXPECT_THAT(message_of("dct:1 | int:8"), HasSubstr("takes a side from 2 to 32, not '1'"));
   EXPECT_THAT(message_of("dct | int:8"), HasSubstr("dct"));
   EXPECT_THAT(message_of("dgc | dct:28 | topk:0.1"), HasSubstr("'dgc'"));
+}
+
+TEST(Codec, ABandIsOfFrequenciesAndForSendersWithoutMemory) {
+  EXPECT_EQ(message_of("small16 | dct:28 | lowpass:0.4 | rotate | randk-by-norm:0.1 | eden:1"),
+            "accepted");
+  EXPECT_EQ(message_of("dct:7 | lowpass:0.01 | topk:0.1 | ternary | cabac"), "accepted");
+  EXPECT_THAT(message_of("lowpass:0.4 | int:8"), HasSubstr("put 'dct:SIDE' before it"));
+  EXPECT_THAT(message_of("dct:28 | lowpass:0.4"), HasSubstr("'dct' alone saves nothing"));
+  EXPECT_THAT(message_of("dct:28 | lowpass:1 | int:8"),
+              HasSubstr("takes a fraction from 0.01 to 0.99, not '1'"));
+  EXPECT_THAT(message_of("dct:28 | lowpass | int:8"), HasSubstr("such as 'lowpass:0.4'"));
+  EXPECT_THAT(message_of("dct:28 | lowpass:0.4 | topk-per-tensor:0.1"), HasSubstr("use topk"));
+  for (const char* state : {"ef", "ef21", "dgc"})
+    EXPECT_THAT(message_of((std::string(state) + " | dct:28 | lowpass:0.4 | topk:0.1").c_str()),
+                HasSubstr("would pile up what 'lowpass' never sends"));
+  EXPECT_TRUE(codec_of("dct:28 | lowpass:0.4 | int:8").check_composition({}).ok());
+  EXPECT_FALSE(codec_of("dct:28 | lowpass:0.4 | sign").check_composition({}).ok());
 }
 
 TEST(Codec, NormsAreThoseOfGroups) {
@@ -123,6 +140,8 @@ TEST(Codec, KnowsItsTraits) {
            Row{"rotate | eden:1", false, true, Bias::kNone, false, false},
            Row{"rotate | randk:0.25 | eden:1", false, true, Bias::kNone, false, true},
            Row{"dct:28 | randk-by-norm:0.25", false, true, Bias::kNone, false, true},
+           Row{"dct:28 | lowpass:0.3 | int:8", false, true, Bias::kBand, false, false},
+           Row{"dct:28 | lowpass:0.3 | topk:0.1", false, true, Bias::kBiased, true, false},
            Row{"topk:0.1", false, true, Bias::kBiased, true, false},
            Row{"sign", false, true, Bias::kBiased, false, false},
            Row{"ef | topk:0.1 | ternary | rice", true, true, Bias::kBiased, true, false},

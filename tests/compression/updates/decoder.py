@@ -230,7 +230,7 @@ class Random:
 # ---------------------------------------------------------------------------------------------------------
 # Stages and chains (sections 2.1 and 2.9)
 
-FAMILIES = ["state", "exempt", "basis", "transform", "select", "quantize", "index", "value"]
+FAMILIES = ["state", "exempt", "basis", "band", "transform", "select", "quantize", "index", "value"]
 
 # id: name, family, bytes of the argument, lowest, highest
 STAGES = {
@@ -239,6 +239,7 @@ STAGES = {
     0x03: ("dgc", "state", 1, 1, 99),
     0x08: ("small16", "exempt", 1, 1, 24),
     0x0C: ("dct", "basis", 1, 2, 32),
+    0x0D: ("lowpass", "band", 1, 1, 99),
     0x10: ("rotate", "transform", 1, 4, 16),
     0x12: ("lowrank", "transform", 1, 1, 32),
     0x13: ("sketch", "transform", 4, None, None),
@@ -302,6 +303,7 @@ class Chain:
         self.state = by_family.get("state", none)
         self.exempt = by_family.get("exempt", none)
         self.basis = by_family.get("basis", none)
+        self.band = by_family.get("band", none)
         self.transform = by_family.get("transform", none)
         self.select = by_family.get("select", none)
         self.quantize = by_family.get("quantize", Stage("float32"))
@@ -321,6 +323,10 @@ class Chain:
         if self.basis.name:
             require(given.keys() & {"select", "quantize"}, "dct without select or quantize")
             require(transform.name in ("", "rotate"), f"dct with {transform.name}")
+        if self.band.name:
+            require(self.basis.name, "lowpass without dct")
+            require(not state.name, f"lowpass under {state.name}")
+            require(select.name != "topk-per-tensor", "lowpass with topk-per-tensor")
         if select.name == "randk-by-norm" and transform.name:
             require(transform.argument == 10, "randk-by-norm after other blocks than of its groups")
         if "quantize" in given and quantize.name == "float32":
@@ -774,8 +780,12 @@ def is_factored(tensor, rank):
 
 
 def main_length(tensors, chain):
-    """Elements of the main stream after lowrank or sketch."""
+    """Elements of the main stream after lowpass, lowrank or sketch."""
     whole = sum(t.elements for t in tensors)
+    if chain.band.name:
+        side = chain.basis.argument
+        kept = frequencies(side, chain.band.argument)
+        return sum(t.elements if t.matrix[1] % side**2 else t.elements // side**2 * kept for t in tensors)
     if chain.transform.name == "lowrank":
         r = chain.transform.argument
         return sum(r * sum(t.matrix) if is_factored(t, r) else t.elements for t in tensors)
@@ -784,9 +794,16 @@ def main_length(tensors, chain):
     return whole
 
 
-def undo_dct(stream, tensors, side):
-    """The main stream before dct."""
+def frequencies(side, percent):
+    """How many of a block's travel."""
     size = side * side
+    return size if percent is None else max(1, (size * percent + 50) // 100)
+
+
+def undo_dct(stream, tensors, side, percent):
+    """The main stream before dct and lowpass."""
+    size = side * side
+    kept = frequencies(side, percent)
     basis = np.empty((side, side), np.float32)
     for k in range(side):
         for i in range(side):
@@ -797,13 +814,14 @@ def undo_dct(stream, tensors, side):
     out = [np.zeros(0, np.float32)]
     at = 0
     for tensor in tensors:
-        piece = stream[at : at + tensor.elements]
-        at += tensor.elements
         if tensor.elements == 0 or tensor.matrix[1] % size:
-            out.append(piece)
+            out.append(stream[at : at + tensor.elements])
+            at += tensor.elements
             continue
-        blocks = np.empty((tensor.elements // size, size), np.float32)
-        blocks[:, order] = piece.reshape(size, -1).T
+        count = tensor.elements // size
+        blocks = np.zeros((count, size), np.float32)
+        blocks[:, order[:kept]] = stream[at : at + kept * count].reshape(kept, -1).T
+        at += kept * count
         blocks = blocks.reshape(-1, side, side)
         for axis in (1, 2):  # down each column, then along each row
             lines = np.moveaxis(blocks, axis, 1)
@@ -819,7 +837,7 @@ def restore_main(stream, tensors, header):
     """The main stream before dct, lowrank or sketch."""
     chain = header.chain
     if chain.basis.name:
-        return undo_dct(stream, tensors, chain.basis.argument)
+        return undo_dct(stream, tensors, chain.basis.argument, chain.band.argument)
     whole = sum(t.elements for t in tensors)
     if chain.transform.name == "sketch" and math.prod(chain.transform.argument) < whole:
         return unsketch(stream, whole, *chain.transform.argument, header.seed)

@@ -221,6 +221,13 @@ constexpr GoodFrame kGood[] = {
     {"dct_32_nothing", "odd", "dct:32 | bfloat16"},
     {"ef_small16_dct_rans", "images", "ef | small16:1024 | dct:28 | int:4 | rans"},
     {"dct_rotate_by_norm", "images", "dct:28 | rotate:1024 | randk-by-norm:0.1 | eden:1"},
+    {"dct_28_lowpass_int", "images", "dct:28 | lowpass:0.3 | int:3"},
+    {"dct_28_lowpass_topk", "images", "dct:28 | lowpass:0.45 | topk:0.02 | ternary | cabac",
+     Input::kHeavyTail},
+    {"dct_14_lowpass", "images", "small16:64 | dct:14 | lowpass:0.01 | bfloat16"},
+    {"dct_32_lowpass_nothing", "odd", "dct:32 | lowpass:0.5 | int:4 | rans"},
+    {"dct_lowpass_by_norm", "images",
+     "dct:28 | lowpass:0.4 | rotate:1024 | randk-by-norm:0.1 | eden:1"},
     // Counts.
     {"by_norm", "wide", "randk-by-norm:0.02", Input::kHeavyTail},
     {"by_norm_all", "mixed", "randk-by-norm:1 | float16"},

@@ -98,32 +98,14 @@ TEST(Spec, FindsStagesByNameAndById) {
 
 TEST(Spec, IdsOnTheWireArePinned) {
   const auto id = [](std::string_view stage) { return find_stage(stage)->id; };
-  constexpr std::pair<std::string_view, int> kPinned[] = {{"ef", 0x01},
-                                                          {"ef21", 0x02},
-                                                          {"dgc", 0x03},
-                                                          {"dct", 0x0C},
-                                                          {"randk-by-norm", 0x24},
-                                                          {"small16", 0x08},
-                                                          {"rotate", 0x10},
-                                                          {"lowrank", 0x12},
-                                                          {"sketch", 0x13},
-                                                          {"topk", 0x20},
-                                                          {"topk-per-tensor", 0x21},
-                                                          {"randk", 0x22},
-                                                          {"threshold", 0x23},
-                                                          {"float32", 0x30},
-                                                          {"float16", 0x31},
-                                                          {"bfloat16", 0x32},
-                                                          {"int", 0x33},
-                                                          {"ternary", 0x34},
-                                                          {"sign", 0x35},
-                                                          {"qsgd", 0x36},
-                                                          {"natural", 0x37},
-                                                          {"eden", 0x38},
-                                                          {"rice", 0x50},
-                                                          {"cabac", 0x51},
-                                                          {"rans", 0x60},
-                                                          {"zstd", 0x61}};
+  constexpr std::pair<std::string_view, int> kPinned[] = {
+      {"ef", 0x01},       {"ef21", 0x02},          {"dgc", 0x03},     {"dct", 0x0C},
+      {"lowpass", 0x0D},  {"randk-by-norm", 0x24}, {"small16", 0x08}, {"rotate", 0x10},
+      {"lowrank", 0x12},  {"sketch", 0x13},        {"topk", 0x20},    {"topk-per-tensor", 0x21},
+      {"randk", 0x22},    {"threshold", 0x23},     {"float32", 0x30}, {"float16", 0x31},
+      {"bfloat16", 0x32}, {"int", 0x33},           {"ternary", 0x34}, {"sign", 0x35},
+      {"qsgd", 0x36},     {"natural", 0x37},       {"eden", 0x38},    {"rice", 0x50},
+      {"cabac", 0x51},    {"rans", 0x60},          {"zstd", 0x61}};
   for (const auto& [stage, pinned] : kPinned) EXPECT_EQ(id(stage), pinned) << stage;
   EXPECT_EQ(kStages.size(), std::size(kPinned)) << "pin the new stage's id here";
 }
@@ -134,7 +116,7 @@ TEST(Spec, AnUnknownStageIsToldWhereItIsAndWhatThereIs) {
       AllOf(
           StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
           HasSubstr(
-              "known stages: ef, ef21, dgc, small16, dct, rotate, lowrank, sketch, topk, "
+              "known stages: ef, ef21, dgc, small16, dct, lowpass, rotate, lowrank, sketch, topk, "
               "topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, bfloat16, int, "
               "ternary, sign, qsgd, natural, eden, rice, cabac, rans, zstd")));
   EXPECT_THAT(message_of("TopK:0.1"), HasSubstr("unknown stage 'TopK'"));
