@@ -265,9 +265,9 @@ class Checker {
   Status rate_control() {
     RateControlConfig& control = s_.compression.rate_control;
     if (!control.on()) return {};
-    constexpr std::string_view kWays[] = {"compression.rate_control.budget_bytes",
-                                          "compression.rate_control.deadline",
-                                          "compression.rate_control.mean_error"};
+    constexpr std::string_view kWays[] = {
+        "compression.rate_control.budget_bytes", "compression.rate_control.mean_bytes",
+        "compression.rate_control.deadline", "compression.rate_control.mean_error"};
     std::string_view first;
     for (const std::string_view way : kWays) {
       if (!given(way)) continue;

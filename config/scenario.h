@@ -88,16 +88,17 @@ struct ErrorFeedbackConfig {
   std::string store = "float32";
 };
 
-/// One chain for each client of a round. At most one of the first three is given; with none of them
+/// One chain for each client of a round. At most one of the first four is given; with none of them
 /// all clients use compression.up.
 struct RateControlConfig {
   uint64_t budget_bytes = 0;                    ///< of each frame; 0: not given
+  uint64_t mean_bytes = 0;                      ///< of a frame, on a round's average; 0: not given
   std::optional<double> deadline_seconds = {};  ///< of each transfer
   std::optional<double> mean_error = {};        ///< that a round's mean may have
   std::optional<double> worst_error = {};       ///< that one client may have
   std::string ladder;                           ///< canonical; filled in when rate control is on
 
-  bool on() const { return budget_bytes > 0 || deadline_seconds || mean_error; }
+  bool on() const { return budget_bytes > 0 || mean_bytes > 0 || deadline_seconds || mean_error; }
   /// The budget follows from what the client's link carries.
   bool needs_links() const { return deadline_seconds || mean_error; }
 };

@@ -63,7 +63,7 @@ constexpr Condition kSynchronous = {[](const Scenario& s) { return !s.fleet.asyn
                                     "with fleet.schedule = \"synchronous\""};
 constexpr Condition kRateControl = {
     [](const Scenario& s) { return s.compression.rate_control.on(); },
-    "with one of compression.rate_control.budget_bytes, .deadline and .mean_error"};
+    "with one of compression.rate_control.budget_bytes, .mean_bytes, .deadline and .mean_error"};
 
 // clang-format off
 constexpr Key kVocabulary[] = {
@@ -235,6 +235,10 @@ constexpr Key kVocabulary[] = {
      .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::budget_bytes>,
      .meaning = "each client sends the most accurate frame of at most so many bytes",
      .range = at_least(1), .zero_is_none = true},
+    {.name = "compression.rate_control.mean_bytes", .type = KeyType::kInteger,
+     .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::mean_bytes>,
+     .meaning = "a round's frames have at most so many bytes on average, more of them where the client's update moves the mean more",
+     .range = at_least(1), .zero_is_none = true},
     {.name = "compression.rate_control.deadline", .type = KeyType::kDuration,
      .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::deadline_seconds>,
      .meaning = "each client sends the most accurate frame that its link carries in this time",
@@ -245,7 +249,7 @@ constexpr Key kVocabulary[] = {
      .range = above(0)},
     {.name = "compression.rate_control.worst_error", .type = KeyType::kNumber,
      .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::worst_error>,
-     .meaning = "no client's frame has more than this, times its share in the fleet's squared norms; default: no bound",
+     .meaning = "no client's frame has more than this, times its share in what moves the mean; default: no bound",
      .range = above(0), .applies = kRateControl},
     {.name = "compression.rate_control.ladder", .type = KeyType::kLadder,
      .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::ladder>,

@@ -11,8 +11,9 @@ namespace tern {
 
 namespace {
 
-/// A client is quieter or louder than the fleet by this factor at most: a norm is one noisy number.
-constexpr double kMostImportance = 4;
+/// A client moves the mean more or less than the fleet by at most the root of this: its norm is one
+/// noisy number.
+constexpr double kMostImportance = 16;
 /// New figures move an average by this share of the difference.
 constexpr double kNewShare = 0.25;
 
@@ -143,14 +144,22 @@ Result<RoundChains> RateController::begin_round(uint32_t round, std::span<const 
   else if (config_.mean_error && !known.empty())
     chains_.deadline_seconds = shortest_deadline(rungs, known, query, *config_.mean_error);
 
-  for (const uint32_t client : asked) {
+  std::vector<double> shares(asked.size(), static_cast<double>(config_.budget_bytes));
+  if (config_.mean_bytes > 0) {
+    std::vector<RateClient> all;
+    for (const uint32_t client : asked)
+      all.push_back({.importance = importance(client), .keeps_state = keeps_state_});
+    shares = divide_bytes(rungs, all, query, static_cast<double>(config_.mean_bytes));
+  }
+
+  for (size_t i = 0; i < asked.size(); ++i) {
+    const uint32_t client = asked[i];
     const std::optional<double> rate = uplink(client);
     if (config_.needs_links() && !rate) {
       give(client, up, {.reason = RateReason::kUnknownLink});
       continue;
     }
-    const double budget = config_.needs_links() ? *rate * *chains_.deadline_seconds
-                                                : static_cast<double>(config_.budget_bytes);
+    const double budget = config_.needs_links() ? *rate * *chains_.deadline_seconds : shares[i];
     const RateChoice choice = choose_rung(rungs, {.budget_bytes = budget,
                                                   .cohort = cohort_,
                                                   .keeps_state = keeps_state_,

@@ -47,7 +47,7 @@ struct RoundChains {
 struct RateState {
   std::map<std::string, double> bytes;      ///< of a chain's frames, by its text
   std::map<std::string, double> nmse;       ///< of a chain, on the last mean update looked at
-  std::map<uint32_t, double> square_norms;  ///< of each client's last update
+  std::map<uint32_t, double> square_norms;  ///< of each client's last update, times its weight
 };
 
 class RateController {
@@ -68,7 +68,8 @@ class RateController {
   /// Takes up a round whose chains were chosen before. Errors: those of warm_up.h.
   Status resume_round(uint32_t round, RoundChains chains, CodecScratch& scratch);
 
-  /// A frame of this round was counted: its length, and the norm of what it decodes to.
+  /// A frame of this round was counted: its length, and the norm of what it decodes to, times its
+  /// weight in the mean.
   void counted(uint32_t client, size_t bytes, double norm);
   /// An upload took long enough to tell.
   void measured_uplink(uint32_t client, double bytes_per_second);

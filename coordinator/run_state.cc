@@ -85,7 +85,7 @@ void RunState::count(const UpdateMessage& message, CheckedUpdate& update, size_t
                                    scenario_.strategy.staleness_exponent);
   if (up_.feedback() == Feedback::kEf21)
     optimizer_.estimate_weights.try_emplace(message.client, update.weight);
-  rates_.counted(message.client, bytes, update.frame.norm());
+  rates_.counted(message.client, bytes, update.frame.norm() * update.weight);
   selector_.counted(message.client, update.frame.meta().round, message.report, seconds);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <iterator>
 #include <vector>
 
@@ -31,6 +32,27 @@ RateQuery query_of(const RateClient& client, const RoundQuery& round, double dea
           .keeps_state = client.keeps_state,
           .importance = client.importance,
           .worst_error = round.worst_error};
+}
+
+/// The lower convex hull of the rungs' bytes and errors, from the cheapest to the most accurate.
+std::vector<size_t> hull_of(std::span<const Rung> ladder, bool keeps_state, uint32_t cohort) {
+  std::vector<size_t> places = usable(ladder, keeps_state);
+  const auto error = [&](size_t place) { return error_in_mean(ladder[place], cohort); };
+  std::ranges::sort(places, [&](size_t a, size_t b) {
+    if (ladder[a].bytes != ladder[b].bytes) return ladder[a].bytes < ladder[b].bytes;
+    return error(a) != error(b) ? error(a) < error(b) : a < b;
+  });
+  std::vector<size_t> hull;
+  for (const size_t place : places) {
+    if (!hull.empty() && error(place) >= error(hull.back())) continue;
+    const auto gain = [&](size_t from, size_t to) {
+      return (error(from) - error(to)) / (ladder[to].bytes - ladder[from].bytes);
+    };
+    while (hull.size() > 1 && gain(hull.back(), place) >= gain(hull[hull.size() - 2], hull.back()))
+      hull.pop_back();
+    hull.push_back(place);
+  }
+  return hull;
 }
 
 }  // namespace
@@ -116,6 +138,42 @@ double shortest_deadline(std::span<const Rung> ladder, std::span<const RateClien
   // More time never means more error, so the ones that are too short come first.
   const auto found = std::partition_point(deadlines.begin(), deadlines.end(), too_short);
   return found == deadlines.end() ? deadlines.back() : *found;
+}
+
+std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const RateClient> clients,
+                                 const RoundQuery& query, double mean_bytes) {
+  const std::vector<size_t> hulls[] = {hull_of(ladder, false, query.cohort),
+                                       hull_of(ladder, true, query.cohort)};
+  struct Step {
+    double gain = 0;  // of weighted error, a byte
+    size_t client = 0;
+    double from = 0, to = 0;  // bytes
+  };
+  std::vector<Step> steps;
+  std::vector<double> budgets;
+  double left = mean_bytes * static_cast<double>(clients.size());
+  for (const RateClient& client : clients) {
+    const std::vector<size_t>& hull = hulls[client.keeps_state ? 1 : 0];
+    for (size_t i = 1; i < hull.size(); ++i) {
+      const Rung &from = ladder[hull[i - 1]], &to = ladder[hull[i]];
+      const double less = error_in_mean(from, query.cohort) - error_in_mean(to, query.cohort);
+      steps.push_back({.gain = client.importance * less / (to.bytes - from.bytes),
+                       .client = budgets.size(),
+                       .from = from.bytes,
+                       .to = to.bytes});
+    }
+    budgets.push_back(ladder[hull[0]].bytes);
+    left -= budgets.back();
+  }
+  // On a hull gains fall from step to step, so a client's steps stay in order.
+  std::ranges::stable_sort(steps, std::greater<>(), &Step::gain);
+  for (const Step& step : steps) {
+    const bool waits = budgets[step.client] != step.from;  // for one that didn't fit
+    if (waits || step.to - step.from > left) continue;
+    budgets[step.client] = step.to;
+    left -= step.to - step.from;
+  }
+  return budgets;
 }
 
 }  // namespace tern

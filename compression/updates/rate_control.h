@@ -14,6 +14,9 @@
 /// would compress clients with much to say as hard as all others (HeteRo-Select): `importance` and
 /// `worst_error` bound what a client's update may lose.
 ///
+/// Where bytes are what counts, and not time, divide_bytes() gives more of them to who moves the
+/// mean more.
+///
 /// Pure functions: the same arguments give the same choice. Threads: safe.
 #pragma once
 
@@ -22,6 +25,7 @@
 #include <limits>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "compression/updates/ladder.h"
 
@@ -42,7 +46,8 @@ struct RateQuery {
   double budget_bytes = std::numeric_limits<double>::infinity();
   uint32_t cohort = 1;      ///< updates that the round averages
   bool keeps_state = true;  ///< false: no rung with error feedback
-  double importance = 1;    ///< squared norm of the client's updates over the fleet's mean
+  /// (weight x norm)^2 of the client's last update, over the fleet's mean of that.
+  double importance = 1;
   /// Bound on importance x error_in_mean.
   double worst_error = std::numeric_limits<double>::infinity();
 };
@@ -60,7 +65,7 @@ RateChoice choose_rung(std::span<const Rung> ladder, const RateQuery& query);
 
 /// A client of a round.
 struct RateClient {
-  double bytes_per_second = 0;  ///< above 0
+  double bytes_per_second = 0;  ///< above 0, where links matter
   double importance = 1;
   bool keeps_state = true;
 };
@@ -81,5 +86,13 @@ double slowest_seconds(std::span<const Rung> ladder, std::span<const RateClient>
 /// most accurate rung. Not below slowest_seconds. Cost: O(clients x rungs x log of both).
 double shortest_deadline(std::span<const Rung> ladder, std::span<const RateClient> clients,
                          const RoundQuery& query, double mean_error);
+
+/// A budget for each client, in their order, of `mean_bytes` on average at most where that is
+/// enough for everybody's cheapest rung: the one division for which the errors of what is chosen,
+/// each weighted by importance, add up to the least, but for a last step that didn't fit. Links
+/// don't matter. On the convex hulls of bytes and error (Shoham & Gersho 1988, optimal bit
+/// allocation for a set of quantizers). Cost: O(clients x rungs x log of both).
+std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const RateClient> clients,
+                                 const RoundQuery& query, double mean_bytes);
 
 }  // namespace tern

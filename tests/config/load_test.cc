@@ -416,7 +416,10 @@ std::vector<BadInput> bad_inputs() {
        "compression.rate_control.budget_bytes: give one of the two"},
       {good(16, "rate_control.ladder = \"float32\""),
        "x.toml:16: compression.rate_control.ladder: applies only with one of "
-       "compression.rate_control.budget_bytes, .deadline and .mean_error"},
+       "compression.rate_control.budget_bytes, .mean_bytes, .deadline and .mean_error"},
+      {good(16, "rate_control.mean_bytes = 900\nrate_control.mean_error = 5"),
+       "x.toml:17: compression.rate_control.mean_error: does not go together with "
+       "compression.rate_control.mean_bytes: give one of the two"},
       {good(16, "rate_control.budget_bytes = 0"),
        "x.toml:16: compression.rate_control.budget_bytes: must be an integer, at least 1, not 0"},
       {good(16, "rate_control.ladder = \"float32; topk:0.1\""),

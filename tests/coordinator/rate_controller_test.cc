@@ -161,6 +161,27 @@ TEST_F(RateControllerTest, WhoHasMuchToSayIsNotCompressedAsHard) {
   EXPECT_EQ(round.given.at(3).reason, RateReason::kGuard);
 }
 
+TEST_F(RateControllerTest, BytesGoWhereTheMeanMoves) {
+  RateController rates = make(scenario_with({.mean_bytes = 900}));
+  const std::string cheap = "rotate:1024 | randk:0.1 | eden:1", fine = "rotate:1024 | eden:1";
+  const RoundChains first = begin(rates);
+  EXPECT_EQ(given(first), (std::vector<std::string>{fine, fine, cheap, cheap})) << "all are alike";
+  EXPECT_FALSE(first.deadline_seconds);
+  // Their frames are as noisy as their chains are.
+  for (const uint32_t client : kAll) {
+    const double noise = std::sqrt(1 + first.given.at(client).nmse);
+    rates.counted(client, 300, noise * (client == 1 ? 1.0 : client == 3 ? 3.0 : 2.0));
+  }
+  ASSERT_TRUE(rates.end_round({}, scratch_).ok());
+  EXPECT_NEAR(rates.state().square_norms.at(1), 1, 1e-9);
+  const RoundChains second = begin(rates, 2);
+  EXPECT_EQ(given(second), (std::vector<std::string>{fine, cheap, cheap, fine}));
+  double bytes = 0;
+  for (const auto& [client, chain] : second.given) bytes += chain.bytes;
+  EXPECT_LE(bytes, 4 * 900);
+  EXPECT_EQ(second.given.at(3).reason, RateReason::kFits);
+}
+
 TEST_F(RateControllerTest, AWarmUpRaisesRatesAndNeverLowersThem) {
   Scenario scenario = scenario_with(
       {.budget_bytes = 100'000,
@@ -219,6 +240,18 @@ TEST(RateControl, ClientsOfOneRoundEncodeWithDifferentChains) {
   // Client 2 has 14.7 of squared error, 9 / 30 of the squares, 1 / 16 of the weight; 6 rounds.
   EXPECT_LT(errors / squares, 0.35);
   EXPECT_GT(errors / squares, 0.05) << "it was compressed";
+}
+
+TEST(RateControl, AClientThatWeighsMoreMovesTheMeanMore) {
+  FederationOptions options{.clients = 2, .rounds = 1, .elements = 400, .largest_examples = 24};
+  options.rate_control = {.mean_bytes = 100'000, .ladder = "float32"};
+  Federation run(options);
+  run.add_client(0, {.examples = 24});
+  run.add_client(1, {.examples = 8});
+  run.run();
+  const std::map<uint32_t, double> squares = run.coordinator->state().rate.square_norms;
+  // Client 1 has twice the update and a third of the weight.
+  EXPECT_NEAR(squares.at(0) / squares.at(1), 9.0 / 4, 1e-9);
 }
 
 TEST(RateControl, TheModelDoesNotDependOnTheNumberOfWorkers) {

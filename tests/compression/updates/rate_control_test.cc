@@ -167,6 +167,78 @@ TEST(ShortestDeadline, KeepsTheMeanErrorAndNoShorterOneDoes) {
   }
 }
 
+TEST(DivideBytes, GivesMoreToWhoMovesTheMeanMore) {
+  const std::vector<Rung> ladder = unbiased();
+  const auto divide = [&](std::vector<RateClient> clients, double mean) {
+    return divide_bytes(ladder, clients, {.cohort = 10}, mean);
+  };
+  using Budgets = std::vector<double>;
+  EXPECT_EQ(divide({{}, {}}, 50), (Budgets{100, 100})) << "not enough: the cheapest for all";
+  EXPECT_EQ(divide({{}, {}}, 500), (Budgets{500, 500}));
+  EXPECT_EQ(divide({{}, {}}, 499), (Budgets{500, 100})) << "the first of equals";
+  EXPECT_EQ(divide({{.importance = 1}, {.importance = 9}}, 300), (Budgets{100, 500}));
+  // 2.5 / 400 bytes for the quiet one, 100 x 0.44 / 1,500 for the loud one's second step.
+  EXPECT_EQ(divide({{.importance = 1}, {.importance = 100}}, 1050), (Budgets{100, 2000}));
+  EXPECT_EQ(divide({{.importance = 1}, {.importance = 100}}, 1250), (Budgets{500, 2000}));
+  EXPECT_EQ(divide({{.importance = 1}, {.importance = 100}}, 1e9), (Budgets{64000, 64000}));
+  EXPECT_TRUE(divide({}, 100).empty());
+}
+
+TEST(DivideBytes, WhatDoesNotFitLeavesRoomForCheaperSteps) {
+  // The loud one's next step is float32, which is too much; the quiet one's fits.
+  const std::vector<RateClient> clients = {{.importance = 1}, {.importance = 1e6}};
+  EXPECT_EQ(divide_bytes(unbiased(), clients, {.cohort = 10}, 2000),
+            (std::vector<double>{2000, 2000}));
+}
+
+TEST(DivideBytes, OfAllDivisionsNoneHasLessErrorButForTheLastStep) {
+  for (uint32_t number = 0; number < 500; ++number) {
+    RandomCase random(number);
+    random.clients.resize(std::min<size_t>(random.clients.size(), 3));
+    const RoundQuery round{.cohort = 4};
+    const size_t n = random.clients.size();
+    const auto chosen = [&](const RateClient& client, double budget) {
+      return choose_rung(random.ladder,
+                         {.budget_bytes = budget, .cohort = 4, .keeps_state = client.keeps_state});
+    };
+    double cheapest = 0, longest_step = 0;
+    for (const RateClient& client : random.clients)
+      cheapest += random.ladder[chosen(client, 0).rung].bytes;
+    for (const Rung& a : random.ladder)
+      for (const Rung& b : random.ladder) longest_step = std::max(longest_step, b.bytes - a.bytes);
+    for (const double share : {0.1, 0.9, 1.1, 2.0, 5.0, 30.0}) {
+      const double total = share * cheapest;
+      const std::vector<double> budgets =
+          divide_bytes(random.ladder, random.clients, round, total / static_cast<double>(n));
+      double bytes = 0, error = 0;
+      for (size_t i = 0; i < n; ++i) {
+        const Rung& rung = random.ladder[chosen(random.clients[i], budgets[i]).rung];
+        EXPECT_EQ(rung.bytes, budgets[i]) << number;
+        bytes += rung.bytes;
+        error += random.clients[i].importance * error_in_mean(rung, 4);
+      }
+      EXPECT_LE(bytes, std::max(total, cheapest) * (1 + 1e-12)) << number;
+      // Every other division, of a step less.
+      const size_t rungs = random.ladder.size();
+      size_t divisions = 1;
+      for (size_t i = 0; i < n; ++i) divisions *= rungs;
+      for (size_t division = 0; division < divisions; ++division) {
+        double other_bytes = 0, other_error = 0;
+        bool possible = true;
+        for (size_t i = 0, digits = division; i < n; ++i, digits /= rungs) {
+          const Rung& rung = random.ladder[digits % rungs];
+          possible = possible && chosen(random.clients[i], rung.bytes).rung == digits % rungs;
+          other_bytes += rung.bytes;
+          other_error += random.clients[i].importance * error_in_mean(rung, 4);
+        }
+        if (possible && other_bytes <= total - longest_step) {
+          EXPECT_LE(error, other_error * (1 + 1e-9)) << number << ", " << division;
+        }
+      }
+    }
+  }
+}
+
 // ---- Ladders
 
 TEST(Ladder, TextsComeBackCanonical) {
