@@ -275,16 +275,20 @@ class Checker {
         return refuse(way, "does not go together with {}: give one of the two", first);
       first = way;
     }
-    if (control.ladder.empty()) {
-      TERN_TRY(const std::vector<Codec> chains, parse_ladder(stateless_ladder()));
-      control.ladder = print_chains(chains);
-    }
     const Result<Codec> up = Codec::parse(s_.compression.up);
     if (up && up->error_feedback() && up->feedback() != Feedback::kEf14)
       return refuse("compression.up",
                     "starts with '{}', which remembers what means nothing to the other chains of "
                     "compression.rate_control.ladder",
                     up->stages()[0].info->name);
+    if (control.ladder.empty() && control.mean_bytes > 0 && up) control.ladder = ladder_around(*up);
+    if (control.ladder.empty()) control.ladder = stateless_ladder();
+    const Result<std::vector<Codec>> chains = parse_ladder(control.ladder);
+    if (!chains) return Status(chains.error()).at(where("compression.up"));
+    if (up && control.needs_links() && !same_band(*up, chains->front()))
+      return refuse("compression.up",
+                    "is for clients of unknown links, and sends other frequencies than the chains "
+                    "of compression.rate_control.ladder");
     return {};
   }
 

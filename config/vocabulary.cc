@@ -253,7 +253,7 @@ constexpr Key kVocabulary[] = {
      .range = above(0), .applies = kRateControl},
     {.name = "compression.rate_control.ladder", .type = KeyType::kLadder,
      .field = &at<&Scenario::compression, &CompressionConfig::rate_control, &RateControlConfig::ladder>,
-     .meaning = "the chains to choose from; default: unbiased ones from 270 times fewer bytes to lossless",
+     .meaning = "the chains to choose from; default: unbiased ones from 270 times fewer bytes to lossless, with mean_bytes those of compression.up at other rates",
      .applies = kRateControl},
 
     {.name = "evaluation.every", .type = KeyType::kInteger, .field = &at<&Scenario::evaluation, &EvaluationConfig::every>,

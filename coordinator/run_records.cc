@@ -156,7 +156,7 @@ Packed pack(const StateRecord& record) {
   // JSON brings a double back to the last bit.
   packed.json["rate"] = {{"bytes", state.rate.bytes},
                          {"nmse", state.rate.nmse},
-                         {"square_norms", state.rate.square_norms}};
+                         {"square_moves", state.rate.square_norms}};
   packed.json["experiences"] = to_json(state.experiences);
   packed.json["bases"] = packed.json["frames"] = ordered_json::array();
   for (const auto& [version, base] : state.model.bases)
@@ -238,7 +238,7 @@ RunRecord unpack(uint32_t kind, uint32_t round, const ordered_json& json, const 
       const auto& rate = json.at("rate");
       state.rate = {.bytes = rate.at("bytes"),
                     .nmse = rate.at("nmse"),
-                    .square_norms = rate.at("square_norms")};
+                    .square_norms = rate.value("square_moves", std::map<uint32_t, double>())};
       state.experiences = experiences_from_json(json.at("experiences"));
       for (const auto& base : json.at("bases"))
         state.model.bases[base.at(0)] = arrays.take_floats(base.at(1));

@@ -87,7 +87,9 @@ Result<Checkpoint> parse(std::span<const std::byte> file, uint64_t& clients,
     checkpoint.fleet.optimizer.estimate_weights[client] = weight;
   const auto& rate = json.at("rate");
   checkpoint.fleet.rate = {
-      .bytes = rate.at("bytes"), .nmse = rate.at("nmse"), .square_norms = rate.at("square_norms")};
+      .bytes = rate.at("bytes"),
+      .nmse = rate.at("nmse"),
+      .square_norms = rate.value("square_moves", std::map<uint32_t, double>())};
   checkpoint.fleet.experiences = experiences_from_json(json.at("experiences"));
   for (const auto& base : json.at("bases")) {
     TERN_TRY(std::vector<float> model, take(reader, base.at(1)));
@@ -172,7 +174,7 @@ Status write(Writer& writer, const Checkpoint& checkpoint, uint64_t clients, uin
   // JSON brings a double back to the last bit.
   json["rate"] = {{"bytes", fleet.rate.bytes},
                   {"nmse", fleet.rate.nmse},
-                  {"square_norms", fleet.rate.square_norms}};
+                  {"square_moves", fleet.rate.square_norms}};
   json["experiences"] = to_json(fleet.experiences);
   json["bases"] = json["frames"] = ordered_json::array();
   for (const auto& [version, base] : fleet.model.bases)

@@ -120,7 +120,8 @@ Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
     return refuse_chain(all, fmt::format("'{}' replaces what '{}' would have made: leave one out",
                                          transform->info->name, basis->info->name));
   if (basis && !select && !quantize)
-    return refuse_chain(all, fmt::format("'{}' alone saves nothing: add a select or quantize stage",
+    return refuse_chain(all, fmt::format("after '{}' a select or quantize stage is missing, which "
+                                         "is what it is for",
                                          basis->info->name));
   const Stage* index_code = find(all, Family::kIndexCode);
   if (index_code && !select)

@@ -18,7 +18,7 @@ constexpr size_t kStagesAt = 49;
 constexpr uint32_t kMagic = 0x464E5254;  // "TRNF"
 constexpr size_t kWideBytes = 6;         // lengths and element counts
 
-constexpr size_t kMostHeaderBytes = 255;  // that a reader takes; a writer ends at 65
+constexpr size_t kMostHeaderBytes = 255;  // that a reader takes; a writer ends at 66
 constexpr uint8_t kCritical = 0x80;       // bit of an extension's type
 
 size_t argument_bytes(Argument kind) {

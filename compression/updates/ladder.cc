@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <numbers>
+#include <string>
+#include <utility>
 
 #include "base/rng.h"
 #include "compression/updates/chain.h"
@@ -80,6 +83,30 @@ std::string_view stateful_ladder() {
          "rotate:1024 | eden:4; int:8; float32";
 }
 
+bool same_band(const Codec& a, const Codec& b) {
+  // A share is of the basis that stands before it.
+  const auto band = [](const Codec& codec) {
+    const Stage* const share = find(codec, Family::kBand);
+    const Stage* const basis = find(codec, Family::kBasis);
+    return share == nullptr ? std::pair(0u, 0u) : std::pair(share->argument, basis->argument);
+  };
+  return band(a) == band(b);
+}
+
+std::string ladder_around(const Codec& chain) {
+  const Stage* const select = find(chain, Family::kSelect);
+  if (select == nullptr || select->info->argument != Argument::kRate) return {};
+  std::vector<Codec> chains;
+  double rate = select->argument / double{kRateOne} / 8;
+  for (int step = 0; step < 13; ++step, rate *= std::numbers::sqrt2) {
+    // Two digits: whoever reads a log compares them.
+    const double rounded = std::stod(fmt::format("{:.2g}", std::min(rate, 1.0)));
+    const Result<Codec> rung = chain.with_rate(rounded);
+    if (rung && (chains.empty() || chains.back().spec() != rung->spec())) chains.push_back(*rung);
+  }
+  return print_chains(chains);
+}
+
 Result<std::vector<Codec>> parse_ladder(std::string_view text) {
   std::vector<Codec> chains;
   while (!trimmed(text).empty()) {
@@ -100,6 +127,12 @@ Result<std::vector<Codec>> parse_ladder(std::string_view text) {
                            "'{}' remembers what means nothing to another chain: of the stages with "
                            "memory a ladder takes 'ef'",
                            codec->stages()[0].info->name));
+    if (!chains.empty() && !same_band(chains[0], *codec))
+      return refused(
+          error(Code::kInvalidArgument,
+                "'{}' sends other frequencies than '{}': outside of what all send a mean "
+                "would be that of some clients",
+                codec->spec(), chains[0].spec()));
     if (std::ranges::find(chains, codec->spec(), &Codec::spec) != chains.end())
       return refused(error(Code::kInvalidArgument, "'{}' stands there twice", codec->spec()));
     chains.push_back(*std::move(codec));

@@ -31,10 +31,17 @@ std::string_view stateless_ladder();
 /// With error feedback at the cheap end: for clients that are asked every few rounds.
 std::string_view stateful_ladder();
 
+/// As text: the chain at 13 rates of its select stage, from an eighth of its own to eight times it,
+/// none above 1. Empty for a chain without a rate.
+std::string ladder_around(const Codec& chain);
+
 /// Errors: kInvalidArgument; it names the chain and says what is wrong with it. Frames of all rungs
-/// are averaged with each other, so each has to be unbiased or to keep what it loses (`ef`). `ef21`
-/// and `dgc` are refused: what they remember means nothing to another chain.
+/// are averaged with each other, so each has to be unbiased or to keep what it loses (`ef`), or all
+/// leave out the same frequencies. `ef21` and `dgc` are refused: what they remember means nothing
+/// to another chain.
 Result<std::vector<Codec>> parse_ladder(std::string_view text);
+/// Whether what these two leave out by `lowpass`, if anything, is the same.
+bool same_band(const Codec& a, const Codec& b);
 
 /// Squared error over squared norm where it follows from the chain alone, whatever the update: no
 /// selection or randk, then floats, or eden of up to 4 bits behind a rotation. The constants are

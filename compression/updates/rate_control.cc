@@ -157,7 +157,7 @@ std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const R
     for (size_t i = 1; i < hull.size(); ++i) {
       const Rung &from = ladder[hull[i - 1]], &to = ladder[hull[i]];
       const double less = error_in_mean(from, query.cohort) - error_in_mean(to, query.cohort);
-      steps.push_back({.gain = client.importance * less / (to.bytes - from.bytes),
+      steps.push_back({.gain = client.importance * (less / (to.bytes - from.bytes)),
                        .client = budgets.size(),
                        .from = from.bytes,
                        .to = to.bytes});
@@ -165,6 +165,7 @@ std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const R
     budgets.push_back(ladder[hull[0]].bytes);
     left -= budgets.back();
   }
+  if (left < 0) return std::vector<double>(clients.size(), mean_bytes);
   // On a hull gains fall from step to step, so a client's steps stay in order.
   std::ranges::stable_sort(steps, std::greater<>(), &Step::gain);
   for (const Step& step : steps) {

@@ -87,11 +87,11 @@ double slowest_seconds(std::span<const Rung> ladder, std::span<const RateClient>
 double shortest_deadline(std::span<const Rung> ladder, std::span<const RateClient> clients,
                          const RoundQuery& query, double mean_error);
 
-/// A budget for each client, in their order, of `mean_bytes` on average at most where that is
-/// enough for everybody's cheapest rung: the one division for which the errors of what is chosen,
-/// each weighted by importance, add up to the least, but for a last step that didn't fit. Links
-/// don't matter. On the convex hulls of bytes and error (Shoham & Gersho 1988, optimal bit
-/// allocation for a set of quantizers). Cost: O(clients x rungs x log of both).
+/// A budget for each client, in their order, of `mean_bytes` on average at most: the one division
+/// for which the errors of what is chosen, each weighted by importance, add up to the least, but
+/// for a last step that didn't fit. All get the average where that isn't enough for everybody's
+/// cheapest rung. Links don't matter. On the convex hulls of bytes and error (Shoham & Gersho 1988,
+/// optimal bit allocation for a set of quantizers). Cost: O(clients x rungs x log of both).
 std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const RateClient> clients,
                                  const RoundQuery& query, double mean_bytes);
 

@@ -420,6 +420,10 @@ std::vector<BadInput> bad_inputs() {
       {good(16, "rate_control.mean_bytes = 900\nrate_control.mean_error = 5"),
        "x.toml:17: compression.rate_control.mean_error: does not go together with "
        "compression.rate_control.mean_bytes: give one of the two"},
+      {good(15, "up = \"dct:28 | lowpass:0.3 | int:8\"\nrate_control.mean_error = 1"),
+       "x.toml:15: compression.up: is for clients of unknown links, and sends other frequencies "
+       "than "
+       "the chains of compression.rate_control.ladder"},
       {good(16, "rate_control.budget_bytes = 0"),
        "x.toml:16: compression.rate_control.budget_bytes: must be an integer, at least 1, not 0"},
       {good(16, "rate_control.ladder = \"float32; topk:0.1\""),

@@ -84,6 +84,30 @@ TEST(RateControlConfig, TheLadderIsFilledInAndSurvivesPrinting) {
   EXPECT_NE(config_sha256(*other), config_sha256(*scenario));
 }
 
+TEST(RateControlConfig, BytesAreDividedAmongTheRatesOfUp) {
+  std::string text = kScenario;
+  text.replace(text.find("deadline"), std::string::npos, "mean_bytes = 900\n");
+  const auto with_up = [&](const char* up) {
+    return parse_scenario(text, "x.toml", {{"compression.up", up}});
+  };
+  const Result<Scenario> rates = with_up("rotate | randk:0.1 | eden:1");
+  ASSERT_TRUE(rates) << rates.error().describe();
+  EXPECT_EQ(rates->compression.rate_control.ladder,
+            ladder_around(*Codec::parse("rotate:1024 | randk:0.1 | eden:1")));
+  EXPECT_FALSE(rates->compression.rate_control.needs_links());
+  const Result<Scenario> none = with_up("int:8");
+  ASSERT_TRUE(none) << none.error().describe();
+  EXPECT_EQ(none->compression.rate_control.ladder, stateless_ladder());
+  const Result<Scenario> given = parse_scenario(text + "ladder = \"float32\"\n", "x.toml");
+  ASSERT_TRUE(given) << given.error().describe();
+  EXPECT_EQ(given->compression.rate_control.ladder, "float32");
+  const Result<Scenario> biased = parse_scenario(
+      text, "x.toml", {{"compression.up", "topk:0.1"}, {"compression.allow_biased", "true"}});
+  ASSERT_FALSE(biased);
+  EXPECT_NE(biased.error().describe().find("'topk:0.013' is biased"), std::string::npos)
+      << biased.error().describe();
+}
+
 TEST(RateControlConfig, WithoutItNothingIsPrinted) {
   std::string text = kScenario;
   text.resize(text.find("[compression"));

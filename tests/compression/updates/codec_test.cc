@@ -77,8 +77,9 @@ TEST(Codec, ARotationGoesWithRandkNotTopk) {
 TEST(Codec, ABasisGoesBeforeARotationOrASelectionAndReplacesNoFactors) {
   EXPECT_EQ(message_of("small16 | dct:28 | rotate | randk-by-norm:0.1 | eden:1"), "accepted");
   EXPECT_EQ(message_of("ef | dct:7 | topk:0.1 | ternary | rice"), "accepted");
-  EXPECT_THAT(message_of("dct:28"), HasSubstr("'dct' alone saves nothing"));
-  EXPECT_THAT(message_of("dct:28 | rotate | zstd"), HasSubstr("'dct' alone saves nothing"));
+  EXPECT_THAT(message_of("dct:28"), HasSubstr("after 'dct' a select or quantize stage is missing"));
+  EXPECT_THAT(message_of("dct:28 | rotate | zstd"),
+              HasSubstr("after 'dct' a select or quantize stage is missing"));
   EXPECT_THAT(message_of("dct:28 | lowrank:2"), HasSubstr("leave one out"));
   EXPECT_THAT(message_of("dct:28 | sketch:2x9 | int:8"), HasSubstr("leave one out"));
   EXPECT_THAT(message_of("dct:1 | int:8"), HasSubstr("takes a side from 2 to 32, not '1'"));
@@ -91,7 +92,8 @@ TEST(Codec, ABandIsOfFrequenciesAndForSendersWithoutMemory) {
             "accepted");
   EXPECT_EQ(message_of("dct:7 | lowpass:0.01 | topk:0.1 | ternary | cabac"), "accepted");
   EXPECT_THAT(message_of("lowpass:0.4 | int:8"), HasSubstr("put 'dct:SIDE' before it"));
-  EXPECT_THAT(message_of("dct:28 | lowpass:0.4"), HasSubstr("'dct' alone saves nothing"));
+  EXPECT_THAT(message_of("dct:28 | lowpass:0.4"),
+              HasSubstr("after 'dct' a select or quantize stage is missing"));
   EXPECT_THAT(message_of("dct:28 | lowpass:1 | int:8"),
               HasSubstr("takes a fraction from 0.01 to 0.99, not '1'"));
   EXPECT_THAT(message_of("dct:28 | lowpass | int:8"), HasSubstr("such as 'lowpass:0.4'"));

@@ -173,7 +173,7 @@ TEST(DivideBytes, GivesMoreToWhoMovesTheMeanMore) {
     return divide_bytes(ladder, clients, {.cohort = 10}, mean);
   };
   using Budgets = std::vector<double>;
-  EXPECT_EQ(divide({{}, {}}, 50), (Budgets{100, 100})) << "not enough: the cheapest for all";
+  EXPECT_EQ(divide({{}, {}}, 50), (Budgets{50, 50})) << "not enough for the cheapest";
   EXPECT_EQ(divide({{}, {}}, 500), (Budgets{500, 500}));
   EXPECT_EQ(divide({{}, {}}, 499), (Budgets{500, 100})) << "the first of equals";
   EXPECT_EQ(divide({{.importance = 1}, {.importance = 9}}, 300), (Budgets{100, 500}));
@@ -192,51 +192,69 @@ TEST(DivideBytes, WhatDoesNotFitLeavesRoomForCheaperSteps) {
 }
 
 TEST(DivideBytes, OfAllDivisionsNoneHasLessErrorButForTheLastStep) {
+  size_t compared = 0;
   for (uint32_t number = 0; number < 500; ++number) {
-    RandomCase random(number);
-    random.clients.resize(std::min<size_t>(random.clients.size(), 3));
-    const RoundQuery round{.cohort = 4};
-    const size_t n = random.clients.size();
+    // Rungs near each other, so that a step is short beside what there is to divide.
+    Rng rng(4, Purpose::kTest, number);
+    std::vector<Rung> ladder;
+    for (uint32_t i = rng.below(6) + 3; i > 0; --i) {
+      const double bytes = 100 + 50 * rng.below(20);
+      ladder.push_back(rung(rng.below(3) == 0 ? "ef | topk:0.1 | rice" : "rotate:1024 | eden:1",
+                            bytes, 1e4 * (0.5 + rng.uniform()) / bytes));
+    }
+    std::vector<RateClient> clients;
+    for (uint32_t i = 0; i < 4; ++i)
+      clients.push_back(
+          {.importance = std::exp(4 * rng.uniform()), .keeps_state = rng.below(2) == 0});
     const auto chosen = [&](const RateClient& client, double budget) {
-      return choose_rung(random.ladder,
+      return choose_rung(ladder,
                          {.budget_bytes = budget, .cohort = 4, .keeps_state = client.keeps_state});
     };
-    double cheapest = 0, longest_step = 0;
-    for (const RateClient& client : random.clients)
-      cheapest += random.ladder[chosen(client, 0).rung].bytes;
-    for (const Rung& a : random.ladder)
-      for (const Rung& b : random.ladder) longest_step = std::max(longest_step, b.bytes - a.bytes);
-    for (const double share : {0.1, 0.9, 1.1, 2.0, 5.0, 30.0}) {
-      const double total = share * cheapest;
-      const std::vector<double> budgets =
-          divide_bytes(random.ladder, random.clients, round, total / static_cast<double>(n));
+    double cheapest = 0, finest = 0, longest_step = 0;
+    for (const RateClient& client : clients) {
+      cheapest += ladder[chosen(client, 0).rung].bytes;
+      finest += ladder[chosen(client, kAny).rung].bytes;
+    }
+    // A step leads over rungs that are above the hull.
+    for (const Rung& a : ladder)
+      for (const Rung& b : ladder) longest_step = std::max(longest_step, b.bytes - a.bytes);
+    for (const double share : {0.0, 0.3, 0.5, 0.7, 0.9, 1.0}) {
+      const double total = cheapest + share * (finest - cheapest);
+      const std::vector<double> budgets = divide_bytes(ladder, clients, {.cohort = 4}, total / 4);
       double bytes = 0, error = 0;
-      for (size_t i = 0; i < n; ++i) {
-        const Rung& rung = random.ladder[chosen(random.clients[i], budgets[i]).rung];
-        EXPECT_EQ(rung.bytes, budgets[i]) << number;
+      for (size_t i = 0; i < 4; ++i) {
+        const Rung& rung = ladder[chosen(clients[i], budgets[i]).rung];
         bytes += rung.bytes;
-        error += random.clients[i].importance * error_in_mean(rung, 4);
+        error += clients[i].importance * error_in_mean(rung, 4);
       }
-      EXPECT_LE(bytes, std::max(total, cheapest) * (1 + 1e-12)) << number;
+      EXPECT_LE(bytes, total * (1 + 1e-12)) << number;
       // Every other division, of a step less.
-      const size_t rungs = random.ladder.size();
-      size_t divisions = 1;
-      for (size_t i = 0; i < n; ++i) divisions *= rungs;
-      for (size_t division = 0; division < divisions; ++division) {
+      const size_t rungs = ladder.size();
+      for (size_t division = 0; division < rungs * rungs * rungs * rungs; ++division) {
         double other_bytes = 0, other_error = 0;
         bool possible = true;
-        for (size_t i = 0, digits = division; i < n; ++i, digits /= rungs) {
-          const Rung& rung = random.ladder[digits % rungs];
-          possible = possible && chosen(random.clients[i], rung.bytes).rung == digits % rungs;
+        for (size_t i = 0, digits = division; i < 4; ++i, digits /= rungs) {
+          const Rung& rung = ladder[digits % rungs];
+          possible = possible && (clients[i].keeps_state || !rung.codec.error_feedback());
           other_bytes += rung.bytes;
-          other_error += random.clients[i].importance * error_in_mean(rung, 4);
+          other_error += clients[i].importance * error_in_mean(rung, 4);
         }
-        if (possible && other_bytes <= total - longest_step) {
-          EXPECT_LE(error, other_error * (1 + 1e-9)) << number << ", " << division;
-        }
+        if (!possible || other_bytes > total - longest_step) continue;
+        ASSERT_LE(error, other_error * (1 + 1e-9)) << number << ", " << division;
+        ++compared;
       }
     }
   }
+  EXPECT_GT(compared, 100'000u);
+}
+
+// What rounds a step's gain must not change the order of a client's own steps.
+TEST(DivideBytes, StepsOfNearlyTheSameGainAreAllTaken) {
+  const std::vector<Rung> ladder = {rung("rotate:1024 | eden:1", 2531, 52.7173799345873),
+                                    rung("rotate:1024 | eden:2", 6620, 35.803964718781806),
+                                    rung("rotate:1024 | eden:4", 15220, 0.23160696482552634)};
+  const std::vector<RateClient> client = {{.importance = 0.7354347014194791}};
+  EXPECT_EQ(divide_bytes(ladder, client, {.cohort = 1}, 1e9), std::vector<double>{15220});
 }
 
 // ---- Ladders
@@ -255,6 +273,23 @@ TEST(Ladder, TextsComeBackCanonical) {
     EXPECT_TRUE(codec.check_composition({}).ok() && !codec.error_feedback()) << codec.spec();
 }
 
+TEST(Ladder, AroundAChainHasItsOtherRates) {
+  const auto around = [](const char* spec) { return ladder_around(*Codec::parse(spec)); };
+  EXPECT_EQ(around("int:8"), "");
+  EXPECT_EQ(around("threshold:0.1"), "") << "not a rate";
+  for (const auto& [spec, rungs] : {std::pair{"rotate:1024 | randk:0.1 | eden:1", 13},
+                                    std::pair{"dct:28 | lowpass:0.3 | randk-by-norm:0.5", 9},
+                                    std::pair{"ef | topk:1e-09", 4}}) {
+    const auto chains = parse_ladder(around(spec));
+    ASSERT_TRUE(chains) << chains.error().describe();
+    EXPECT_EQ(chains->size(), rungs) << around(spec);
+    EXPECT_NE(std::ranges::find(*chains, spec, &Codec::spec), chains->end()) << around(spec);
+  }
+  const std::string text = around("randk:0.2");
+  EXPECT_TRUE(text.starts_with("randk:0.025; randk:0.035; ")) << text;
+  EXPECT_TRUE(text.ends_with("; randk:0.8; randk:1")) << text;
+}
+
 TEST(Ladder, SaysWhatIsWrongWithAChain) {
   const auto message = [](const char* text) { return parse_ladder(text).error().describe(); };
   EXPECT_THAT(message(""), HasSubstr("one or more chains with ';' between them"));
@@ -264,6 +299,11 @@ TEST(Ladder, SaysWhatIsWrongWithAChain) {
   EXPECT_THAT(message("float32; int:8; float32"), HasSubstr("'float32' stands there twice"));
   EXPECT_THAT(message("ef21 | topk:0.1"), HasSubstr("of the stages with memory a ladder takes"));
   EXPECT_THAT(message("dgc:0.9 | topk:0.1"), HasSubstr("'dgc'"));
+  EXPECT_THAT(message("dct:28 | lowpass:0.3 | int:8; dct:28 | int:4"),
+              HasSubstr("'dct:28 | int:4' sends other frequencies"));
+  EXPECT_THAT(message("dct:28 | lowpass:0.3 | int:8; dct:7 | lowpass:0.3 | int:8"),
+              HasSubstr("sends other frequencies"));
+  EXPECT_TRUE(parse_ladder("dct:28 | lowpass:0.3 | int:8; dct:28 | lowpass:0.3 | int:4"));
 }
 
 TEST(Ladder, ClosedFormsAgreeWithMeasurement) {
