@@ -195,6 +195,7 @@ class KeyframedVersions : public Versions, public testing::WithParamInterface<Tr
 TEST_P(KeyframedVersions, EveryReplicaEqualsThePublishedModelWhateverItMissed) {
   VersionedModel model(schema_, kSeed, tree());
   std::vector<Client> clients;
+  clients.reserve(7);
   for (int i = 0; i < 7; ++i) clients.push_back(newcomer());
   for (uint32_t round = 1; round <= 40; ++round) {
     ASSERT_NO_FATAL_FAILURE(publish(model));

@@ -203,6 +203,7 @@ TEST(DivideBytes, OfAllDivisionsNoneHasLessErrorButForTheLastStep) {
                             bytes, 1e4 * (0.5 + rng.uniform()) / bytes));
     }
     std::vector<RateClient> clients;
+    clients.reserve(4);
     for (uint32_t i = 0; i < 4; ++i)
       clients.push_back(
           {.importance = std::exp(4 * rng.uniform()), .keeps_state = rng.below(2) == 0});
