@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <iterator>
 #include <vector>
 
@@ -167,7 +166,10 @@ std::vector<double> divide_bytes(std::span<const Rung> ladder, std::span<const R
   }
   if (left < 0) return std::vector<double>(clients.size(), mean_bytes);
   // On a hull gains fall from step to step, so a client's steps stay in order.
-  std::ranges::stable_sort(steps, std::greater<>(), &Step::gain);
+  std::ranges::sort(steps, [](const Step& a, const Step& b) {
+    if (a.gain != b.gain) return a.gain > b.gain;
+    return a.client != b.client ? a.client < b.client : a.from < b.from;
+  });
   for (const Step& step : steps) {
     const bool waits = budgets[step.client] != step.from;  // for one that didn't fit
     if (waits || step.to - step.from > left) continue;
