@@ -16,8 +16,10 @@
 #include "compression/updates/frame.h"
 #include "config/load.h"
 #include "coordinator/batched_work.h"
+#include "coordinator/client_evaluation.h"
 #include "coordinator/plans.h"
 #include "coordinator/round_machine.h"
+#include "coordinator/sessions.h"
 #include "coordinator/transfers/downloads.h"
 #include "coordinator/transfers/uploads.h"
 #include "coordinator/update_check.h"
@@ -31,8 +33,6 @@ namespace {
 /// After rounds in which nothing could be counted: at first, and at most.
 constexpr Duration kVoidPause = std::chrono::seconds(1),
                    kLongestVoidPause = std::chrono::minutes(1);
-/// Without fleet.max_examples.
-constexpr uint64_t kMostTimesMedian = 64;
 /// For evaluations, when the fleet has no deadline.
 constexpr Duration kEvaluationTime = std::chrono::minutes(2);
 /// Arrivals and time that a round waits for clients at most, where they come and go by a plan.
@@ -61,17 +61,6 @@ struct Assigned {
     if (!handed_version || recovered) return std::nullopt;
     return tern::seconds(now - handed_at);
   }
-};
-
-/// One connected peer.
-struct Session {
-  Connection connection;
-  bool evaluator = false;
-  uint32_t number = 0;
-  uint32_t held_version = 0;
-  uint32_t examples = 0;
-  uint32_t test_examples = 0;
-  bool ready = false;
 };
 
 class Driver : public Coordinator {
@@ -156,12 +145,11 @@ class Driver : public Coordinator {
   }
 
   bool let_go(uint32_t client) override {
-    const auto found = sessions_.find(client);
-    if (found == sessions_.end()) return true;
-    if (open_.contains(client) || evaluation_tasks_.contains(client) || !downloads_.idle(client) ||
+    if (sessions_.find(client) == nullptr) return true;
+    if (open_.contains(client) || evaluation_.task_of(client) || !downloads_.idle(client) ||
         !uploads_.idle(client))
       return false;
-    end_session(found);
+    end_session(client);
     return true;
   }
 
@@ -170,7 +158,7 @@ class Driver : public Coordinator {
     stopping_ = true;
     if (phase_ != Phase::kEnding) return finish_now();
     // What was counted becomes a version still, which takes milliseconds; nobody is waited for.
-    evaluation_tasks_.clear();
+    evaluation_.give_up_all();
     finish_evaluation_if_done();
   }
 
@@ -217,11 +205,11 @@ class Driver : public Coordinator {
       if (!message) return turn_away(from, message.error());
       std::visit([&](const auto& m) { receive(from, *member, m); }, *message);
       // Whoever was turned away for the message isn't heard further.
-      if (phase_ == Phase::kFinished || session_of(from, *member) == nullptr) return;
+      if (phase_ == Phase::kFinished || sessions_.find(member->number, from) == nullptr) return;
     }
     if (!content.part.empty()) return on_part(from, *member, content.part);
     // It has announced a long update and waits for credit.
-    if (session_of(from, *member) != nullptr) uploads_.give_credit(member->number);
+    if (sessions_.find(member->number, from) != nullptr) uploads_.give_credit(member->number);
   }
 
  private:
@@ -234,11 +222,6 @@ class Driver : public Coordinator {
     kFinished
   };
 
-  Session* session_of(const Connection& from, const Member& member) {
-    const auto found = sessions_.find(member.number);
-    return found != sessions_.end() && found->second.connection == from ? &found->second : nullptr;
-  }
-
   void turn_away(const Connection& from, const Status& reason) {
     send(from, Refusal{reason});
     turn_away(from, reason.describe());
@@ -246,21 +229,19 @@ class Driver : public Coordinator {
   void turn_away(const Connection& from, const std::string& reason) {
     sink_.on({"peer_refused", {{"key", key_text(from.key)}, {"reason", reason}}});
     transport_.drop(from);
-    for (auto it = sessions_.begin(); it != sessions_.end(); ++it)
-      if (it->second.connection == from) {
-        const uint32_t number = it->first;
-        end_session(it);
-        return give_up(number, reason);
-      }
+    const std::optional<uint32_t> number = sessions_.number_of(from);
+    if (!number) return;
+    end_session(*number);
+    give_up(*number, reason);
   }
-  void end_session(std::unordered_map<uint32_t, Session>::iterator session) {
-    downloads_.forget(session->first);
-    uploads_.forget(session->first);
-    sessions_.erase(session);
+  void end_session(uint32_t number) {
+    downloads_.forget(number);
+    uploads_.forget(number);
+    sessions_.end(number);
   }
   /// Nothing more is expected of a client in this round.
   void give_up(uint32_t number, const std::string& reason) {
-    evaluation_tasks_.erase(number);
+    evaluation_.give_up(number);
     finish_evaluation_if_done();
     const auto open = open_.find(number);
     if (open == open_.end()) return;
@@ -313,7 +294,7 @@ class Driver : public Coordinator {
                                    "the client holds version {} of this run, the coordinator is at "
                                    "{}: was an older state restored?",
                                    hello.held_version, version_));
-    Session& session = sessions_[member.number];
+    Session& session = sessions_.open(member.number);
     if (session.connection.number != 0) {
       downloads_.forget(member.number);
       uploads_.forget(member.number);
@@ -356,7 +337,7 @@ class Driver : public Coordinator {
   }
 
   void receive(const Connection& from, const Member& member, const Ready& ready) {
-    Session* session = session_of(from, member);
+    Session* session = sessions_.find(member.number, from);
     if (session == nullptr) return no_session(from);
     session->examples = ready.examples;
     session->test_examples = ready.test_examples;
@@ -366,9 +347,8 @@ class Driver : public Coordinator {
       const TaskId task = open->second.task.task;
       if (std::ranges::find(to_hand_out_, task, &SendTask::task) == to_hand_out_.end())
         to_hand_out_.push_back({task, member.number});
-    } else if (const auto asked = evaluation_tasks_.find(member.number);
-               asked != evaluation_tasks_.end()) {
-      hand_out(*session, asked->second, plans_->get(PlanKind::kEvaluate, round_, ""));
+    } else if (const std::optional<TaskId> asked = evaluation_.task_of(member.number)) {
+      hand_out(*session, *asked, plans_->get(PlanKind::kEvaluate, round_, ""));
     }
     hand_out_all();
     if (phase_ == Phase::kWaiting) loop_.post([this] { begin_if_ready(); });
@@ -376,7 +356,7 @@ class Driver : public Coordinator {
   }
 
   void receive(const Connection& from, const Member& member, const UpdateMessage& message) {
-    Session* session = session_of(from, member);
+    Session* session = sessions_.find(member.number, from);
     if (session == nullptr) return no_session(from);
     if (message.client != member.number)
       return turn_away(from, error(Code::kInvalidArgument, "an update in the name of client {}",
@@ -407,7 +387,7 @@ class Driver : public Coordinator {
   }
 
   void on_part(const Connection& from, const Member& member, std::span<const std::byte> part) {
-    if (session_of(from, member) == nullptr) return no_session(from);
+    if (sessions_.find(member.number, from) == nullptr) return no_session(from);
     const Result<bool> wanted = uploads_.add(member.number, part);
     if (!wanted) return turn_away(from, wanted.error());
     if (*wanted) return;
@@ -425,16 +405,12 @@ class Driver : public Coordinator {
   }
 
   void receive(const Connection& from, const Member& member, const TaskFailure& failure) {
-    Session* session = session_of(from, member);
+    Session* session = sessions_.find(member.number, from);
     if (session == nullptr) return no_session(from);
     session->held_version = std::min(failure.held_version, version_);
-    if (const auto asked = evaluation_tasks_.find(member.number);
-        asked != evaluation_tasks_.end() && asked->second == failure.task) {
-      sink_.on({"task_failed",
-                {{"round", int64_t{round_}},
-                 {"client", int64_t{member.number}},
-                 {"reason", failure.reason.describe()}}});
-      evaluation_tasks_.erase(asked);
+    if (evaluation_.task_of(member.number) == failure.task) {
+      evaluation_failed(member.number, failure.reason);
+      evaluation_.give_up(member.number);
       return finish_evaluation_if_done();
     }
     const auto open = open_.find(member.number);
@@ -451,32 +427,24 @@ class Driver : public Coordinator {
   }
 
   void receive(const Connection& from, const Member& member, const Credit& credit) {
-    if (session_of(from, member) == nullptr) return no_session(from);
+    if (sessions_.find(member.number, from) == nullptr) return no_session(from);
     downloads_.received(member.number, credit);
   }
 
   void receive(const Connection& from, const Member& member, const EvaluationReport& report) {
-    Session* session = session_of(from, member);
+    Session* session = sessions_.find(member.number, from);
     if (session == nullptr) return no_session(from);
-    const auto asked = evaluation_tasks_.find(member.number);
-    if (asked == evaluation_tasks_.end() || asked->second != report.task) return;
-    evaluation_tasks_.erase(asked);
+    if (evaluation_.task_of(member.number) != report.task) return;
     session->held_version = version_;
-    const uint32_t test_examples = session->test_examples;
-    Status status = check_report(report, setup_.classes);
-    uint64_t examples = 0;
-    for (const uint32_t count : report.examples) examples += count;
-    if (status.ok() && examples != test_examples)
-      status = error(Code::kInvalidArgument, "a report on {} examples, the client announced {}",
-                     examples, test_examples);
-    if (status.ok())
-      reports_.emplace(member.number, report).first->second.client = member.number;
-    else
-      sink_.on({"task_failed",
-                {{"round", int64_t{round_}},
-                 {"client", int64_t{member.number}},
-                 {"reason", status.describe()}}});
+    const Status status =
+        evaluation_.report(member.number, report, setup_.classes, session->test_examples);
+    if (!status.ok()) evaluation_failed(member.number, status);
     finish_evaluation_if_done();
+  }
+  void evaluation_failed(uint32_t number, const Status& reason) {
+    sink_.on(
+        {"task_failed",
+         {{"round", int64_t{round_}}, {"client", int64_t{number}}, {"reason", reason.describe()}}});
   }
 
   // What only a coordinator says.
@@ -500,7 +468,7 @@ class Driver : public Coordinator {
       // It reads too slowly or is gone.
       transport_.drop(to);
       if (const std::optional<Member> member = setup_.membership(to.key))
-        if (Session* session = session_of(to, *member)) nobody_asks(*session);
+        if (Session* session = sessions_.find(member->number, to)) session->lost();
       return false;
     }
     control_down_ += bytes;
@@ -511,11 +479,7 @@ class Driver : public Coordinator {
   void disconnect(Session& session) {
     transport_.drop(session.connection);
     uploads_.break_off(session.number);
-    nobody_asks(session);
-  }
-  static void nobody_asks(Session& session) {
-    session.ready = false;
-    session.examples = session.test_examples = 0;
+    session.lost();
   }
 
   /// Sends a connected client its plan and what it lacks of the model.
@@ -555,11 +519,10 @@ class Driver : public Coordinator {
   /// Whom the hook names, or connected clients with something to train on, in increasing order.
   std::vector<uint32_t> available() const {
     if (hooks_.available) return hooks_.available();
-    std::vector<uint32_t> numbers;
-    for (const auto& [number, session] : sessions_)
-      if (!session.evaluator && session.examples > 0 && setup_.membership(session.connection.key))
-        numbers.push_back(number);
-    std::ranges::sort(numbers);
+    std::vector<uint32_t> numbers = sessions_.trainers();
+    std::erase_if(numbers, [&](uint32_t number) {
+      return !setup_.membership(sessions_.find(number)->connection.key);
+    });
     return numbers;
   }
 
@@ -608,22 +571,10 @@ class Driver : public Coordinator {
                                      std::min(session.examples, state_->largest_examples()));
   }
 
-  /// The most examples that a client announces, but no more than kMostTimesMedian the median: one
-  /// that lies must not make all the others weigh nothing.
-  uint32_t largest_announced() const {
-    std::vector<uint32_t> announced;
-    for (const auto& [number, session] : sessions_)
-      if (!session.evaluator && session.examples > 0) announced.push_back(session.examples);
-    if (announced.empty()) return 1;
-    std::ranges::sort(announced);
-    const uint64_t most = kMostTimesMedian * announced[announced.size() / 2];
-    return static_cast<uint32_t>(std::min<uint64_t>(announced.back(), most));
-  }
-
   Status settle_weights() {
     if (!state_->settled()) {
       const uint32_t largest = setup_.largest_examples;
-      TERN_CHECK_OK(state_->settle_weights(largest != 0 ? largest : largest_announced()));
+      TERN_CHECK_OK(state_->settle_weights(largest != 0 ? largest : sessions_.largest_announced()));
     }
     machine_.emplace(round_rules(), round_ + 1, state_->selector(), sink_);
     if (open_.empty()) return {};
@@ -733,7 +684,7 @@ class Driver : public Coordinator {
         Assigned{{.task = task.task, .round = round, .version = version}, *std::move(codec)});
   }
   void wake(uint32_t client) {
-    if (hooks_.wanted && !sessions_.contains(client)) hooks_.wanted(client);
+    if (hooks_.wanted && sessions_.find(client) == nullptr) hooks_.wanted(client);
   }
 
   /// FedBuff: others in place of those whose tasks have ended. Later, since whatever ended them is
@@ -788,8 +739,8 @@ class Driver : public Coordinator {
     return open != open_.end() && open->second.task.task == task.task;
   }
   bool is_ready(const SendTask& task) const {
-    const auto found = sessions_.find(task.client);
-    return found != sessions_.end() && found->second.ready;
+    const Session* session = sessions_.find(task.client);
+    return session != nullptr && session->ready;
   }
 
   /// Those whose turn it is; the rest in the next turns of the loop. One who is turned away
@@ -812,7 +763,7 @@ class Driver : public Coordinator {
         open->second.handed_version = version_;
         open->second.handed_at = loop_.now();
       }
-      hand_out(sessions_.find(task.client)->second, task.task,
+      hand_out(*sessions_.find(task.client), task.task,
                plans_->get(PlanKind::kTrain, open->second.task.round, open->second.codec.spec()));
     }
   }
@@ -969,9 +920,9 @@ class Driver : public Coordinator {
 
   void answer(const UpdateMessage& message, Fate fate, Status reason) {
     deciding_.erase(message.task);
-    const auto session = sessions_.find(message.client);
-    if (session == sessions_.end()) return;
-    send(session->second.connection,
+    const Session* session = sessions_.find(message.client);
+    if (session == nullptr) return;
+    send(session->connection,
          Verdict{
              .task = message.task, .counted = fate == Fate::kCounted, .reason = std::move(reason)});
   }
@@ -1150,42 +1101,36 @@ class Driver : public Coordinator {
         if (!evaluation) return fail(std::move(evaluation).error());
         evaluated(*evaluation ? &**evaluation : nullptr);
       });
-    reports_.clear();
-    evaluation_tasks_.clear();
+    std::map<uint32_t, TaskId> tasks;
     if (setup_.evaluate_by != EvaluateBy::kNobody && !stopping_)
       for (const auto& [number, session] : sessions_)
         if (session.evaluator == (setup_.evaluate_by == EvaluateBy::kAttached) &&
             session.test_examples > 0 && !open_.contains(number))  // nobody waits for who trains
-          evaluation_tasks_[number] = evaluation_id(scenario_.seed, round_, number);
+          tasks[number] = evaluation_id(scenario_.seed, round_, number);
     const SignedPlan& plan = plans_->get(PlanKind::kEvaluate, round_, "");
     timer_ = loop_.call_at(loop_.now() + round_rules().deadline.value_or(kEvaluationTime), [this] {
       timer_ = 0;
-      evaluation_tasks_.clear();
+      evaluation_.give_up_all();
       finish_evaluation_if_done();
     });
-    evaluating_ = true;
-    const auto tasks = evaluation_tasks_;  // a send that fails doesn't change it, but to be safe
+    evaluation_.begin(tasks);
     for (const auto& [number, task] : tasks) {
-      const auto found = sessions_.find(number);
-      if (found != sessions_.end()) hand_out(found->second, task, plan);
+      if (Session* session = sessions_.find(number)) hand_out(*session, task, plan);
       if (phase_ != Phase::kEnding) return;
       // Who is gone isn't waited for.
-      const auto there = sessions_.find(number);
-      if (there == sessions_.end() || !there->second.ready) evaluation_tasks_.erase(number);
+      const Session* there = sessions_.find(number);
+      if (there == nullptr || !there->ready) evaluation_.give_up(number);
     }
     finish_evaluation_if_done();
   }
 
   void finish_evaluation_if_done() {
-    if (!evaluating_ || !evaluation_tasks_.empty()) return;
-    evaluating_ = false;
+    const auto reports = evaluation_.take_if_over();
+    if (!reports) return;
     if (timer_ != 0) loop_.cancel(timer_);
     timer_ = 0;
-    if (reports_.empty()) return after_round(nullptr);
-    std::vector<EvaluationReport> reports;
-    reports.reserve(reports_.size());
-    for (auto& [number, report] : reports_) reports.push_back(std::move(report));
-    const Evaluation evaluation = summarize_reports(reports, setup_.classes, setup_.clients);
+    if (reports->empty()) return after_round(nullptr);
+    const Evaluation evaluation = summarize_reports(*reports, setup_.classes, setup_.clients);
     evaluated(&evaluation);
   }
 
@@ -1258,9 +1203,9 @@ class Driver : public Coordinator {
 
   Phase phase_ = Phase::kIdle;
   uint32_t round_ = 0;
-  std::unordered_map<uint32_t, Session> sessions_;  // by number
-  std::unordered_map<uint32_t, TaskFate> fates_;    // of each client's last task with an answer
-  uint32_t looks_ = 0;                              // at who is there, since the last round
+  Sessions sessions_;
+  std::unordered_map<uint32_t, TaskFate> fates_;  // of each client's last task with an answer
+  uint32_t looks_ = 0;                            // at who is there, since the last round
   TimePoint waiting_since_{}, round_began_at_{};
   bool said_waiting_ = false;
   bool stopping_ = false;
@@ -1282,10 +1227,8 @@ class Driver : public Coordinator {
   bool closing_ = false, summed_ = false;
   uint32_t void_rounds_ = 0;  // in a row
 
-  // The evaluation at hand.
-  bool evaluating_ = false, scheduled_ = false;
-  std::map<uint32_t, TaskId> evaluation_tasks_;  // without an answer, by number
-  std::map<uint32_t, EvaluationReport> reports_;
+  ClientEvaluation evaluation_;
+  bool scheduled_ = false;  // the evaluation at hand
 };
 
 }  // namespace

@@ -36,9 +36,9 @@ ordered_json or_null(const std::optional<T>& value) {
 ordered_json rate_control_json(const RunTotals& totals) {
   const auto list = [](const std::map<std::string, uint64_t>& counts, const char* what) {
     if (counts.empty()) return ordered_json(nullptr);
-    ordered_json json = ordered_json::array();
-    for (const auto& [name, count] : counts) json.push_back({{what, name}, {"updates", count}});
-    return json;
+    ordered_json rows = ordered_json::array();
+    for (const auto& [name, count] : counts) rows.push_back({{what, name}, {"updates", count}});
+    return rows;
   };
   return {{"chains", list(totals.chains, "chain")}, {"reasons", list(totals.reasons, "reason")}};
 }
@@ -129,15 +129,15 @@ ordered_json combine_summaries(const std::vector<ordered_json>& summaries) {
   const auto flat = [&](auto&& self, const std::vector<const ordered_json*>& all,
                         bool spread) -> ordered_json {
     if (all.front()->is_object()) {
-      ordered_json json = ordered_json::object();
+      ordered_json object = ordered_json::object();
       for (const auto& [key, value] : all.front()->items()) {
         std::vector<const ordered_json*> inner;
         inner.reserve(all.size());
         for (const ordered_json* one : all) inner.push_back(&one->at(key));
         ordered_json combined = self(self, inner, spread);
-        if (!combined.is_discarded()) json[key] = std::move(combined);
+        if (!combined.is_discarded()) object[key] = std::move(combined);
       }
-      return json;
+      return object;
     }
     double sum = 0, squares = 0;
     for (const ordered_json* one : all) {
