@@ -8,6 +8,7 @@
 #include "base/sha256.h"
 #include "compression/updates/error_feedback.h"
 #include "compression/updates/ladder.h"
+#include "config/chain_fit.h"
 #include "config/downlink.h"
 #include "config/model_card.h"
 #include "coordinator/strategies/fedavg.h"
@@ -137,6 +138,7 @@ Result<PreparedScenario> prepare(const Scenario& original) {
     return located ? std::move(made).error() : at_key(std::move(made).error(), "model.name");
   }
   prepared.data = *std::move(made);
+  TERN_CHECK_OK(check_chains(scenario.compression, prepared.data->schema));
   if (!scenario.model.initial.empty()) {
     TERN_TRY(prepared.initial, read_initial(scenario.model.initial, prepared.data->schema));
   } else if (scenario.model.name == kScriptModel) {

@@ -213,6 +213,15 @@ Status Codec::check_composition(const ChainUse& use) const {
   return {};
 }
 
+Status Codec::check_schema(const ParameterSchema& schema) const {
+  const Chain& chain = *chain_;
+  if (!chain.projection) return {};
+  Layout layout;
+  lay_out(chain, schema, layout);
+  const std::string idle = chain.projection->idle(layout);
+  return idle.empty() ? Status() : refuse_chain(stages(), idle + ": a stage would change nothing");
+}
+
 size_t Codec::max_encoded_bytes(const ParameterSchema& schema) const {
   Layout layout;
   lay_out(*chain_, schema, layout);

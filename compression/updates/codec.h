@@ -68,6 +68,10 @@ class Codec {
   /// Refuses a chain that isn't sound for its use: biased without error feedback.
   Status check_composition(const ChainUse& use) const;
 
+  /// Refuses a schema of which a stage would change nothing: `dct` without images of its side,
+  /// `lowrank` without matrices that are larger than their factors.
+  Status check_schema(const ParameterSchema& schema) const;
+
   /// A frame of an update of this schema is never longer; callers allocate this much and need not
   /// handle "too small".
   size_t max_encoded_bytes(const ParameterSchema& schema) const;

@@ -9,6 +9,7 @@
 #include "base/durable_file.h"
 #include "base/safetensors.h"
 #include "base/thread_pool.h"
+#include "config/chain_fit.h"
 #include "config/deployment.h"
 #include "config/model_card.h"
 #include "coordinator/client_registry.h"
@@ -333,6 +334,7 @@ Result<DaemonResult> run_coordinator(const LoadedScenario& loaded,
   TERN_CHECK_OK(check_server(scenario));
   TERN_TRY(const TaskShape shape, task_shape(scenario));
   TERN_TRY(ParameterSchema schema, model_schema(scenario.model, shape));
+  TERN_CHECK_OK(check_chains(scenario.compression, schema));
   TERN_TRY(SecretKey key, SecretKey::load(scenario.server.key));
   TERN_TRY(ClientRegistry registry, ClientRegistry::load(scenario.server.clients));
   if (scenario.fleet.clients != 0 && scenario.fleet.clients != registry.clients())

@@ -13,6 +13,8 @@
 /// - Paper: Peng et al. 2024, arXiv:2411.19870 (DeMo), for blocks of any tensor; here for what is
 /// an
 ///   image, and by frequency.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -56,6 +58,12 @@ class Dct : public Projection {
     size_t elements = 0;
     for (const Piece& piece : layout.main) elements += projected(piece);
     return elements;
+  }
+
+  std::string idle(const Layout& layout) const override {
+    if (std::ranges::any_of(layout.main, [&](const Piece& piece) { return has_images(piece); }))
+      return {};
+    return fmt::format("no weight has rows of whole {0} x {0} images", side_);
   }
 
   void forward(std::span<const float> x, const Layout& layout, uint64_t, bool,

@@ -12,6 +12,8 @@
 /// all-reduce
 ///   of the factors; a column without a direction of its own becomes zero, and starts at random in
 ///   the next round.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -93,6 +95,12 @@ class LowRank : public Projection {
         }
       in += projected(piece);
     }
+  }
+
+  std::string idle(const Layout& layout) const override {
+    if (std::ranges::any_of(layout.main, [&](const Piece& piece) { return factored(piece); }))
+      return {};
+    return fmt::format("no weight is larger than its factors of rank {}", rank_);
   }
 
  private:

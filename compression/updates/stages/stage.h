@@ -58,6 +58,8 @@ class Projection {
   virtual bool stateful() const { return false; }
   /// Length of the projected stream, never longer than the main one.
   virtual size_t projected(const Layout& layout) const = 0;
+  /// Why the stage would change nothing of such an update; empty when it would.
+  virtual std::string idle(const Layout&) const { return {}; }
   /// Writes projected() floats to scratch.stream. `before`: what scratch.factors held after the
   /// sender's last committed frame, or empty.
   virtual void forward(std::span<const float> x, const Layout& layout, uint64_t seed,

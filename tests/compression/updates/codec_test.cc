@@ -175,6 +175,28 @@ TEST(Codec, ABiasedChainNeedsErrorFeedbackOrAnOptOut) {
     EXPECT_TRUE(codec_of(spec).check_composition({}).ok()) << spec;
 }
 
+// dct:28 for a model of 7 x 7 images would travel as if it weren't there, and its user would take
+// the accuracy for that of frequencies. (64 x 49 would be 4 x 784 as well: only lengths are known.)
+TEST(Codec, AStageThatChangesNothingIsRefused) {
+  const ParameterSchema images =
+      *ParameterSchema::make({{"weight", {512, 63 * 49}}, {"bias", {512}}});
+  const ParameterSchema vectors =
+      *ParameterSchema::make({{"scale", {64 * 49}}, {"shift", {64 * 49}}});
+  EXPECT_TRUE(codec_of("dct:7 | int:8").check_schema(images).ok());
+  EXPECT_TRUE(codec_of("lowrank:4").check_schema(images).ok());
+  EXPECT_TRUE(codec_of("sketch:3x100").check_schema(vectors).ok());
+  EXPECT_TRUE(codec_of("int:8").check_schema(vectors).ok());
+  const auto refused = [](const char* spec, const ParameterSchema& schema) {
+    return codec_of(spec).check_schema(schema).message();
+  };
+  EXPECT_THAT(refused("dct:28 | int:8", images),
+              HasSubstr("codec 'dct:28 | int:8': no weight has rows of whole 28 x 28 images"));
+  EXPECT_THAT(refused("ef | lowrank:4", vectors),
+              HasSubstr("no weight is larger than its factors of rank 4"));
+  // What small16 takes away is no work for what follows.
+  EXPECT_THAT(refused("small16:2097152 | dct:7 | int:8", images), HasSubstr("7 x 7"));
+}
+
 TEST(Codec, TakesAnotherRateForAWarmUp) {
   const Codec codec = codec_of("ef | topk:0.01 | ternary | rice");
   EXPECT_EQ(codec.with_rate(0.25)->spec(), "ef | topk:0.25 | ternary | rice");
