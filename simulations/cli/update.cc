@@ -142,6 +142,8 @@ int encode_file(const UpdateArguments& arguments) {
     if (!codec) return Status(codec.error()).at({.key = "--codec"});
     TERN_CHECK_OK(check_new_file(arguments.out));
     TERN_TRY(const TensorFile tensors, read_tensor_file(arguments.file));
+    if (Status status = codec->check_schema(tensors.schema); !status.ok())
+      return std::move(status).at({.file = arguments.file, .key = "--codec"});
     Result<std::vector<std::byte>> bytes = encode_values(*codec, arguments.meta, tensors);
     if (!bytes) return std::move(bytes).error().at({.file = arguments.file});
     return std::pair{std::move(*bytes), tensors.values.size()};
