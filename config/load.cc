@@ -355,13 +355,13 @@ class Checker {
         !status.ok())
       return std::move(status).at(where(key));
     if (warmup.empty()) return {};
-    const bool warms_up = (codec->error_feedback() || kept) && codec->selects();
+    const bool warms_up = codec->error_feedback() && codec->selects();
     if (!warms_up && key == "compression.up" && ladder_warms_up()) return {};
     if (!warms_up)
       return refuse(warmup_key,
-                    "needs a chain that {}keeps a share of the values (topk, randk), but {} is "
-                    "\"{}\"",
-                    kept ? "" : "starts with ef and ", key, spec);
+                    "needs a chain that starts with ef and keeps a share of the values (topk, "
+                    "randk), but {} is \"{}\"",
+                    key, spec);
     for (const WarmUpStep& step : warmup) {
       Result<Codec> warm = codec->with_rate(step.rate);
       if (!warm)

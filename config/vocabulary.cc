@@ -221,7 +221,7 @@ constexpr Key kVocabulary[] = {
      .meaning = "rates of compression.up in the first rounds, as rate:rounds"},
     {.name = "compression.error_feedback.warmup_down", .type = KeyType::kSchedule,
      .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::warmup_down>,
-     .meaning = "rates of compression.down, with keyframes of refinements, in the first rounds, as rate:rounds"},
+     .meaning = "rates of compression.down in the first rounds, as rate:rounds"},
     {.name = "compression.error_feedback.stale_after", .type = KeyType::kInteger,
      .field = &at<&Scenario::compression, &CompressionConfig::error_feedback, &ErrorFeedbackConfig::stale_after>,
      .meaning = "rounds without a task after which a residual is halved",

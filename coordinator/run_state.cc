@@ -108,11 +108,9 @@ Result<std::vector<float>> RunState::aggregate(size_t worker) {
 }
 
 Result<SharedFrame> RunState::publish(size_t worker, uint32_t round, std::vector<float> step) {
-  const size_t level = model_.tree().level(model_.version() + 1);
-  Codec down = down_[level];
-  if (level == 0) {
-    TERN_TRY(down, codec_of_round(down, scenario_.compression.error_feedback.warmup_down, round));
-  }
+  const Codec& chain = down_[model_.tree().level(model_.version() + 1)];
+  TERN_TRY(const Codec down,
+           codec_of_round(chain, scenario_.compression.error_feedback.warmup_down, round));
   parent_sha256_ = model_.sha256();
   return model_.publish(std::move(step), down, round, scratch(worker));
 }

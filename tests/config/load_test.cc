@@ -389,11 +389,6 @@ std::vector<BadInput> bad_inputs() {
       {good(16, "down = \"ef | sign\"\nerror_feedback.warmup_down = \"0.25:3\""),
        "x.toml:17: compression.error_feedback.warmup_down: needs a chain that starts with ef and "
        "keeps a share of the values (topk, randk), but compression.down is \"ef | sign\""},
-      {good(16,
-            "down = \"int:4\"\nkeyframe = \"ef | topk:0.1\"\nkeyframe_every = 10\n"
-            "error_feedback.warmup_down = \"0.25:3\""),
-       "x.toml:19: compression.error_feedback.warmup_down: needs a chain that keeps a share of the "
-       "values (topk, randk), but compression.down is \"int:4\""},
       // Keyframes.
       {good(16, "down = \"topk:0.01\"\nkeyframe = \"ef | topk:0.1\""),
        "x.toml: compression.keyframe_every: is required as well: how keyframes are coded and when "
