@@ -1,4 +1,4 @@
-/// Whether the chains of a scenario have anything to do in its model.
+/// Whether the chains of a scenario change anything in its model.
 #pragma once
 
 #include "base/parameter_schema.h"
@@ -8,7 +8,7 @@
 namespace tern {
 
 /// Errors: kInvalidArgument with the key of a chain of which a stage would change nothing
-/// (Codec::check_schema): whoever wrote it meant another model.
+/// (Codec::check_schema): whoever wrote it meant another model. Cost: O(tensors). Threads: pure.
 Status check_chains(const CompressionConfig& compression, const ParameterSchema& schema);
 
 }  // namespace tern

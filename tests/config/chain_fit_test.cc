@@ -7,7 +7,7 @@ namespace tern {
 namespace {
 
 // A chain is found wherever it is said, and the error says where that is.
-TEST(ChainFit, NamesTheKeyOfAChainWithNothingToDo) {
+TEST(ChainFit, NamesTheKeyOfAChainThatChangesNothing) {
   const ParameterSchema schema = *ParameterSchema::make({{"weight", {10, 49}}, {"bias", {10}}});
   const CompressionConfig fits{.up = "dct:7 | int:8",
                                .down = "dct:7 | topk:0.01 | rice",
