@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "compression/updates/chunk_coder.h"
+
 namespace tern {
 
 namespace {
@@ -14,6 +16,8 @@ std::string_view family_name(Family family) {
       return "state";
     case Family::kExempt:
       return "exempt";
+    case Family::kPrincipal:
+      return "principal";
     case Family::kBasis:
       return "basis";
     case Family::kBand:
@@ -38,6 +42,14 @@ const Stage* find(const std::vector<Stage>& stages, Family family) {
   return found == stages.end() ? nullptr : &*found;
 }
 
+/// Four bits a number: with three a tenth of what is sent apart is lost again and left to the
+/// chain.
+const std::shared_ptr<const Chain>& component_chain() {
+  static const std::shared_ptr<const Chain> chain =
+      make_chain(parse_spec("rotate:1024 | eden:4").value()).value();
+  return chain;
+}
+
 uint32_t percent_of_band(const std::vector<Stage>& all) {
   const Stage* band = find(all, Family::kBand);
   return band ? band->argument : 100;
@@ -53,6 +65,10 @@ void build(const Stage& stage, const std::vector<Stage>& all, Chain& chain) {
     chain.momentum = static_cast<float>(argument) / 100.0f;
   }
   if (name == "small16") chain.small_below = argument;
+  if (name == "principal") {
+    chain.principal = std::make_unique<const Principal>(argument);
+    chain.components = component_chain();
+  }
   if (name == "rotate") chain.transform = make_rotate(argument);
   if (name == "dct") chain.projection = make_dct(argument, percent_of_band(all));
   if (name == "lowrank") chain.projection = make_lowrank(argument);
@@ -87,18 +103,19 @@ Status check_order(const std::vector<Stage>& all) {
           all, "values without a quantize stage are float32 anyway: leave 'float32' out");
     if (all[i].info->family <= all[i - 1].info->family)
       return refuse_chain(
-          all, fmt::format(
-                   "'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
-                   "basis, band, transform, select, quantize, index code, value code, with one of "
-                   "each at most",
-                   all[i].info->name, family_name(all[i].info->family), all[i - 1].info->name,
-                   family_name(all[i - 1].info->family)));
+          all, fmt::format("'{}' ({}) can't follow '{}' ({}); the order is state, exempt, "
+                           "principal, basis, band, transform, select, quantize, index code, value "
+                           "code, with one of "
+                           "each at most",
+                           all[i].info->name, family_name(all[i].info->family),
+                           all[i - 1].info->name, family_name(all[i - 1].info->family)));
   }
   return {};
 }
 
 /// Stages that don't fit each other, whatever the chain is for.
 Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
+  const Stage* principal = find(all, Family::kPrincipal);
   const Stage* basis = find(all, Family::kBasis);
   const Stage* band = find(all, Family::kBand);
   const Stage* transform = find(all, Family::kTransform);
@@ -112,10 +129,17 @@ Status check_fit(const std::vector<Stage>& all, const Chain& chain) {
     return refuse_chain(all, fmt::format("'{}' goes by whole tensors, which '{}' shortens: use "
                                          "topk",
                                          select->info->name, band->info->name));
+  if (principal && !select && !quantize)
+    return refuse_chain(all, fmt::format("after '{}' a select or quantize stage is missing, for "
+                                         "what it leaves",
+                                         principal->info->name));
   if (!find(all, Family::kExempt) && !basis && !transform && !select && !quantize)
     return refuse_chain(all,
                         "there is nothing here that makes an update into values, such as float32");
   const bool shortened = chain.projection && !basis;
+  if (principal && shortened)
+    return refuse_chain(all, fmt::format("'{}' takes off what '{}' would send: leave one out",
+                                         principal->info->name, transform->info->name));
   if (basis && transform && !chain.transform)
     return refuse_chain(all, fmt::format("'{}' replaces what '{}' would have made: leave one out",
                                          transform->info->name, basis->info->name));
@@ -247,6 +271,15 @@ void lay_out(const Chain& chain, const ParameterSchema& schema, Layout& layout) 
 
 size_t coded_elements(const Chain& chain, const Layout& layout) {
   return chain.projection ? chain.projection->projected(layout) : layout.main_elements;
+}
+
+size_t component_elements(const Chain& chain, const Layout& layout) {
+  return chain.principal ? chain.principal->factors(layout) : 0;
+}
+
+size_t frame_chunks(const Chain& chain, const Layout& layout) {
+  return chunk_count(coded_elements(chain, layout)) + chunk_count(layout.small_elements) +
+         chunk_count(component_elements(chain, layout));
 }
 
 }  // namespace tern

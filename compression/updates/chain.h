@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "compression/updates/codec.h"
+#include "compression/updates/stages/principal.h"
 #include "compression/updates/stages/stage.h"
 
 namespace tern {
@@ -19,6 +20,8 @@ struct Chain {
   float momentum = 0;      ///< of dgc
   size_t small_below = 0;  ///< of small16; 0 without it
   bool shapes = false;     ///< a stage looks at the tensors' shapes
+  std::unique_ptr<const Principal> principal;
+  std::shared_ptr<const Chain> components;  ///< with principal: what its factors are coded by
   std::unique_ptr<const Transform> transform;
   std::unique_ptr<const Projection> projection;
   std::unique_ptr<const Selector> selector;
@@ -34,7 +37,7 @@ struct Chain {
   /// All frames of a schema are about as long.
   bool fixed_length() const { return !spreads() && value_code == ValueCode::kNone; }
   /// The main stream is the update itself.
-  bool in_place() const { return small_below == 0 && !projection; }
+  bool in_place() const { return small_below == 0 && !principal && !projection; }
 };
 
 /// kInvalidArgument, with the chain before the reason.
@@ -47,6 +50,10 @@ Result<std::shared_ptr<const Chain>> make_chain(std::vector<Stage> stages);
 void lay_out(const Chain& chain, const ParameterSchema& schema, Layout& layout);
 /// Elements of the stream that is cut into chunks.
 size_t coded_elements(const Chain& chain, const Layout& layout);
+/// Numbers of principal's factors, which are a stream of their own; 0 without it.
+size_t component_elements(const Chain& chain, const Layout& layout);
+/// Chunks of all streams.
+size_t frame_chunks(const Chain& chain, const Layout& layout);
 
 /// Codec::encode for any input. With `rest`, what the receivers of the frame decode is taken off it
 /// in the end. Errors: those of Codec::encode; `rest` and `out` then hold anything.

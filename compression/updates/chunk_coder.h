@@ -43,6 +43,11 @@ inline size_t chunk_count(size_t elements) {
   return (elements + kChunkElements - 1) / kChunkElements;
 }
 
+/// The number of a chunk of principal's components: what is drawn for it is drawn for no other.
+inline uint32_t component_chunk(size_t number) {
+  return uint32_t{1} << 31 | static_cast<uint32_t>(number);
+}
+
 /// Longest body of a chunk of n elements; where a selection spreads, without its values.
 size_t most_chunk_bytes(const Chain& chain, size_t n);
 /// Bytes of k values spread over chunks whose rest most_chunk_bytes() counts.

@@ -29,9 +29,11 @@ void for_each_chunk(size_t elements, F f) {
 
 size_t most_bytes(const Chain& chain, const Layout& layout) {
   const size_t elements = coded_elements(chain, layout);
-  const size_t chunks = chunk_count(elements) + chunk_count(layout.small_elements);
-  size_t fixed =
-      frame_header_bytes(chain.stages) + chunks * kChunkEntryBytes + 2 * layout.small_elements;
+  size_t fixed = frame_header_bytes(chain.stages) + frame_chunks(chain, layout) * kChunkEntryBytes +
+                 2 * layout.small_elements;
+  for_each_chunk(component_elements(chain, layout), [&](size_t, size_t, size_t n) {
+    fixed += std::min(most_chunk_bytes(*chain.components, n), sizeof(float) * n);
+  });
   size_t bytes = 0, raw = 0;
   for_each_chunk(elements, [&](size_t, size_t, size_t n) {
     bytes += most_chunk_bytes(chain, n);
@@ -65,6 +67,12 @@ class ChunkWriter {
     if (bodies != body_) std::memmove(body_, bodies, bytes);
     table_ += entries * kChunkEntryBytes;
     body_ += bytes;
+  }
+  /// Books and copies chunks from elsewhere: entries, then bodies.
+  void append(size_t entries, std::span<const std::byte> chunks) {
+    const size_t table = entries * kChunkEntryBytes;
+    std::memcpy(table_, chunks.data(), table);
+    take(entries, chunks.data() + table, chunks.size() - table);
   }
   /// A writer of later chunks, `bytes` further on.
   ChunkWriter ahead(size_t entries, size_t bytes) const {
@@ -158,6 +166,36 @@ Status encode_in_parallel(const ChunkJob& job, const EncodeInput& input, CodecSc
   return {};
 }
 
+/// Leaves in scratch.main what the principal components don't hold, as the receivers decode them.
+/// Their chunks wait in scratch.apart: the table, then the bodies.
+Status take_components_off(const Chain& chain, uint64_t seed, CodecScratch& scratch) {
+  const Layout& layout = scratch.layout;
+  chain.principal->factorize(scratch.main, layout, seed, scratch);
+  const std::span<float> factors = scratch.components;
+  const size_t table = chunk_count(factors.size()) * kChunkEntryBytes;
+  scratch.apart.resize(table + sizeof(float) * factors.size());
+  ChunkWriter writer(scratch.apart.data(), scratch.apart.data() + table);
+  InputStream stream({.update = factors});
+  for (size_t at = 0; at < factors.size(); at += kChunkElements) {
+    const std::span<float> part =
+        factors.subspan(at, std::min(kChunkElements, factors.size() - at));
+    const ChunkContext context{.seed = seed, .chunk = component_chunk(at / kChunkElements)};
+    TERN_TRY(const ChunkEntry entry, encode_chunk(*chain.components, {stream, at, part.size(), at},
+                                                  context, scratch, writer.body()));
+    TERN_TRY(const DecodedChunk decoded,
+             decode_chunk(*chain.components, entry, {writer.body(), entry.bytes}, part.size(),
+                          context, scratch));
+    if (decoded.sparse)
+      std::ranges::fill(part, 0.0f);  // an empty chunk
+    else
+      std::ranges::copy(decoded.values, part.begin());
+    writer.put(entry);
+  }
+  scratch.apart.resize(static_cast<size_t>(writer.body() - scratch.apart.data()));
+  chain.principal->add(factors, layout, -1, scratch.main);
+  return {};
+}
+
 }  // namespace
 
 Result<Codec> Codec::parse(std::string_view spec) {
@@ -215,10 +253,10 @@ Status Codec::check_composition(const ChainUse& use) const {
 
 Status Codec::check_schema(const ParameterSchema& schema) const {
   const Chain& chain = *chain_;
-  if (!chain.projection) return {};
   Layout layout;
   lay_out(chain, schema, layout);
-  const std::string idle = chain.projection->idle(layout);
+  std::string idle = chain.projection ? chain.projection->idle(layout) : "";
+  if (idle.empty() && chain.principal) idle = chain.principal->idle(layout);
   return idle.empty() ? Status() : refuse_chain(stages(), idle + ": a stage would change nothing");
 }
 
@@ -257,13 +295,14 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   if (!chain.in_place()) {
     std::span<const float> x = stream.fetch_all();
     TERN_CHECK_OK(stream.check());
-    if (chain.small_below > 0) {
+    if (chain.small_below > 0 || chain.principal) {
       scratch.main.resize(layout.main_elements);
       scratch.small.resize(layout.small_elements);
       gather(layout.main, x, scratch.main);
       gather(layout.small, x, scratch.small);
       x = scratch.main;
     }
+    if (chain.principal) TERN_CHECK_OK(take_components_off(chain, meta.seed, scratch));
     if (chain.projection) {
       chain.projection->forward(x, layout, meta.seed, feedback, factors, scratch);
       x = scratch.stream;
@@ -273,7 +312,7 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   if (chain.selector) chain.selector->prepare(stream, layout, scratch);
 
   const size_t main_chunks = chunk_count(stream.size());
-  const size_t chunks = main_chunks + chunk_count(layout.small_elements);
+  const size_t chunks = frame_chunks(chain, layout);
   const size_t header_bytes = frame_header_bytes(chain.stages);
   ChunkWriter writer(out.data() + header_bytes,
                      out.data() + header_bytes + chunks * kChunkEntryBytes);
@@ -291,6 +330,8 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
   for_each_chunk(layout.small_elements, [&](size_t, size_t at, size_t n) {
     writer.put(encode_half_chunk(std::span(scratch.small).subspan(at, n), writer.body()));
   });
+  if (const size_t apart = chunk_count(component_elements(chain, layout)); apart > 0)
+    writer.append(apart, scratch.apart);
   const auto total = static_cast<size_t>(writer.body() - out.data());
   write_frame_header(out.data(), chain.stages, meta, schema, chunks, total);
   if (!chain.in_place() && !input.rest.empty()) {

@@ -120,42 +120,75 @@ class ChunkReader {
   size_t chunk_ = 0;
 };
 
+/// Decodes the chunks of the main stream and takes it back to the update's coordinates.
+Status read_main(const Codec& codec, uint64_t seed, ChunkReader& chunks, CodecScratch& scratch,
+                 ValueSink& main) {
+  const Chain& chain = codec.chain();
+  const Layout& layout = scratch.layout;
+  const auto decode = [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk,
+                          size_t n) {
+    const ChunkContext context{seed, chunk, codec.error_feedback()};
+    return decode_chunk(chain, entry, body, n, context, scratch);
+  };
+  if (!chain.projection) return chunks.read_stream(layout.main_elements, decode, main);
+  CodecScratch::make_room(scratch.stream, chain.projection->projected(layout));
+  StreamSink stream(scratch.stream);
+  TERN_CHECK_OK(chunks.read_stream(scratch.stream.size(), decode, stream));
+  // Sorting and comparing need numbers.
+  if (!std::isfinite(kernels().sum_squares(scratch.stream.data(), scratch.stream.size())))
+    return error(Code::kOutOfRange, "the update holds NaN or infinity");
+  chain.projection->inverse(scratch.stream, layout, seed, scratch, main);
+  return {};
+}
+
+Status read_small(ChunkReader& chunks, CodecScratch& scratch, ValueSink& sink) {
+  PiecesSink small(scratch.layout.small, sink);
+  return chunks.read_stream(
+      scratch.layout.small_elements,
+      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t, size_t n) {
+        return decode_half_chunk(entry, body, n, scratch);
+      },
+      small);
+}
+
+/// To scratch.components.
+Status read_components(const Chain& chain, uint64_t seed, ChunkReader& chunks,
+                       CodecScratch& scratch) {
+  CodecScratch::make_room(scratch.components, component_elements(chain, scratch.layout));
+  StreamSink components(scratch.components);
+  return chunks.read_stream(
+      scratch.components.size(),
+      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk, size_t n) {
+        const ChunkContext context{.seed = seed, .chunk = component_chunk(chunk)};
+        return decode_chunk(*chain.components, entry, body, n, context, scratch);
+      },
+      components);
+}
+
 /// Decodes every chunk of hostile bytes whose header was read, for the schema that scratch.layout
 /// is of.
 Status walk(const Codec& codec, uint64_t seed, ChunkReader chunks, CodecScratch& scratch,
             ValueSink& sink) {
   const Chain& chain = codec.chain();
   const Layout& layout = scratch.layout;
-  const auto decode_main = [&](const ChunkEntry& entry, std::span<const std::byte> body,
-                               uint32_t chunk, size_t n) {
-    const ChunkContext context{seed, chunk, codec.error_feedback()};
-    return decode_chunk(chain, entry, body, n, context, scratch);
-  };
   PiecesSink placed(layout.main, sink);
-  ValueSink& main = chain.small_below > 0 ? static_cast<ValueSink&>(placed) : sink;
-  if (chain.projection) {
-    CodecScratch::make_room(scratch.stream, chain.projection->projected(layout));
-    StreamSink stream(scratch.stream);
-    TERN_CHECK_OK(chunks.read_stream(scratch.stream.size(), decode_main, stream));
-    // Sorting and comparing need numbers.
-    if (!std::isfinite(kernels().sum_squares(scratch.stream.data(), scratch.stream.size())))
-      return error(Code::kOutOfRange, "the update holds NaN or infinity");
-    chain.projection->inverse(scratch.stream, layout, seed, scratch, main);
-  } else {
-    TERN_CHECK_OK(chunks.read_stream(layout.main_elements, decode_main, main));
+  if (!chain.principal) {
+    ValueSink& main = chain.small_below > 0 ? static_cast<ValueSink&>(placed) : sink;
+    TERN_CHECK_OK(read_main(codec, seed, chunks, scratch, main));
+    TERN_CHECK_OK(read_small(chunks, scratch, sink));
+    return chunks.check_end();
   }
-  PiecesSink small(layout.small, sink);
-  TERN_CHECK_OK(chunks.read_stream(
-      layout.small_elements,
-      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t, size_t n) {
-        return decode_half_chunk(entry, body, n, scratch);
-      },
-      small));
+  // An element comes once: the rest waits for the components.
+  CodecScratch::make_room(scratch.main, layout.main_elements);
+  StreamSink rest(scratch.main);
+  TERN_CHECK_OK(read_main(codec, seed, chunks, scratch, rest));
+  TERN_CHECK_OK(read_small(chunks, scratch, sink));
+  TERN_CHECK_OK(read_components(chain, seed, chunks, scratch));
+  chain.principal->add(scratch.components, layout, 1, scratch.main);
+  const std::span<const float> main = scratch.main;
+  for (size_t at = 0; at < main.size(); at += kChunkElements)
+    placed.dense(at, main.subspan(at, std::min(kChunkElements, main.size() - at)));
   return chunks.check_end();
-}
-
-size_t chunks_of(const Chain& chain, const Layout& layout) {
-  return chunk_count(coded_elements(chain, layout)) + chunk_count(layout.small_elements);
 }
 
 /// The codec of a header's stages, which is mostly that of the frame before.
@@ -244,7 +277,7 @@ Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSc
                  "codec '{}' looks at the shapes of tensors, and the schema has none",
                  checked.codec_.spec());
   lay_out(chain, schema, scratch.layout);
-  const size_t chunks = chunks_of(chain, scratch.layout);
+  const size_t chunks = frame_chunks(chain, scratch.layout);
   TERN_CHECK_OK(check_frame_table(frame, header, chunks));
   NormSink norm;
   TERN_CHECK_OK(walk(checked.codec_, header.meta.seed,

@@ -18,7 +18,7 @@ namespace tern {
 
 inline constexpr uint8_t kFrameMajor = 1;
 inline constexpr uint8_t kFrameMinor = 0;
-inline constexpr size_t kMaxFrameHeader = 66;  ///< that a writer makes
+inline constexpr size_t kMaxFrameHeader = 68;  ///< that a writer makes
 inline constexpr size_t kChunkEntryBytes = 8;  ///< in the chunk table: length, mode, CRC-32C
 inline constexpr size_t kMaxFrameElements = size_t{1} << 40;
 
@@ -78,8 +78,8 @@ class CheckedFrame {
 
 /// The dry decode. Errors: kCorrupt (not a frame, damaged, malformed), kUnsupported (newer format),
 /// kInvalidArgument (another schema, too long), kOutOfRange (not finite, or norm above the bound).
-/// Cost: O(bytes + elements), times the rank, rows or side of lowrank, sketch, dct; allocates
-/// nothing in the steady state, which is frames of one chain.
+/// Cost: O(bytes + elements), times the rank, rows or side of lowrank, principal, sketch, dct;
+/// allocates nothing in the steady state, which is frames of one chain.
 Result<CheckedFrame> inspect(std::span<const std::byte> frame, const ParameterSchema& schema,
                              const DecodeLimits& limits, CodecScratch& scratch);
 

@@ -22,7 +22,7 @@ Result<ChunkEntry> read_chunk_entry(const std::byte* from);
 void write_frame_header(std::byte* to, const std::vector<Stage>& stages, const FrameMeta& meta,
                         const ParameterSchema& schema, size_t chunks, size_t total_bytes);
 
-inline constexpr size_t kMostStages = 7;  ///< that go together
+inline constexpr size_t kMostStages = 8;  ///< that go together
 
 struct FrameHeader {
   std::array<Stage, kMostStages> stages{};

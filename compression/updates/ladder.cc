@@ -145,7 +145,8 @@ Result<std::vector<Codec>> parse_ladder(std::string_view text) {
 }
 
 std::optional<double> closed_form_nmse(const Codec& codec) {
-  if (codec.error_feedback() || find(codec, Family::kExempt) || find(codec, Family::kBand))
+  if (codec.error_feedback() || find(codec, Family::kExempt) || find(codec, Family::kPrincipal) ||
+      find(codec, Family::kBand))
     return std::nullopt;
   const Stage* const transform = find(codec, Family::kTransform);
   if (transform && transform->info->name != "rotate") return std::nullopt;

@@ -90,16 +90,19 @@ class CodecScratch {
   std::vector<Cut> cuts;
   size_t cut = 0;  ///< the one that the next element falls under
   Candidates found;
-  std::vector<uint32_t> sample;  ///< magnitudes
-  std::vector<double> norms;     ///< of randk-by-norm's groups
-  double kept_per_norm = 0;      ///< what randk-by-norm keeps of a group for each unit of them
-  size_t kept_left = 0;          ///< what it may still keep, besides one value of each group
-  std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
-  std::vector<float> main;       ///< the main stream, where it isn't the update itself
-  std::vector<float> small;      ///< the small stream
-  std::vector<float> stream;     ///< a projection of the main stream
-  std::vector<float> estimates;  ///< of sketch, one for each element
-  std::vector<float> factors;    ///< after encoding with lowrank: what it starts from next time
+  std::vector<uint32_t> sample;   ///< magnitudes
+  std::vector<double> norms;      ///< of randk-by-norm's groups
+  double kept_per_norm = 0;       ///< what randk-by-norm keeps of a group for each unit of them
+  size_t kept_left = 0;           ///< what it may still keep, besides one value of each group
+  std::vector<std::byte> frame;   ///< one whose length isn't known beforehand
+  std::vector<float> main;        ///< the main stream, where it isn't the update itself
+  std::vector<float> small;       ///< the small stream
+  std::vector<float> stream;      ///< a projection of the main stream
+  std::vector<float> estimates;   ///< of sketch, one for each element
+  std::vector<float> factors;     ///< after encoding with lowrank: what it starts from next time
+  std::vector<float> components;  ///< of principal: the factors
+  std::vector<float> start;       ///< of one step of principal
+  std::vector<std::byte> apart;   ///< the frame's chunks of the components, behind their entries
 
   /// The chain of the last frame that was read: most frames have that of the one before.
   std::unique_ptr<Codec> last_codec;

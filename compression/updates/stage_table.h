@@ -14,6 +14,7 @@ namespace tern {
 enum class Family : uint8_t {
   kState,      ///< error feedback: what the sender remembers between rounds
   kExempt,     ///< tensors that the rest of the chain leaves alone
+  kPrincipal,  ///< the largest components, which travel apart
   kBasis,      ///< other coordinates for what is smooth
   kBand,       ///< which of them travel at all
   kTransform,  ///< other coordinates
@@ -113,6 +114,14 @@ inline constexpr std::array kStages{
               .fallback = 1024,
               .traits = {.lossy = true, .bias = Bias::kRounding, .shapes = true},
               .summary = "biases, norms and tensors of fewer elements travel as bfloat16"},
+    StageInfo{.name = "principal",
+              .id = 0x0A,
+              .family = Family::kPrincipal,
+              .argument = Argument::kRank,
+              .smallest = 1,
+              .largest = 32,
+              .traits = {.lossy = true, .shared_randomness = true, .shapes = true},
+              .summary = "this many components of each matrix apart, the chain codes the rest"},
     StageInfo{.name = "dct",
               .id = 0x0C,
               .family = Family::kBasis,

@@ -47,6 +47,7 @@ inline const StageBytes kSmall2 = stage1(0x08, 1);
 inline const StageBytes kDct2 = stage1(0x0C, 2), kByNorm = stage4(0x24, 500'000'000);
 inline const StageBytes kLowpass = stage1(0x0D, 50);
 inline const StageBytes kRotate16 = stage1(0x10, 4), kRotate512 = stage1(0x10, 9);
+inline const StageBytes kPrincipal1 = stage1(0x0A, 1);
 inline const StageBytes kLowRank1 = stage1(0x12, 1);
 inline const StageBytes kSketch2x1 = stage4(0x13, 2u << 28 | 1);
 inline const StageBytes kTopK = stage4(0x20, 500'000'000), kRandK = stage4(0x22, 500'000'000);
@@ -209,8 +210,10 @@ inline void header_faults(List& list) {
   }
   forged("header_no_stages", Code::kCorrupt, "a chain without stages",
          [](auto& f) { f.stages = {0}; });
-  forged("header_eight_stages", Code::kCorrupt, "8 stages",
+  forged("header_eight_stages", Code::kCorrupt, "8 stages of one family",
          [](auto& f) { f.stages = {8, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30}; });
+  forged("header_nine_stages", Code::kCorrupt, "9 stages",
+         [](auto& f) { f.stages = {9, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30, 0x30}; });
   forged("header_stages_beyond", Code::kCorrupt, "two stages in a header with room for one",
          [](auto& f) {
            f.stages = {2, 0x30};
@@ -251,6 +254,8 @@ inline void argument_faults(List& list) {
   argument("rotate_8", "rotate:8", {stage1(0x10, 3), kSign});
   argument("rotate_2p17", "rotate:2^17", {stage1(0x10, 17), kSign});
   argument("rotate_2p36", "rotate:2^36, which is 16 modulo 2^32", {stage1(0x10, 36), kSign});
+  argument("principal_0", "principal:0", {stage1(0x0A, 0), kFloat16});
+  argument("principal_33", "principal:33", {stage1(0x0A, 33), kFloat16});
   argument("lowrank_0", "lowrank:0", {stage1(0x12, 0)});
   argument("lowrank_33", "lowrank:33", {stage1(0x12, 33)});
   argument("sketch_no_rows", "a sketch of no rows", {stage4(0x13, 4)});
@@ -301,6 +306,11 @@ inline void chain_faults(List& list) {
   chain("dct_after_rotate", "a basis after a transform stage", {kRotate16, kDct2, kSign});
   chain("dct_lowrank", "dct with lowrank", {kDct2, kLowRank1, kFloat16});
   chain("dct_sketch", "dct with sketch", {kDct2, kSketch2x1, kFloat16});
+  chain("principal_alone", "principal without select or quantize", {kPrincipal1});
+  chain("principal_rotate", "principal and rotate alone", {kPrincipal1, kRotate16});
+  chain("principal_lowrank", "principal with lowrank", {kPrincipal1, kLowRank1, kFloat16});
+  chain("principal_after_dct", "principal after a basis", {kDct2, kPrincipal1, kFloat16});
+  chain("dgc_principal", "dgc with principal components", {kDgc, kPrincipal1, kTopK});
   chain("lowpass_alone", "lowpass without dct", {kLowpass, kFloat16});
   chain("lowpass_before_dct", "a band before its basis", {kLowpass, kDct2, kFloat16});
   chain("dct_lowpass_alone", "dct and lowpass without select or quantize", {kDct2, kLowpass});
@@ -643,6 +653,46 @@ inline void value_faults(List& list) {
                         "a product of factors is infinite", "matrix", matrix, lowrank(0x7F000000)});
     list.bad.push_back({"values_nan_lowrank", Code::kOutOfRange, "a factor that is NaN", "matrix",
                         matrix, lowrank(0x7FC00000)});
+  }
+  {
+    const ParameterSchema matrix = ParameterSchema::make({{.name = "w", .shape = {3, 3}}}).value();
+    // The rest, then the factors of one component.
+    const ForgedChunk rest{.body = repeat(uint16_t{0x3F80}, 9)};
+    const auto principal = [&](std::vector<ForgedChunk> chunks) {
+      return ForgedFrame{.elements = 9,
+                         .stages = chain_of({kPrincipal1, kBfloat16}),
+                         .chunks = std::move(chunks),
+                         .schema_hash = matrix.hash()}
+          .bytes();
+    };
+    const Bytes dense = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0x77}, 4)});
+    const ForgedChunk raw{.body = repeat(1.0f, 6), .mode = 5};
+    list.good.push_back(
+        {"principal", Code::kOk, "", "matrix", matrix, principal({rest, {.body = dense}})});
+    list.good.push_back({"principal_raw", Code::kOk, "", "matrix", matrix, principal({rest, raw})});
+    list.good.push_back({"principal_empty", Code::kOk, "", "matrix", matrix,
+                         principal({rest, {.body = {}, .mode = 0}})});
+    const auto refused = [&](const char* name, Code code, const char* why, ForgedChunk chunk) {
+      list.bad.push_back({name, code, why, "matrix", matrix, principal({rest, std::move(chunk)})});
+    };
+    refused("principal_short", Code::kCorrupt, "five bytes for eight factors and their scale",
+            {.body = repeat(uint8_t{0x77}, 5)});
+    refused("principal_long", Code::kCorrupt, "one byte more than the factors need",
+            {.body = join({dense, bytes_of({0})})});
+    refused("principal_half", Code::kCorrupt, "factors as bfloat16",
+            {.body = repeat(uint16_t{0x3F80}, 6), .mode = 6});
+    refused("principal_plain", Code::kCorrupt, "factors with positions",
+            {.body = join({bytes_of({0, 0, 0, 0}), dense}), .mode = 2});
+    refused("principal_coded", Code::kCorrupt, "factors with a value code",
+            {.body = dense, .coded = true});
+    refused("principal_nan", Code::kOutOfRange, "a factor that is NaN",
+            {.body = repeat(uint32_t{0x7FC00000}, 6), .mode = 5});
+    refused("principal_overflow", Code::kOutOfRange, "a product of factors is infinite",
+            {.body = repeat(uint32_t{0x7F000000}, 6), .mode = 5});
+    list.bad.push_back({"principal_missing", Code::kCorrupt, "no chunk of the components", "matrix",
+                        matrix, principal({rest})});
+    list.bad.push_back({"principal_twice", Code::kCorrupt, "a chunk too many", "matrix", matrix,
+                        principal({rest, raw, raw})});
   }
   accepted(chain_of({kByNorm}), join({bytes_of({2}), repeat(1.0f, 2)}));
   accepted(chain_of({kByNorm}), bytes_of({0}));

@@ -802,6 +802,58 @@ TEST(ClosedForm10, WarmStartsApproachTheBestApproximation) {
   EXPECT_LE(before, of_noise);
 }
 
+// 10b. Principal components and the rest.
+
+/// Squared error over squared norm of the mean of `draws` frames, and of one.
+struct MeanError {
+  double of_mean = 0, of_one = 0;
+};
+
+MeanError principal_error(const char* spec, const std::vector<float>& m, int draws) {
+  const Codec codec = codec_of(spec);
+  CodecScratch scratch;
+  std::vector<double> sum(m.size(), 0.0);
+  MeanError error;
+  for (int draw = 0; draw < draws; ++draw) {
+    std::vector<std::byte> frame(codec.max_encoded_bytes(matrix_schema()));
+    const FrameMeta meta = meta_with_seed(static_cast<uint64_t>(draw));
+    frame.resize(codec.encode(meta, matrix_schema(), m, scratch, frame).value());
+    std::vector<float> y(m.size());
+    EXPECT_TRUE(decode(*inspect(frame, matrix_schema(), {}, scratch), scratch, y).ok());
+    error.of_one += nmse(m, y) / draws;
+    for (size_t i = 0; i < m.size(); ++i) sum[i] += static_cast<double>(y[i]);
+  }
+  std::vector<float> mean(m.size());
+  for (size_t i = 0; i < m.size(); ++i) mean[i] = static_cast<float>(sum[i] / draws);
+  error.of_mean = nmse(m, mean);
+  return error;
+}
+
+// What they hold is all but lost: the chain has only what four bits and a lower rank leave of it.
+TEST(ClosedForm10, WhatFewComponentsHoldIsNotLeftToTheChain) {
+  const std::vector<float> m = matrix_of_rank(2, 1200);
+  const double alone = principal_error("rotate:1024 | randk:0.25 | eden:1", m, 20).of_one;
+  const double with =
+      principal_error("principal:2 | rotate:1024 | randk:0.25 | eden:1", m, 20).of_one;
+  EXPECT_GT(alone, 5.0) << "(1 + 0.571) / 0.25 - 1";
+  // Two factors of NMSE 0.0096 each, and what the chain makes of that.
+  EXPECT_LT(with, 0.03 * alone);
+}
+
+// Horvath & Richtarik's lemma: the components are no bias, whatever they hold.
+TEST(ClosedForm10, ComponentsAddNoBias) {
+  std::vector<float> m = matrix_of_rank(5, 1300);
+  const std::vector<float> noise = normal_values(m.size(), 1302);
+  for (size_t i = 0; i < m.size(); ++i) m[i] += noise[i];
+  constexpr int kDraws = 400;
+  for (const char* spec : {"principal:1 | rotate:1024 | randk:0.25 | eden:1",
+                           "principal:4 | randk-by-norm:0.3 | int:4"}) {
+    const MeanError error = principal_error(spec, m, kDraws);
+    EXPECT_GT(error.of_one, 0.05) << spec << ": there is noise to speak of";
+    EXPECT_LE(error.of_mean, 1.4 * error.of_one / kDraws) << spec;
+  }
+}
+
 // 11. The bound of a Rice code, and that cabac has one code for each set.
 
 /// Anywhere, at the end, at the start, and half at either.

@@ -52,7 +52,7 @@ TEST(Codec, FamiliesComeInOrderAndOnce) {
   EXPECT_THAT(
       message_of("ternary | topk:0.1"),
       HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
-                "basis, band, transform, select, quantize, index code, value code, with one of "
+                "principal, basis, band, transform, select, quantize, index code, value code, with one of "
                 "each at most"));
   EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
               HasSubstr("'randk' (select) can't follow 'topk' (select)"));
@@ -105,6 +105,24 @@ TEST(Codec, ABandIsOfFrequenciesAndForSendersWithoutMemory) {
   EXPECT_FALSE(codec_of("dct:28 | lowpass:0.4 | sign").check_composition({}).ok());
 }
 
+TEST(Codec, PrincipalComponentsLeaveARestThatTheChainCodes) {
+  EXPECT_EQ(message_of("ef | small16 | principal:2 | dct:7 | topk:0.1 | ternary | cabac"),
+            "accepted");
+  EXPECT_EQ(message_of("principal:3 | dct:7 | lowpass:0.7 | rotate | randk-by-norm:0.1 | eden:1"),
+            "accepted");
+  EXPECT_THAT(message_of("principal:2"), HasSubstr("a select or quantize stage is missing, for "
+                                                   "what it leaves"));
+  EXPECT_THAT(message_of("principal:2 | rotate | zstd"), HasSubstr("stage is missing"));
+  EXPECT_THAT(message_of("principal:2 | lowrank:2 | int:8"), HasSubstr("leave one out"));
+  EXPECT_THAT(message_of("principal:2 | sketch:2x9 | int:8"), HasSubstr("leave one out"));
+  EXPECT_THAT(message_of("dct:7 | principal:2 | int:8"), HasSubstr("can't follow 'dct' (basis)"));
+  EXPECT_THAT(message_of("principal:33 | int:8"), HasSubstr("from 1 to 32, not '33'"));
+  EXPECT_THAT(message_of("dgc | principal:2 | topk:0.1"), HasSubstr("'dgc' masks"));
+  // It neither adds a bias nor takes one away.
+  EXPECT_TRUE(codec_of("principal:2 | rotate | eden:1").check_composition({}).ok());
+  EXPECT_FALSE(codec_of("principal:2 | topk:0.1").check_composition({}).ok());
+}
+
 TEST(Codec, NormsAreThoseOfGroups) {
   EXPECT_EQ(message_of("rotate:1024 | randk-by-norm:0.1 | eden:1"), "accepted");
   EXPECT_EQ(message_of("randk-by-norm:0.1"), "accepted");
@@ -144,6 +162,8 @@ TEST(Codec, KnowsItsTraits) {
            Row{"dct:28 | randk-by-norm:0.25", false, true, Bias::kNone, false, true},
            Row{"dct:28 | lowpass:0.3 | int:8", false, true, Bias::kBand, false, false},
            Row{"dct:28 | lowpass:0.3 | topk:0.1", false, true, Bias::kBiased, true, false},
+           Row{"principal:2 | float16", false, true, Bias::kRounding, false, false},
+           Row{"principal:2 | rotate | eden:1", false, true, Bias::kNone, false, false},
            Row{"topk:0.1", false, true, Bias::kBiased, true, false},
            Row{"sign", false, true, Bias::kBiased, false, false},
            Row{"ef | topk:0.1 | ternary | rice", true, true, Bias::kBiased, true, false},
@@ -193,6 +213,10 @@ TEST(Codec, AStageThatChangesNothingIsRefused) {
               HasSubstr("codec 'dct:28 | int:8': no weight has rows of whole 28 x 28 images"));
   EXPECT_THAT(refused("ef | lowrank:4", vectors),
               HasSubstr("no weight is larger than its factors of rank 4"));
+  EXPECT_TRUE(codec_of("principal:4 | dct:7 | int:8").check_schema(images).ok());
+  EXPECT_THAT(refused("principal:4 | int:8", vectors),
+              HasSubstr("no weight is larger than its 4 principal components"));
+  EXPECT_THAT(refused("principal:4 | dct:28 | int:8", images), HasSubstr("28 x 28"));
   // What small16 takes away is no work for what follows.
   EXPECT_THAT(refused("small16:2097152 | dct:7 | int:8", images), HasSubstr("7 x 7"));
 }
@@ -236,7 +260,7 @@ TEST(Codec, CarriesTheLargestMagnitudesThroughEveryChain) {
     for (const size_t n : {size_t{1}, size_t{1000}, size_t{65536}}) {
       std::vector<float> x(n, 0x1p100f);
       for (size_t i = 0; i < n; i += 3) x[i] = -0x1p100f;
-      if (codec.chain().projection) continue;  // sums of such magnitudes are refused
+      if (codec.chain().projection || codec.chain().principal) continue;  // sums of such magnitudes are refused
       const auto decoded = round_trip(codec, kMeta, x, scratch);  // fails unless it is finite
       EXPECT_EQ(decoded.size(), n);
     }

@@ -230,7 +230,7 @@ class Random:
 # ---------------------------------------------------------------------------------------------------------
 # Stages and chains (sections 2.1 and 2.9)
 
-FAMILIES = ["state", "exempt", "basis", "band", "transform", "select", "quantize", "index", "value"]
+FAMILIES = ["state", "exempt", "principal", "basis", "band", "transform", "select", "quantize", "index", "value"]
 
 # id: name, family, bytes of the argument, lowest, highest
 STAGES = {
@@ -238,6 +238,7 @@ STAGES = {
     0x02: ("ef21", "state", 0, 0, 0),
     0x03: ("dgc", "state", 1, 1, 99),
     0x08: ("small16", "exempt", 1, 1, 24),
+    0x0A: ("principal", "principal", 1, 1, 32),
     0x0C: ("dct", "basis", 1, 2, 32),
     0x0D: ("lowpass", "band", 1, 1, 99),
     0x10: ("rotate", "transform", 1, 4, 16),
@@ -302,6 +303,7 @@ class Chain:
         none = Stage("")
         self.state = by_family.get("state", none)
         self.exempt = by_family.get("exempt", none)
+        self.principal = by_family.get("principal", none)
         self.basis = by_family.get("basis", none)
         self.band = by_family.get("band", none)
         self.transform = by_family.get("transform", none)
@@ -320,6 +322,9 @@ class Chain:
             given.keys() & {"exempt", "basis", "transform", "select", "quantize"},
             "a chain needs a stage that is exempt, of a basis, transforms, selects or quantizes",
         )
+        if self.principal.name:
+            require(given.keys() & {"select", "quantize"}, "principal without select or quantize")
+            require(transform.name in ("", "rotate"), f"principal with {transform.name}")
         if self.basis.name:
             require(given.keys() & {"select", "quantize"}, "dct without select or quantize")
             require(transform.name in ("", "rotate"), f"dct with {transform.name}")
@@ -354,8 +359,8 @@ class Chain:
                 require(quantize.argument >= (256 if travel else 32), f"{quantize} after a state stage")
         if state.name == "dgc":
             require(select.name, "dgc without a select stage")
-            mixed = self.exempt.name or self.basis.name or transform.name
-            require(not mixed, "dgc with an exempt, basis or transform stage")
+            mixed = self.exempt.name or self.principal.name or self.basis.name or transform.name
+            require(not mixed, "dgc with an exempt, principal, basis or transform stage")
 
     @property
     def floats(self):
@@ -432,7 +437,7 @@ def take_header(frame, schema):
     round_ = source.number(4)
     source.number(4)  # the checksum: see check_header
     count = source.number(1)
-    require(count <= 7, f"{count} stages")
+    require(count <= 8, f"{count} stages")
     chain = Chain([take_stage(source) for _ in range(count)])
     while source.left():
         kind = source.number(1)
@@ -442,13 +447,14 @@ def take_header(frame, schema):
 
 
 def take_table(frame, at, streams):
-    """The chunk table's entries, a list for each stream, and the end of the table."""
+    """The chunk table's entries, a list for each stream, and the end of the table. `streams`: of each its length,
+    and what its chunks are numbered from."""
     source = Bytes(frame, "the chunk table")
     source.take(at)
     tables = []
-    for elements in streams:
+    for elements, first in streams:
         table = []
-        for number, begin in enumerate(range(0, elements, CHUNK)):
+        for number, begin in enumerate(range(0, elements, CHUNK), first):
             size = source.number(3)
             byte = source.number(1)
             table.append(
@@ -863,6 +869,37 @@ def restore_main(stream, tensors, header):
     return np.concatenate(out)
 
 
+COMPONENT_CHUNKS = 2**31  # their numbers begin here
+COMPONENTS = Chain([("transform", Stage("rotate", 10)), ("quantize", Stage("eden", 4))])
+
+
+def components_length(tensors, chain):
+    """Numbers in the factors of principal components."""
+    r = chain.principal.argument
+    return sum(r * sum(t.matrix) for t in tensors if is_factored(t, r)) if chain.principal.name else 0
+
+
+def add_components(stream, factors, tensors, r):
+    """The main stream, of which only the rest was in the chunks."""
+    out = [np.zeros(0, np.float32)]
+    at = from_ = 0
+    for tensor in tensors:
+        part = stream[at : at + tensor.elements]
+        at += tensor.elements
+        if is_factored(tensor, r):
+            rows, columns = tensor.matrix
+            p = factors[from_ : from_ + r * rows].reshape(r, rows)
+            from_ += r * rows
+            q = factors[from_ : from_ + r * columns].reshape(r, columns)
+            from_ += r * columns
+            part = part.reshape(rows, columns)
+            for t in range(r):
+                part = part + p[t][:, None] * q[t][None, :]
+            part = part.reshape(-1)
+        out.append(part)
+    return np.concatenate(out)
+
+
 def unsketch(cells, elements, rows, columns, seed):
     cells = cells.reshape(rows, columns)
     guesses = []
@@ -888,13 +925,17 @@ def unsketch(cells, elements, rows, columns, seed):
 
 
 def decode(frame, schema):
-    """The header, the chunks (main, small), and the values as float32 in the order of the schema."""
+    """The header, the chunks (main, small, components), and the values as float32 in the order of the schema."""
     header, header_bytes = take_header(frame, schema)
     chain = header.chain
     is_small = deal(schema, chain)
     main = [t for t, small in zip(schema, is_small) if not small]
     small = [t for t, small in zip(schema, is_small) if small]
-    lengths = [main_length(main, chain), sum(t.elements for t in small)]
+    lengths = [
+        (main_length(main, chain), 0),
+        (sum(t.elements for t in small), 0),
+        (components_length(main, chain), COMPONENT_CHUNKS),
+    ]
     tables, at = take_table(frame, header_bytes, lengths)
     (checksum,) = np.frombuffer(frame[44:48], "<u4")
     require(crc32c(frame[:44] + bytes(4) + frame[48:at]) == checksum, "the checksum of header and table is wrong")
@@ -902,14 +943,17 @@ def decode(frame, schema):
     require(end == len(frame), f"the chunks end at {end} of {len(frame)} bytes")
 
     streams = []
-    for table, is_small_stream in zip(tables, (False, True)):
+    headers = (header, header, dataclasses.replace(header, chain=COMPONENTS))
+    for table, own, is_small_stream in zip(tables, headers, (False, True, False)):
         stream = [np.zeros(0, np.float32)]
         for chunk in table:
-            stream.append(take_chunk(frame[at : at + chunk.bytes], chunk, header, is_small_stream))
+            stream.append(take_chunk(frame[at : at + chunk.bytes], chunk, own, is_small_stream))
             at += chunk.bytes
         streams.append(np.concatenate(stream))
     with np.errstate(over="ignore", invalid="ignore"):
         streams[0] = restore_main(streams[0], main, header)
+        if chain.principal.name:
+            streams[0] = add_components(streams[0], streams[2], main, chain.principal.argument)
     require(np.isfinite(streams[0]).all(), "a value is not finite")
 
     values = [np.zeros(0, np.float32)]
@@ -1355,7 +1399,7 @@ def show(arguments):
     print(f"seed          {header.seed}")
     print(f"base version  {header.base_version}")
     print(f"round         {header.round}")
-    for stream, table in zip(("main", "small"), tables):
+    for stream, table in zip(("main", "small", "components"), tables):
         for chunk in table:
             coded = ", coded" if chunk.coded else ""
             print(f"{stream + ' chunk':13} {chunk.elements} elements, {chunk.bytes} bytes, {MODES[chunk.mode]}{coded}")

@@ -234,6 +234,17 @@ constexpr GoodFrame kGood[] = {
     {"by_norm_spike", "wide", "randk-by-norm:1e-09 | int:8", Input::kOneSpike},
     {"by_norm_natural", "wide", "randk-by-norm:0.05 | natural"},
     {"ef_by_norm_rans", "mixed", "ef | randk-by-norm:0.3 | int:5 | rans"},
+    // Components, and what they leave.
+    {"principal_1", "mixed", "principal:1 | int:4"},
+    {"principal_2_wide", "wide", "principal:2 | rotate:1024 | randk:0.25 | eden:1",
+     Input::kHeavyTail},
+    {"principal_32", "mixed", "small16:1024 | principal:32 | bfloat16"},
+    {"principal_dct", "images",
+     "principal:3 | dct:28 | lowpass:0.7 | rotate:1024 | randk-by-norm:0.1 | eden:1"},
+    {"ef_principal_topk", "wide", "ef | principal:1 | topk:0.01 | ternary | cabac"},
+    {"principal_spike", "mixed", "principal:2 | topk:0.01 | rice", Input::kOneSpike},
+    {"principal_zeros", "mixed", "principal:2 | int:4", Input::kZeros},
+    {"principal_nothing", "odd", "principal:2 | int:4 | rans"},
     // Factors.
     {"lowrank_1", "mixed", "lowrank:1"},
     {"lowrank_2_wide", "wide", "lowrank:2"},

@@ -50,7 +50,7 @@ inline uint32_t random_argument(const StageInfo& info, Rng& rng) {
 
 /// Stages of the table, one of a family at most, until they compose.
 inline Codec compose(Rng& rng) {
-  constexpr uint32_t kPercent[] = {20, 30, 35, 35, 35, 70, 35, 40, 30};  // of each family
+  constexpr uint32_t kPercent[] = {20, 30, 25, 35, 35, 35, 70, 35, 40, 30};  // of each family
   static_assert(std::size(kPercent) == static_cast<size_t>(Family::kValueCode) + 1);
   for (;;) {
     std::vector<Stage> stages;

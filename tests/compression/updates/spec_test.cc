@@ -105,7 +105,7 @@ TEST(Spec, IdsOnTheWireArePinned) {
       {"randk", 0x22},    {"threshold", 0x23},     {"float32", 0x30}, {"float16", 0x31},
       {"bfloat16", 0x32}, {"int", 0x33},           {"ternary", 0x34}, {"sign", 0x35},
       {"qsgd", 0x36},     {"natural", 0x37},       {"eden", 0x38},    {"rice", 0x50},
-      {"cabac", 0x51},    {"rans", 0x60},          {"zstd", 0x61}};
+      {"cabac", 0x51},    {"rans", 0x60},          {"zstd", 0x61},    {"principal", 0x0A}};
   for (const auto& [stage, pinned] : kPinned) EXPECT_EQ(id(stage), pinned) << stage;
   EXPECT_EQ(kStages.size(), std::size(kPinned)) << "pin the new stage's id here";
 }
@@ -113,12 +113,12 @@ TEST(Spec, IdsOnTheWireArePinned) {
 TEST(Spec, AnUnknownStageIsToldWhereItIsAndWhatThereIs) {
   EXPECT_THAT(
       message_of("ef | topk:0.01 | gzip"),
-      AllOf(
-          StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
-          HasSubstr(
-              "known stages: ef, ef21, dgc, small16, dct, lowpass, rotate, lowrank, sketch, topk, "
-              "topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, bfloat16, int, "
-              "ternary, sign, qsgd, natural, eden, rice, cabac, rans, zstd")));
+      AllOf(StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
+            HasSubstr(
+                "known stages: ef, ef21, dgc, small16, principal, dct, lowpass, rotate, lowrank, "
+                "sketch, topk, topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, "
+                "bfloat16, int, "
+                "ternary, sign, qsgd, natural, eden, rice, cabac, rans, zstd")));
   EXPECT_THAT(message_of("TopK:0.1"), HasSubstr("unknown stage 'TopK'"));
   EXPECT_THAT(message_of("tern"), HasSubstr("column 1: unknown stage 'tern'"));
   EXPECT_THAT(message_of("fp16"), HasSubstr("unknown stage 'fp16'"));
