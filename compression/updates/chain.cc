@@ -44,7 +44,7 @@ const Stage* find(const std::vector<Stage>& stages, Family family) {
 
 /// Four bits a number: with three a tenth of what is sent apart is lost again and left to the
 /// chain.
-const std::shared_ptr<const Chain>& component_chain() {
+const std::shared_ptr<const Chain>& shared_component_chain() {
   static const std::shared_ptr<const Chain> chain =
       make_chain(parse_spec("rotate:1024 | eden:4").value()).value();
   return chain;
@@ -67,7 +67,7 @@ void build(const Stage& stage, const std::vector<Stage>& all, Chain& chain) {
   if (name == "small16") chain.small_below = argument;
   if (name == "principal") {
     chain.principal = std::make_unique<const Principal>(argument);
-    chain.components = component_chain();
+    chain.component_chain = shared_component_chain();
   }
   if (name == "rotate") chain.transform = make_rotate(argument);
   if (name == "dct") chain.projection = make_dct(argument, percent_of_band(all));
@@ -274,7 +274,7 @@ size_t coded_elements(const Chain& chain, const Layout& layout) {
 }
 
 size_t component_elements(const Chain& chain, const Layout& layout) {
-  return chain.principal ? chain.principal->factors(layout) : 0;
+  return chain.principal ? chain.principal->factor_count(layout) : 0;
 }
 
 size_t frame_chunks(const Chain& chain, const Layout& layout) {

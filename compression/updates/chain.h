@@ -21,7 +21,7 @@ struct Chain {
   size_t small_below = 0;  ///< of small16; 0 without it
   bool shapes = false;     ///< a stage looks at the tensors' shapes
   std::unique_ptr<const Principal> principal;
-  std::shared_ptr<const Chain> components;  ///< with principal: what its factors are coded by
+  std::shared_ptr<const Chain> component_chain;  ///< with principal: what its factors are coded by
   std::unique_ptr<const Transform> transform;
   std::unique_ptr<const Projection> projection;
   std::unique_ptr<const Selector> selector;

@@ -43,7 +43,8 @@ inline size_t chunk_count(size_t elements) {
   return (elements + kChunkElements - 1) / kChunkElements;
 }
 
-/// The number of a chunk of principal's components: what is drawn for it is drawn for no other.
+/// The number of a chunk of principal's components: what is drawn for it is drawn for no chunk of
+/// the main stream.
 inline uint32_t component_chunk(size_t number) {
   return uint32_t{1} << 31 | static_cast<uint32_t>(number);
 }

@@ -32,7 +32,7 @@ size_t most_bytes(const Chain& chain, const Layout& layout) {
   size_t fixed = frame_header_bytes(chain.stages) + frame_chunks(chain, layout) * kChunkEntryBytes +
                  2 * layout.small_elements;
   for_each_chunk(component_elements(chain, layout), [&](size_t, size_t, size_t n) {
-    fixed += std::min(most_chunk_bytes(*chain.components, n), sizeof(float) * n);
+    fixed += std::min(most_chunk_bytes(*chain.component_chain, n), sizeof(float) * n);
   });
   size_t bytes = 0, raw = 0;
   for_each_chunk(elements, [&](size_t, size_t, size_t n) {
@@ -167,31 +167,30 @@ Status encode_in_parallel(const ChunkJob& job, const EncodeInput& input, CodecSc
 }
 
 /// Leaves in scratch.main what the principal components don't hold, as the receivers decode them.
-/// Their chunks wait in scratch.apart: the table, then the bodies.
+/// Their chunks wait in scratch.component_chunks: the table, then the bodies.
 Status take_components_off(const Chain& chain, uint64_t seed, CodecScratch& scratch) {
   const Layout& layout = scratch.layout;
   chain.principal->factorize(scratch.main, layout, seed, scratch);
-  const std::span<float> factors = scratch.components;
+  const std::span<float> factors = scratch.component_factors;
   const size_t table = chunk_count(factors.size()) * kChunkEntryBytes;
-  scratch.apart.resize(table + sizeof(float) * factors.size());
-  ChunkWriter writer(scratch.apart.data(), scratch.apart.data() + table);
+  scratch.component_chunks.resize(table + sizeof(float) * factors.size());
+  ChunkWriter writer(scratch.component_chunks.data(), scratch.component_chunks.data() + table);
   InputStream stream({.update = factors});
   for (size_t at = 0; at < factors.size(); at += kChunkElements) {
     const std::span<float> part =
         factors.subspan(at, std::min(kChunkElements, factors.size() - at));
     const ChunkContext context{.seed = seed, .chunk = component_chunk(at / kChunkElements)};
-    TERN_TRY(const ChunkEntry entry, encode_chunk(*chain.components, {stream, at, part.size(), at},
-                                                  context, scratch, writer.body()));
+    TERN_TRY(const ChunkEntry entry,
+             encode_chunk(*chain.component_chain, {stream, at, part.size(), at}, context, scratch,
+                          writer.body()));
     TERN_TRY(const DecodedChunk decoded,
-             decode_chunk(*chain.components, entry, {writer.body(), entry.bytes}, part.size(),
+             decode_chunk(*chain.component_chain, entry, {writer.body(), entry.bytes}, part.size(),
                           context, scratch));
-    if (decoded.sparse)
-      std::ranges::fill(part, 0.0f);  // an empty chunk
-    else
-      std::ranges::copy(decoded.values, part.begin());
+    if (!decoded.sparse) std::ranges::copy(decoded.values, part.begin());  // else all are zero
     writer.put(entry);
   }
-  scratch.apart.resize(static_cast<size_t>(writer.body() - scratch.apart.data()));
+  scratch.component_chunks.resize(
+      static_cast<size_t>(writer.body() - scratch.component_chunks.data()));
   chain.principal->add(factors, layout, -1, scratch.main);
   return {};
 }
@@ -331,7 +330,7 @@ Result<size_t> encode_input(const Chain& chain, const FrameMeta& meta,
     writer.put(encode_half_chunk(std::span(scratch.small).subspan(at, n), writer.body()));
   });
   if (const size_t apart = chunk_count(component_elements(chain, layout)); apart > 0)
-    writer.append(apart, scratch.apart);
+    writer.append(apart, scratch.component_chunks);
   const auto total = static_cast<size_t>(writer.body() - out.data());
   write_frame_header(out.data(), chain.stages, meta, schema, chunks, total);
   if (!chain.in_place() && !input.rest.empty()) {

@@ -69,8 +69,8 @@ class Codec {
   Status check_composition(const ChainUse& use) const;
 
   /// Refuses a schema of which a stage would change nothing: `dct` without images of its side,
-  /// `lowrank` without matrices that are larger than their factors. Errors: kInvalidArgument. Cost:
-  /// O(tensors).
+  /// `lowrank` and `principal` without matrices that are larger than their factors. Errors:
+  /// kInvalidArgument. Cost: O(tensors).
   Status check_schema(const ParameterSchema& schema) const;
 
   /// A frame of an update of this schema is never longer; callers allocate this much and need not
@@ -82,7 +82,8 @@ class Codec {
   /// scratch.factors held after this sender's last committed frame; only lowrank looks at it. The
   /// bytes depend on nothing but stages, meta, x and factors. Errors: kInvalidArgument when x has
   /// another length than the schema, or holds NaN, infinity or a magnitude above 2^100, or `out` is
-  /// too short. Cost: O(n). Allocates nothing in the steady state.
+  /// too short. Cost: O(n), times the
+  /// rank, rows or side of lowrank, principal, sketch, dct. Allocates nothing in the steady state.
   Result<size_t> encode(const FrameMeta& meta, const ParameterSchema& schema,
                         std::span<const float> x, CodecScratch& scratch, std::span<std::byte> out,
                         std::span<const float> factors = {}) const;

@@ -151,16 +151,16 @@ Status read_small(ChunkReader& chunks, CodecScratch& scratch, ValueSink& sink) {
       small);
 }
 
-/// To scratch.components.
+/// To scratch.component_factors.
 Status read_components(const Chain& chain, uint64_t seed, ChunkReader& chunks,
                        CodecScratch& scratch) {
-  CodecScratch::make_room(scratch.components, component_elements(chain, scratch.layout));
-  StreamSink components(scratch.components);
+  CodecScratch::make_room(scratch.component_factors, component_elements(chain, scratch.layout));
+  StreamSink components(scratch.component_factors);
   return chunks.read_stream(
-      scratch.components.size(),
+      scratch.component_factors.size(),
       [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk, size_t n) {
         const ChunkContext context{.seed = seed, .chunk = component_chunk(chunk)};
-        return decode_chunk(*chain.components, entry, body, n, context, scratch);
+        return decode_chunk(*chain.component_chain, entry, body, n, context, scratch);
       },
       components);
 }
@@ -184,7 +184,7 @@ Status walk(const Codec& codec, uint64_t seed, ChunkReader chunks, CodecScratch&
   TERN_CHECK_OK(read_main(codec, seed, chunks, scratch, rest));
   TERN_CHECK_OK(read_small(chunks, scratch, sink));
   TERN_CHECK_OK(read_components(chain, seed, chunks, scratch));
-  chain.principal->add(scratch.components, layout, 1, scratch.main);
+  chain.principal->add(scratch.component_factors, layout, 1, scratch.main);
   const std::span<const float> main = scratch.main;
   for (size_t at = 0; at < main.size(); at += kChunkElements)
     placed.dense(at, main.subspan(at, std::min(kChunkElements, main.size() - at)));

@@ -57,7 +57,7 @@ class CheckedFrame {
   double norm() const { return norm_; }
   size_t nonzeros() const {
     return nonzeros_;
-  }  ///< values that travel: all of dense chunks, the kept ones of sparse ones
+  }  ///< values that decode_into() hands on: all of dense chunks, the kept ones of sparse ones
 
  private:
   friend Result<CheckedFrame> inspect(std::span<const std::byte>, const ParameterSchema&,

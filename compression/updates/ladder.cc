@@ -84,11 +84,15 @@ std::string_view stateful_ladder() {
 }
 
 bool same_band(const Codec& a, const Codec& b) {
-  // A share is of the basis that stands before it.
+  // A share is of the basis that stands before it; components aren't kept to it.
   const auto band = [](const Codec& codec) {
-    const Stage* const share = find(codec, Family::kBand);
-    const Stage* const basis = find(codec, Family::kBasis);
-    return share == nullptr ? std::pair(0u, 0u) : std::pair(share->argument, basis->argument);
+    const auto argument = [&](Family family) {
+      const Stage* const stage = find(codec, family);
+      return stage == nullptr ? 0u : stage->argument;
+    };
+    const uint32_t share = argument(Family::kBand);
+    return share == 0 ? std::array{0u, 0u, 0u}
+                      : std::array{share, argument(Family::kBasis), argument(Family::kPrincipal)};
   };
   return band(a) == band(b);
 }

@@ -1,7 +1,7 @@
 /// Memory that encoding and decoding need: about 1.6 MB; for a selection by magnitude up to 16
 /// bytes for each value kept and an eighth of the update; for chains that rearrange the whole
-/// update (small16, dct, lowrank, sketch) once or twice its size. Reused, so that the steady state
-/// allocates nothing. Threads: one for each thread.
+/// update (small16, principal, dct, lowrank, sketch) one to three times its size. Reused, so that
+/// the steady state allocates nothing. Threads: one for each thread.
 #pragma once
 
 #include <cstdint>
@@ -90,19 +90,20 @@ class CodecScratch {
   std::vector<Cut> cuts;
   size_t cut = 0;  ///< the one that the next element falls under
   Candidates found;
-  std::vector<uint32_t> sample;   ///< magnitudes
-  std::vector<double> norms;      ///< of randk-by-norm's groups
-  double kept_per_norm = 0;       ///< what randk-by-norm keeps of a group for each unit of them
-  size_t kept_left = 0;           ///< what it may still keep, besides one value of each group
-  std::vector<std::byte> frame;   ///< one whose length isn't known beforehand
-  std::vector<float> main;        ///< the main stream, where it isn't the update itself
-  std::vector<float> small;       ///< the small stream
-  std::vector<float> stream;      ///< a projection of the main stream
-  std::vector<float> estimates;   ///< of sketch, one for each element
-  std::vector<float> factors;     ///< after encoding with lowrank: what it starts from next time
-  std::vector<float> components;  ///< of principal: the factors
-  std::vector<float> start;       ///< of one step of principal
-  std::vector<std::byte> apart;   ///< the frame's chunks of the components, behind their entries
+  std::vector<uint32_t> sample;  ///< magnitudes
+  std::vector<double> norms;     ///< of randk-by-norm's groups
+  double kept_per_norm = 0;      ///< what randk-by-norm keeps of a group for each unit of them
+  size_t kept_left = 0;          ///< what it may still keep, besides one value of each group
+  std::vector<std::byte> frame;  ///< one whose length isn't known beforehand
+  std::vector<float> main;       ///< the main stream, where it isn't the update itself
+  std::vector<float> small;      ///< the small stream
+  std::vector<float> stream;     ///< a projection of the main stream
+  std::vector<float> estimates;  ///< of sketch, one for each element
+  std::vector<float> factors;    ///< after encoding with lowrank: what it starts from next time
+  // Of principal.
+  std::vector<float> component_factors;
+  Buffer<std::byte> component_chunks;  ///< their chunks: entries, then bodies
+  std::vector<float> directions;       ///< that a step of the power iteration starts from
 
   /// The chain of the last frame that was read: most frames have that of the one before.
   std::unique_ptr<Codec> last_codec;

@@ -41,7 +41,8 @@ enum class Argument : uint8_t {
 
 /// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25
 /// at most, which no training run notices; kBand: that of the element's projection on the band,
-/// outside of which the model doesn't move; kBiased chains need error feedback.
+/// outside of which nothing moves but what `principal` has sent; kBiased chains need error
+/// feedback.
 enum class Bias : uint8_t { kNone, kRounding, kBand, kBiased };
 
 /// How a selection's positions reach the receiver.

@@ -83,8 +83,7 @@ void repair(std::span<std::byte> frame, const ParameterSchema& schema) {
   if (!chain) return;
   Layout layout;
   lay_out(**chain, schema, layout);
-  repair_frame(frame, schema,
-               chunk_count(coded_elements(**chain, layout)) + chunk_count(layout.small_elements));
+  repair_frame(frame, schema, frame_chunks(**chain, layout));
 }
 
 }  // namespace

@@ -137,9 +137,10 @@ class Receiver {
 
   void forget() {
     CodecScratch& scratch = *scratch_;
-    for (auto* stream :
-         {&scratch.main, &scratch.small, &scratch.stream, &scratch.estimates, &scratch.factors})
+    for (auto* stream : {&scratch.main, &scratch.small, &scratch.stream, &scratch.estimates,
+                         &scratch.factors, &scratch.component_factors, &scratch.directions})
       *stream = std::vector<float>();  // "= {}" would keep their memory
+    scratch.component_chunks = Buffer<std::byte>();
     scratch.layout = Layout();
     scratch.cuts = std::vector<Cut>();
     scratch.last_codec.reset();
@@ -155,15 +156,17 @@ class Receiver {
 };
 
 /// The longest frame that a reader takes: raw values, or as many bytes again for a rotation's
-/// padding or clumsy positions, a table, scales and a header full of fields.
+/// padding or clumsy positions, raw factors of components, a table, scales and a header full of
+/// fields.
 inline size_t longest_frame(size_t elements) {
-  return 255 + 16 * (elements / kChunkElements + 2) + 10 * elements;
+  return 255 + 24 * (elements / kChunkElements + 3) + 14 * elements;
 }
 
 inline bool Receiver::receive(std::span<const std::byte> frame) {
   forget();
   const size_t elements = schema_.elements();
-  const int64_t most_live = 2 * 4 * static_cast<int64_t>(elements) + kFixedBytes;
+  // The main stream, what dct makes of it, and factors of its components.
+  const int64_t most_live = 3 * 4 * static_cast<int64_t>(elements) + kFixedBytes;
   std::optional<Result<CheckedFrame>> result;
   FuzzMemory memory =
       memory_of([&] { result.emplace(inspect(frame, schema_, {}, *scratch_)); }, {.live = fixed_});

@@ -51,7 +51,7 @@ uint8_t schema_choice(uint8_t byte) {
 
 struct Chunk {
   size_t elements = 0;
-  bool small = false;
+  const Chain* chain = nullptr;  ///< what codes it; null: of the small stream
 };
 
 /// The chunks that a receiver expects.
@@ -59,20 +59,22 @@ std::vector<Chunk> chunks_of(const Chain& chain, const ParameterSchema& schema) 
   Layout layout;
   lay_out(chain, schema, layout);
   std::vector<Chunk> chunks;
-  const auto add = [&](size_t elements, bool small) {
+  const auto add = [&](size_t elements, const Chain* by) {
     for (size_t at = 0; at < elements; at += kChunkElements)
-      chunks.push_back({std::min(kChunkElements, elements - at), small});
+      chunks.push_back({std::min(kChunkElements, elements - at), by});
   };
-  add(coded_elements(chain, layout), false);
-  add(layout.small_elements, true);
+  add(coded_elements(chain, layout), &chain);
+  add(layout.small_elements, nullptr);
+  add(component_elements(chain, layout), chain.component_chain.get());
   return chunks;
 }
 
-/// Mode, flag and parameter that a reader of the chain looks at.
-ChunkEntry acceptable_entry(const Chain& chain, const Chunk& chunk, uint8_t packed) {
+/// Mode, flag and parameter that a reader of the chunk looks at.
+ChunkEntry acceptable_entry(const Chunk& chunk, uint8_t packed) {
   ChunkEntry entry{.mode = static_cast<ChunkMode>(packed & 7)};
   if (entry.mode == ChunkMode::kEmpty) return entry;
-  if (chunk.small) return {.mode = ChunkMode::kHalf};
+  if (chunk.chain == nullptr) return {.mode = ChunkMode::kHalf};
+  const Chain& chain = *chunk.chain;
   const ChunkMode positions = chain.index_code == IndexCode::kRice    ? ChunkMode::kRice
                               : chain.index_code == IndexCode::kCabac ? ChunkMode::kCabac
                                                                       : ChunkMode::kPlain;
@@ -110,10 +112,10 @@ void check_one_code(ChunkMode mode, std::span<const std::byte> read, size_t n,
 }
 
 /// Gives a body the length that goes with its mode and count. Coded values end where they end.
-void fit_body(const Chain& chain, const Chunk& chunk, const ChunkEntry& entry,
-              std::vector<std::byte>& body) {
+void fit_body(const Chunk& chunk, const ChunkEntry& entry, std::vector<std::byte>& body) {
   const size_t n = chunk.elements;
-  if (chunk.small) return body.resize(2 * n);
+  if (chunk.chain == nullptr) return body.resize(2 * n);
+  const Chain& chain = *chunk.chain;
   if (entry.mode == ChunkMode::kRaw) return body.resize(4 * n);
   if (entry.coded) return;
   if (!chain.spreads()) return body.resize(most_chunk_bytes(chain, n));
@@ -145,14 +147,14 @@ std::vector<std::byte> make_frame(const Codec& codec, const ParameterSchema& sch
   std::vector<std::byte> bodies, body;
   ByteReader reader(script);
   for (size_t i = 0; i < chunks.size(); ++i) {
-    ChunkEntry entry = acceptable_entry(chain, chunks[i], reader.take<uint8_t>());
+    ChunkEntry entry = acceptable_entry(chunks[i], reader.take<uint8_t>());
     body.clear();
     if (entry.mode != ChunkMode::kEmpty) {
       size_t length = reader.left();
       if (i + 1 < chunks.size()) length = std::min(reader.take_low(kLengthBytes), reader.left());
       const auto taken = reader.take_bytes(std::min<size_t>(length, 0xFFFFFF));
       body.assign(taken.begin(), taken.end());
-      if (fit) fit_body(chain, chunks[i], entry, body);
+      if (fit) fit_body(chunks[i], entry, body);
     }
     entry.bytes = static_cast<uint32_t>(body.size());
     entry.crc = crc32c(body);

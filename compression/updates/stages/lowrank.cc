@@ -6,7 +6,7 @@
 /// - Shape: matrices as in layout.h; r (m + n) floats in place of m n.
 /// - Error: that of the best approximation of rank r, approached from round to round while M's
 ///   column space moves slowly; exact at once when M has rank r or less. Biased.
-/// - Cost: 4 m n r multiplications to encode, 2 m n r to decode.
+/// - Cost: 2 m n r multiplications to encode, m n r to decode.
 /// - Layout: for each tensor P column by column, then Q column by column.
 /// - Paper: Vogels et al. 2019, arXiv:1905.13727 (PowerSGD), for one client instead of an
 /// all-reduce

@@ -30,6 +30,7 @@ void PowerIteration::fill_empty(float* q, size_t n, Rng& rng) const {
 void PowerIteration::scale(float* q, size_t n) const {
   for (size_t r = 0; r < rank_; ++r) {
     const float largest = kernels().max_abs(q + r * n, n);
+    // Not below 2^-100, unless all of it is zero: so orthonormalize() leaves it.
     if (largest > 0) multiply(q + r * n, n, std::ldexp(1.0f, -std::ilogb(largest)));
   }
 }

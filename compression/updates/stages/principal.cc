@@ -13,7 +13,7 @@ constexpr int kSteps = 4;
 
 }  // namespace
 
-size_t Principal::factors(const Layout& layout) const {
+size_t Principal::factor_count(const Layout& layout) const {
   size_t elements = 0;
   for (const Piece& piece : layout.main)
     if (power_.shortens(piece)) elements += power_.elements(piece);
@@ -21,27 +21,27 @@ size_t Principal::factors(const Layout& layout) const {
 }
 
 std::string Principal::idle(const Layout& layout) const {
-  if (factors(layout) > 0) return {};
+  if (factor_count(layout) > 0) return {};
   return fmt::format("no weight is larger than its {} principal components", power_.rank());
 }
 
 void Principal::factorize(std::span<const float> x, const Layout& layout, uint64_t seed,
                           CodecScratch& scratch) const {
-  scratch.components.resize(factors(layout));
-  float* p = scratch.components.data();
+  scratch.component_factors.resize(factor_count(layout));
+  float* p = scratch.component_factors.data();
   for (size_t i = 0; i < layout.main.size(); ++i) {
     const Piece& piece = layout.main[i];
     if (!power_.shortens(piece)) continue;
     float* const q = p + power_.rank() * piece.rows;
     const size_t length = power_.rank() * piece.columns;
-    CodecScratch::make_room(scratch.start, length);
-    std::ranges::fill(scratch.start, 0.0f);
+    CodecScratch::make_room(scratch.directions, length);
+    std::ranges::fill(scratch.directions, 0.0f);
     Rng rng(seed, Purpose::kLowRank, 0, 0, static_cast<uint32_t>(i));
-    power_.fill_empty(scratch.start.data(), piece.columns, rng);
+    power_.fill_empty(scratch.directions.data(), piece.columns, rng);
     for (int step = 0; step < kSteps; ++step) {
-      if (step > 0) std::copy_n(q, length, scratch.start.data());
-      power_.scale(scratch.start.data(), piece.columns);
-      power_.step(x.data() + piece.at, piece, scratch.start.data(), p, q);
+      if (step > 0) std::copy_n(q, length, scratch.directions.data());
+      power_.scale(scratch.directions.data(), piece.columns);
+      power_.step(x.data() + piece.at, piece, scratch.directions.data(), p, q);
     }
     power_.balance(piece, p, q);
     p = q + length;

@@ -1,6 +1,7 @@
-/// What a stage of each family does. An update is one stream of floats; a projection turns the
-/// whole stream into a shorter one. The stream is cut into chunks of at most 65,536 elements, and a
-/// chunk goes on as: dense floats -> (transform) dense floats -> (select) kept positions and values
+/// What a stage of each family does. An update is one stream of floats, of which
+/// small16 and principal send parts apart; a projection turns the rest into a shorter stream. The
+/// stream is cut into chunks of at most 65,536 elements, and a chunk goes on as: dense floats ->
+/// (transform) dense floats -> (select) kept positions and values
 /// -> (quantize) symbols and scales, or floats -> bytes. Threads: stages are immutable; all memory
 /// comes from the caller.
 #pragma once
@@ -22,7 +23,7 @@ namespace tern {
 /// The chunk at hand.
 struct ChunkContext {
   uint64_t seed = 0;   ///< the frame's
-  uint32_t chunk = 0;  ///< number in the frame
+  uint32_t chunk = 0;  ///< number in its stream; see component_chunk()
   bool error_feedback = false;
   uint32_t group = 0;            ///< number in the chunk of the first group of values at hand
   const float* ahead = nullptr;  ///< as many values that will be wanted soon, or null

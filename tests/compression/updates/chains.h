@@ -132,7 +132,8 @@ inline constexpr Budget kBudgets[] = {
     {"ef | small16:2 | dct:2 | rotate:1024 | randk-by-norm:0.5 | qsgd:64 | rans", 1.858, 0.57,
      0.42},
     {"principal:2 | rotate:1024 | eden:1", 1.493, 0.56, 0.37},
-    {"principal:4 | dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1", 1.058, 4.35, 2.82},
+    {"principal:4 | dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1", 1.058, 4.35,
+     2.82},
     {"small16:1024 | principal:32 | int:4 | rans", 3.759, 0.0355, 0.204},
     {"ef | principal:1 | topk:0.01 | ternary | cabac", 0.330, 0.956, 0.54},
     {"lowrank:2", 3.586, 0.98, 0.95},
@@ -328,9 +329,9 @@ inline void fill_with_garbage(CodecScratch& scratch) {
   std::ranges::fill(scratch.small, 1e30f);
   std::ranges::fill(scratch.stream, 1e30f);
   std::ranges::fill(scratch.factors, 1e30f);
-  std::ranges::fill(scratch.components, 1e30f);
-  std::ranges::fill(scratch.start, 1e30f);
-  std::ranges::fill(scratch.apart, std::byte{0xA5});
+  std::ranges::fill(scratch.component_factors, 1e30f);
+  std::ranges::fill(scratch.directions, 1e30f);
+  std::ranges::fill(scratch.component_chunks, std::byte{0xA5});
   std::ranges::fill(scratch.estimates, 1e30f);
 }
 

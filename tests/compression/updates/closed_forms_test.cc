@@ -1,6 +1,7 @@
 /// Errors, sizes and sums that theory gives in closed form. The numbers in the names stand for: 1
 /// top-k, 2 sparse ternary, 3 scaled sign, 4 error feedback, 5 EF21, 6 DGC, 7 Hadamard, 8 rand-k's
-/// mask and the count sketch's linearity, 9 sums of integers, 10 low rank, 11 Rice bound, 12
+/// mask and the count sketch's linearity, 9 sums of integers, 10 low rank and
+/// principal components, 11 Rice bound, 12
 /// entropy of positions, 13 QSGD, 14 TernGrad, 15 natural compression, 16 rand-k, 17 unbiasedness,
 /// 18 EDEN, 19 Rice expectation, 20 count sketch, 21 entropy coders, 22 damage. docs/codecs.md
 /// lists them.
@@ -10,6 +11,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <numbers>
 #include <set>
 
@@ -17,6 +19,8 @@
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/positions.h"
 #include "compression/updates/stages/cabac.h"
+#include "compression/updates/stages/power_iteration.h"
+#include "compression/updates/stages/principal.h"
 #include "compression/updates/stages/rans.h"
 #include "compression/updates/stages/scale.h"
 #include "compression/updates/stages/stage.h"
@@ -631,33 +635,43 @@ TEST(Dct, LowpassKeepsTheLowestFrequenciesAndNothingElse) {
   }
 }
 
-// Within the band nothing is lost on average, and nothing is added outside of it.
+// Within the band nothing is lost on average, and nothing is added outside of it, but for what
+// principal components hold.
 TEST(Dct, LowpassIsUnbiasedForWhatItKeeps) {
   const ParameterSchema schema = images(40, 784);
   const std::vector<float> x = make_input(Input::kGaussian, schema.elements());
   std::vector<float> low;
   (void)by_frequency(28, schema, x, low, 30);
-  const Codec codec = codec_of("dct:28 | lowpass:0.3 | rotate:1024 | randk-by-norm:0.5 | eden:1");
-  CodecScratch scratch;
-  std::vector<double> sum(x.size(), 0.0);
-  double squares = 0;
-  constexpr int kDraws = 200;
-  for (int draw = 0; draw < kDraws; ++draw) {
-    std::vector<std::byte> frame(codec.max_encoded_bytes(schema));
-    const FrameMeta meta{.seed = static_cast<uint64_t>(draw)};
-    frame.resize(codec.encode(meta, schema, x, scratch, frame).value());
-    std::vector<float> y(x.size());
-    ASSERT_TRUE(decode(*inspect(frame, schema, {}, scratch), scratch, y).ok());
-    for (size_t i = 0; i < x.size(); ++i) {
-      const double error = static_cast<double>(y[i]) - static_cast<double>(low[i]);
-      sum[i] += error;
-      squares += error * error;
+  constexpr const char* kChain = "dct:28 | lowpass:0.3 | rotate:1024 | randk-by-norm:0.5 | eden:1";
+  for (const std::string& spec : {std::string(kChain), std::string("principal:3 | ") + kChain}) {
+    const Codec codec = codec_of(spec);
+    CodecScratch scratch;
+    std::vector<double> sum(x.size(), 0.0);
+    double squares = 0, outside = 0;
+    constexpr int kDraws = 200;
+    for (int draw = 0; draw < kDraws; ++draw) {
+      std::vector<std::byte> frame(codec.max_encoded_bytes(schema));
+      const FrameMeta meta{.seed = static_cast<uint64_t>(draw)};
+      frame.resize(codec.encode(meta, schema, x, scratch, frame).value());
+      std::vector<float> y(x.size()), in_band;
+      ASSERT_TRUE(decode(*inspect(frame, schema, {}, scratch), scratch, y).ok());
+      (void)by_frequency(28, schema, y, in_band, 30);
+      outside += squared_distance(y, in_band);
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double error = static_cast<double>(in_band[i]) - static_cast<double>(low[i]);
+        sum[i] += error;
+        squares += error * error;
+      }
     }
+    double of_sum = 0;
+    for (const double s : sum) of_sum += s * s;
+    EXPECT_LE(of_sum, 1.4 * squares) << "as in HasNoBiasUnlessItsTraitsSaySo";
+    EXPECT_GT(squares / kDraws, 0.1 * squared_norm(low)) << "there is noise to speak of";
+    if (spec == kChain)
+      EXPECT_LT(outside, 1e-9 * squares);
+    else
+      EXPECT_GT(outside, 0.01 * squares);
   }
-  double of_sum = 0;
-  for (const double s : sum) of_sum += s * s;
-  EXPECT_LE(of_sum, 1.4 * squares) << "as in HasNoBiasUnlessItsTraitsSaySo";
-  EXPECT_GT(squares / kDraws, 0.1 * squared_norm(low)) << "there is noise to speak of";
 }
 
 // Its factors are rounded from the library's cosines: where one lay so near to the middle between
@@ -803,6 +817,78 @@ TEST(ClosedForm10, WarmStartsApproachTheBestApproximation) {
 }
 
 // 10b. Principal components and the rest.
+
+const ParameterSchema& matrix_of(int64_t rows, int64_t columns) {
+  static std::map<std::pair<int64_t, int64_t>, ParameterSchema> schemas;
+  return schemas
+      .try_emplace({rows, columns},
+                   ParameterSchema::make({{.name = "m", .shape = {rows, columns}}}).value())
+      .first->second;
+}
+
+/// The energy that a number of steps of the power iteration leaves of m (60 x 80).
+double left_after(int steps, size_t rank, const std::vector<float>& m) {
+  const PowerIteration power(rank);
+  const Piece piece{.rows = 60, .columns = 80};
+  std::vector<float> start(rank * piece.columns), p(rank * piece.rows), q(start.size());
+  Rng rng(5, Purpose::kTest);
+  power.fill_empty(start.data(), piece.columns, rng);
+  for (int step = 0; step < steps; ++step) {
+    power.scale(start.data(), piece.columns);
+    power.step(m.data(), piece, start.data(), p.data(), q.data());
+    start = q;
+  }
+  std::vector<float> rest = m;
+  power.add_product(p.data(), q.data(), piece, -1, rest.data());
+  return squared_norm(rest);
+}
+
+/// What principal leaves of it.
+double left_by_principal(uint32_t rank, const std::vector<float>& m) {
+  const Principal principal(rank);
+  CodecScratch scratch;
+  lay_out(matrix_schema(), 0, scratch.layout);
+  principal.factorize(m, scratch.layout, 7, scratch);
+  std::vector<float> rest = m;
+  principal.add(scratch.component_factors, scratch.layout, -1, rest);
+  return squared_norm(rest);
+}
+
+TEST(ClosedForm10, FourStepsFindWhatManyStepsFind) {
+  for (uint32_t stream = 0; stream < 10; ++stream) {
+    const std::vector<float> noise = normal_values(60 * 80, 1400 + 3 * stream);
+    std::vector<float> signal = matrix_of_rank(3, 1401 + 3 * stream);
+    for (size_t i = 0; i < signal.size(); ++i) signal[i] += noise[i];
+    EXPECT_LE(left_by_principal(3, signal), 1.001 * left_after(300, 3, signal));
+    // Where nothing stands out, too.
+    EXPECT_LE(left_by_principal(4, noise), 1.04 * left_after(300, 4, noise));
+    EXPECT_GT(left_after(1, 4, noise), 1.04 * left_after(300, 4, noise))
+        << "one step is not enough";
+  }
+}
+
+// The rest is what the receivers lack, errors of the factors' four bits included: a chain that
+// loses next to nothing has to bring everything back.
+TEST(ClosedForm10, TheRestHasWhatTheFactorsLose) {
+  const std::vector<float> m = matrix_of_rank(2, 1500);
+  CodecScratch scratch;
+  const auto error = [&](const char* spec, const ParameterSchema& schema,
+                         const std::vector<float>& x) {
+    const Codec codec = codec_of(spec);
+    std::vector<std::byte> frame(codec.max_encoded_bytes(schema));
+    frame.resize(codec.encode(kMeta, schema, x, scratch, frame).value());
+    std::vector<float> y(x.size());
+    EXPECT_TRUE(decode(*inspect(frame, schema, {}, scratch), scratch, y).ok());
+    return nmse(x, y);
+  };
+  EXPECT_LT(error("principal:2 | bfloat16", matrix_schema(), m), 1e-6);
+  EXPECT_GT(error("principal:2 | topk:1e-09", matrix_schema(), m), 1e-3) << "four bits lose";
+  // More factors than fit in a chunk.
+  const ParameterSchema& wide = matrix_of(34, 2100);
+  const std::vector<float> x = normal_values(34 * 2100, 1502);
+  EXPECT_LT(error("principal:32 | bfloat16", wide, x), 1e-6);
+  EXPECT_LT(error("principal:32 | topk:1e-09", wide, x), 0.1);
+}
 
 /// Squared error over squared norm of the mean of `draws` frames, and of one.
 struct MeanError {

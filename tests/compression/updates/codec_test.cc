@@ -52,7 +52,8 @@ TEST(Codec, FamiliesComeInOrderAndOnce) {
   EXPECT_THAT(
       message_of("ternary | topk:0.1"),
       HasSubstr("'topk' (select) can't follow 'ternary' (quantize); the order is state, exempt, "
-                "principal, basis, band, transform, select, quantize, index code, value code, with one of "
+                "principal, basis, band, transform, select, quantize, index code, value code, with "
+                "one of "
                 "each at most"));
   EXPECT_THAT(message_of("topk:0.1 | randk:0.1"),
               HasSubstr("'randk' (select) can't follow 'topk' (select)"));
@@ -260,7 +261,8 @@ TEST(Codec, CarriesTheLargestMagnitudesThroughEveryChain) {
     for (const size_t n : {size_t{1}, size_t{1000}, size_t{65536}}) {
       std::vector<float> x(n, 0x1p100f);
       for (size_t i = 0; i < n; i += 3) x[i] = -0x1p100f;
-      if (codec.chain().projection || codec.chain().principal) continue;  // sums of such magnitudes are refused
+      if (codec.chain().projection || codec.chain().principal)
+        continue;  // sums of such magnitudes are refused
       const auto decoded = round_trip(codec, kMeta, x, scratch);  // fails unless it is finite
       EXPECT_EQ(decoded.size(), n);
     }
@@ -387,7 +389,8 @@ TEST(Codec, ManyThreadsWriteTheSameFrame) {
   ThreadPool pool(2);
   for (const char* spec :
        {"rotate:1024 | eden:4", "int:8", "ef | sign", "float32", "qsgd:16 | rans",
-        "rotate:1024 | randk:0.25 | eden:1", "bfloat16 | zstd", "ef | topk:0.01"}) {
+        "rotate:1024 | randk:0.25 | eden:1", "bfloat16 | zstd", "ef | topk:0.01",
+        "principal:2 | rotate:1024 | eden:1", "ef | principal:1 | topk:0.01"}) {
     const Codec codec = Codec::parse(spec).value();
     SenderMemory memory;
     memory.residual.assign(n, 0.25f);

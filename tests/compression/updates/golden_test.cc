@@ -244,7 +244,9 @@ constexpr GoodFrame kGood[] = {
     {"ef_principal_topk", "wide", "ef | principal:1 | topk:0.01 | ternary | cabac"},
     {"principal_spike", "mixed", "principal:2 | topk:0.01 | rice", Input::kOneSpike},
     {"principal_zeros", "mixed", "principal:2 | int:4", Input::kZeros},
-    {"principal_nothing", "odd", "principal:2 | int:4 | rans"},
+    {"principal_nothing", "odd", "principal:3 | int:4 | rans"},
+    {"principal_empty", "empty", "principal:2 | int:4"},
+    {"principal_zstd", "mixed", "ef | principal:4 | bfloat16 | zstd", Input::kHeavyTail},
     // Factors.
     {"lowrank_1", "mixed", "lowrank:1"},
     {"lowrank_2_wide", "wide", "lowrank:2"},
@@ -560,8 +562,7 @@ TEST_F(Golden, GoodFramesCoverEveryStageAndMode) {
     const Bytes frame = read_file(kFolder / entry.at("file").get<std::string>());
     Layout layout;
     lay_out(codec.chain(), schema, layout);
-    const size_t chunks =
-        chunk_count(coded_elements(codec.chain(), layout)) + chunk_count(layout.small_elements);
+    const size_t chunks = frame_chunks(codec.chain(), layout);
     const size_t header = load<uint16_t>(frame.data() + 6);
     for (size_t i = 0; i < chunks; ++i) {
       const auto packed = load<uint8_t>(frame.data() + header + 8 * i + 3);

@@ -305,6 +305,10 @@ TEST(Ladder, SaysWhatIsWrongWithAChain) {
   EXPECT_THAT(message("dct:28 | lowpass:0.3 | int:8; dct:7 | lowpass:0.3 | int:8"),
               HasSubstr("sends other frequencies"));
   EXPECT_TRUE(parse_ladder("dct:28 | lowpass:0.3 | int:8; dct:28 | lowpass:0.3 | int:4"));
+  // Components aren't kept to a band, so beside one their number has to be the same.
+  EXPECT_FALSE(
+      parse_ladder("principal:2 | dct:28 | lowpass:0.3 | int:8; dct:28 | lowpass:0.3 | int:4"));
+  EXPECT_TRUE(parse_ladder("principal:2 | dct:28 | int:8; dct:28 | int:4"));
 }
 
 TEST(Ladder, ClosedFormsAgreeWithMeasurement) {
