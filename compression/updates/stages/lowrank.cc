@@ -8,10 +8,9 @@
 ///   column space moves slowly; exact at once when M has rank r or less. Biased.
 /// - Cost: 2 m n r multiplications to encode, m n r to decode.
 /// - Layout: for each tensor P column by column, then Q column by column.
-/// - Paper: Vogels et al. 2019, arXiv:1905.13727 (PowerSGD), for one client instead of an
-/// all-reduce
-///   of the factors; a column without a direction of its own becomes zero, and starts at random in
-///   the next round.
+/// - Paper: Vogels et al. 2019, arXiv:1905.13727 (PowerSGD), for one client, where the paper sums
+///   factors; a column without a direction of its own becomes zero, and starts at random in the
+///   next round.
 #include <fmt/format.h>
 
 #include <algorithm>

@@ -10,6 +10,8 @@
 /// - Paper: Horvath & Richtarik 2021, arXiv:2006.11077 (induced compressors: a biased one, then an
 ///   unbiased one of what it leaves), with PowerSGD's factors (Vogels et al. 2019) as the biased
 ///   one, from random directions in each frame, so that no sender needs a memory.
+/// - Threads: immutable; all memory is the caller's. Nothing here fails: numbers that became too
+///   large are refused where the chain reads the rest, or by the frame's norm.
 #pragma once
 
 #include <cstddef>

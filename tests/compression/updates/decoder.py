@@ -708,7 +708,7 @@ def take_chunk(body, chunk, header, small):
     chain, n = header.chain, chunk.elements
     check_entry(chunk, chain, small)
     require(crc32c(body) == chunk.checksum, "the checksum of a body is wrong")
-    what = f"chunk {chunk.number} of the {'small' if small else 'main'} stream"
+    what = f"chunk {chunk.number} of the {'small' if small else 'components' if chain is COMPONENTS else 'main'} stream"
     source = Bytes(body, what)
     if chunk.mode == EMPTY:
         source.finish()
