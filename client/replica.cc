@@ -32,7 +32,7 @@ Result<std::vector<uint32_t>> way_to(const VersionTree& tree, uint32_t version, 
 }  // namespace
 
 uint64_t max_download_bytes(const ParameterSchema& schema) {
-  return (1 + VersionTree::kMostLevels) *
+  return (2 + VersionTree::kMostLevels) *
          static_cast<uint64_t>(Codec::parse("float32")->max_encoded_bytes(schema));
 }
 

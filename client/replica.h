@@ -16,8 +16,8 @@
 
 namespace tern {
 
-/// The longest download that any plan for such a model needs: a snapshot of the lowest version that
-/// others stand on, and a frame of each level above it.
+/// The longest download that any plan for such a model needs: a snapshot of the root, a
+/// keyframe of each level and a refinement.
 uint64_t max_download_bytes(const ParameterSchema& schema);
 
 /// Of one version; never changed once made, so that clients of one process can share it.

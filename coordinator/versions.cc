@@ -109,11 +109,17 @@ Result<SharedFrame> VersionedModel::publish(std::vector<float> step, const Codec
   return shared;
 }
 
+std::vector<uint32_t> VersionedModel::stood_on(uint32_t version) const {
+  std::vector<uint32_t> versions = tree_.kept(version);
+  if (!tree_.periods.empty() && tree_.anchor(version) == 0) versions.insert(versions.begin(), 0);
+  std::erase(versions, version);
+  return versions;
+}
+
 void VersionedModel::forget_what_nothing_stands_on() {
-  std::erase_if(bases_, [&](const auto& base) {
-    return tree_.periods.empty() || !tree_.holds(version_, base.first) ||
-           (base.first == 0 && tree_.anchor(version_) != 0);
-  });
+  const std::vector<uint32_t> needed = stood_on(version_);
+  std::erase_if(bases_,
+                [&](const auto& base) { return !std::ranges::binary_search(needed, base.first); });
   // Of the way here, what is sent to somebody: a way to the anchor that is longer than a snapshot
   // of it never is.
   const size_t longest = lossless().max_encoded_bytes(*schema_);
@@ -180,10 +186,10 @@ Status VersionedModel::restore(VersionsState state) {
       !std::ranges::all_of(state.bases, fits))
     return error(Code::kCorrupt, "a saved model of {} parameters, expected {}",
                  state.parameters->size(), n);
-  const uint32_t next = state.version + 1;
-  if (tree_.parent(next) != state.version && !state.bases.contains(tree_.parent(next)))
-    return error(Code::kCorrupt, "a saved model without version {}, which version {} stands on",
-                 tree_.parent(next), next);
+  for (const uint32_t version : stood_on(state.version))
+    if (!state.bases.contains(version))
+      return error(Code::kCorrupt, "a saved model of version {} without {}, which later ones need",
+                   state.version, version);
   version_ = state.version;
   parameters_ = std::move(state.parameters);
   residual_ = std::move(state.residual);

@@ -78,6 +78,8 @@ class VersionedModel {
  private:
   const std::vector<float>& model_of(uint32_t version) const;
   Status encode_snapshot(CodecScratch& scratch);
+  /// What versions and snapshots after `version` need, itself excepted; in increasing order.
+  std::vector<uint32_t> stood_on(uint32_t version) const;
   void forget_what_nothing_stands_on();
 
   const ParameterSchema* schema_;

@@ -184,8 +184,8 @@ TEST_F(RecoveryTest, KeyframesThatLaterVersionsStandOnAreThere) {
   FederationOptions options = small_run();
   options.rounds = 9;
   options.down = "topk:0.1 | ternary | rice";
-  options.keyframe = "ef | topk:0.25 | ternary | rice";
-  options.keyframe_every = {3};
+  options.keyframe = "topk:0.25 | ternary | rice; ef | topk:0.5 | ternary | rice";
+  options.keyframe_every = {2, 4};
   expect_the_same_after_cuts(options, 3);
 }
 

@@ -1,6 +1,7 @@
 // What clients hold is what the coordinator publishes, bit for bit, by every way of getting there.
 #include "coordinator/versions.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -50,6 +51,7 @@ class Versions : public testing::Test {
                          .model_sha256 = model.sha256(),
                          .versions = model.tree(),
                          .grid_bits = kGridBits};
+    EXPECT_LE(transfer.size(), max_download_bytes(schema_));
     const Status status = client.replica.apply(plan, download.kind, transfer, scratch_);
     ASSERT_TRUE(status.ok()) << status.describe();
     EXPECT_THAT(client.replica.parameters(), testing::ElementsAreArray(model.parameters()));
@@ -172,17 +174,18 @@ TEST_F(Versions, ADivergingModelIsNotPublished) {
 struct Tree {
   const char* name;
   VersionTree tree;
-  bool dense_refinement = false;
+  bool dense_refinement = false, dense_keyframes = false;
 };
 
 class KeyframedVersions : public Versions, public testing::WithParamInterface<Tree> {
  protected:
   const VersionTree& tree() const { return GetParam().tree; }
   Codec codec(uint32_t version) const {
+    const size_t level = tree().level(version);
+    if (level == 0 ? GetParam().dense_refinement : GetParam().dense_keyframes)
+      return *Codec::parse("float32");
     const char* sparse[] = {"ef | topk:0.01 | ternary | rice", "ef | topk:0.03 | ternary | rice",
                             "ef | topk:0.1 | ternary | rice"};
-    const size_t level = tree().level(version);
-    if (level == 0 && GetParam().dense_refinement) return *Codec::parse("float32");
     return *Codec::parse(sparse[level]);
   }
   void publish(VersionedModel& model) {
@@ -226,36 +229,52 @@ TEST_P(KeyframedVersions, ARestoredModelGoesOnWithTheSameBits) {
   for (const uint32_t stop : {1u, 4u, 5u, 12u, 13u}) {
     VersionedModel through(schema_, kSeed, tree()), restored(schema_, kSeed, tree());
     for (uint32_t round = 1; round <= stop; ++round) ASSERT_NO_FATAL_FAILURE(publish(through));
+    Client old = newcomer(), rare = newcomer();
+    follow(through, old);
+    follow(through, rare);
     ASSERT_TRUE(restored.restore(through.state()).ok());
     for (uint32_t round = stop + 1; round <= stop + 8; ++round) {
       ASSERT_NO_FATAL_FAILURE(publish(through));
       ASSERT_NO_FATAL_FAILURE(publish(restored));
       ASSERT_EQ(restored.sha256(), through.sha256()) << stop << ' ' << round;
+      ASSERT_NO_FATAL_FAILURE(follow(restored, old)) << stop << ' ' << round;
     }
-    Client client = newcomer();
-    follow(restored, client);
+    Client fresh = newcomer();
+    for (Client* client : {&rare, &fresh}) ASSERT_NO_FATAL_FAILURE(follow(restored, *client));
   }
 }
 
-TEST_P(KeyframedVersions, AStateThatLacksAKeyframeIsRefused) {
+TEST_P(KeyframedVersions, AStateThatLacksAnyKeyframeIsRefused) {
   VersionedModel model(schema_, kSeed, tree());
-  for (uint32_t round = 1; round <= 7; ++round) ASSERT_NO_FATAL_FAILURE(publish(model));
-  VersionsState state = model.state();
-  ASSERT_FALSE(state.bases.empty());
-  state.bases.clear();
-  VersionedModel other(schema_, kSeed, tree());
-  EXPECT_EQ(other.restore(state).code(), Code::kCorrupt);
+  for (uint32_t round = 1; round <= 29; ++round) {
+    ASSERT_NO_FATAL_FAILURE(publish(model));
+    const VersionsState state = model.state();
+    VersionedModel other(schema_, kSeed, tree());
+    for (const auto& [version, base] : state.bases) {
+      VersionsState without = state;
+      without.bases.erase(version);
+      const Status refused = other.restore(std::move(without));
+      EXPECT_EQ(refused.code(), Code::kCorrupt) << round;
+      EXPECT_THAT(refused.message(), testing::HasSubstr(fmt::format("without {}", version)));
+    }
+    EXPECT_TRUE(other.restore(state).ok()) << round;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
     Trees, KeyframedVersions,
-    testing::Values(Tree{"Chain", {.periods = {4}}},
-                    Tree{"FromTheRoot", {.periods = {4}, .chain = false}},
-                    Tree{"TwoLevels", {.periods = {4, 12}}},
-                    Tree{"TwoLevelsFromTheRoot", {.periods = {4, 12}, .chain = false}},
-                    Tree{"GivenModel", {.periods = {4, 12}, .root = 1}},
-                    Tree{"GivenModelFromTheRoot", {.periods = {4}, .chain = false, .root = 1}},
-                    Tree{"DenseRefinements", {.periods = {4}}, true}),
+    testing::Values(
+        Tree{"Chain", {.periods = {4}}}, Tree{"FromTheRoot", {.periods = {4}, .chain = false}},
+        Tree{"TwoLevels", {.periods = {4, 12}}},
+        Tree{"TwoLevelsFromTheRoot", {.periods = {4, 12}, .chain = false}},
+        Tree{"GivenModel", {.periods = {4}, .root = 1}},
+        Tree{"GivenModelTwoLevels", {.periods = {4, 12}, .root = 1}},
+        Tree{"GivenModelFromTheRoot", {.periods = {4}, .chain = false, .root = 1}},
+        Tree{"GivenModelShort", {.periods = {2, 4}, .root = 1}},
+        Tree{"GivenModelShortFromTheRoot", {.periods = {2}, .chain = false, .root = 1}},
+        Tree{"DenseRefinements", {.periods = {4}}, true},
+        // The longest download there is: a snapshot and a frame of each level.
+        Tree{"AllDense", {.periods = {2, 4, 8, 16}, .chain = false, .root = 1}, true, true}),
     [](const auto& its) { return its.param.name; });
 
 TEST_F(Versions, AClientSeenRarelyDownloadsFewerBytesWithKeyframes) {

@@ -136,6 +136,24 @@ TEST(Simulation, ACrowdIsTheSameOnAnyNumberOfWorkersAndAfterAnInterruption) {
   }
 }
 
+// The checkpoint says of what it holds which version and which level that is.
+TEST(Simulation, ResumesFromKeyframesOfTwoLevels) {
+  const PreparedScenario prepared = small_scenario(
+      {{"rounds", "9"},
+       {"compression.down", "topk:0.1 | ternary | rice"},
+       {"compression.keyframe", "topk:0.2 | ternary | rice; ef | topk:0.3 | ternary | rice"},
+       {"compression.keyframe_every", "2 4"}});
+  const RunResult through = run(prepared);
+  RunOptions options{.fleet = {.workers = 2}, .out = fresh_folder("out")};
+  RunResult part = run(prepared, options, kStopAtOnce);
+  options.resume = true;
+  int stops = 0;
+  for (; part.interrupted; ++stops) part = run(prepared, options, kStopAtOnce);
+  EXPECT_EQ(stops, 8) << "it was stopped after each round but the last";
+  EXPECT_EQ(hash_of(part), hash_of(through));
+  EXPECT_EQ(part.summary["bytes"]["down"], through.summary["bytes"]["down"]);
+}
+
 TEST(Simulation, ResumesWithResidualsOfSixteenBits) {
   const PreparedScenario prepared =
       small_scenario({{"compression.up", "ef | topk:0.1 | ternary | rice"},
