@@ -14,28 +14,49 @@ namespace {
 
 /// Elements that one lock is for.
 constexpr size_t kBlock = 65536;
-/// Longer sums (32 MiB) give their pages back, so many elements at a time; a shorter one would
-/// spend more on faulting them in again than on adding an update.
-constexpr size_t kKeptElements = size_t{1} << 22, kReleasedElements = size_t{1} << 17;
+/// Longer sums (32 MiB) give their pages back; a shorter one would spend more on faulting them in
+/// again than on adding an update.
+constexpr size_t kKeptElements = size_t{1} << 22;
+/// Bytes of a large page. Given back in part, one would be split and its memory stay in use.
+constexpr size_t kLargePage = size_t{2} << 20;
 /// So many are cleared while they lie in the first cache.
 constexpr size_t kClearedElements = size_t{1} << 11;
+
+#ifdef __linux__
+/// Those that lie in sums as a whole.
+std::span<std::byte> pages_of(std::span<int64_t> sums) {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  void* at = sums.data();
+  size_t left = sums.size_bytes();
+  if (std::align(page, page, at, left) == nullptr) return {};
+  return {static_cast<std::byte*>(at), left / page * page};
+}
+#endif
+
+/// A round's first update touches all of its sum, and a fault for each 4 KiB of it takes longer
+/// than adding the update. Where the system has no large pages, nothing is lost.
+void ask_for_large_pages([[maybe_unused]] std::span<int64_t> sums) {
+#ifdef __linux__
+  const std::span<std::byte> pages = pages_of(sums);
+  (void)::madvise(pages.data(), pages.size(), MADV_HUGEPAGE);
+#endif
+}
+
+/// From `at` to where the next one begins.
+size_t elements_to_large_page(const int64_t* at) {
+  return (kLargePage - reinterpret_cast<uintptr_t>(at) % kLargePage) / sizeof(int64_t);
+}
 
 /// Pages that were given back are zeros when they are touched again; elsewhere than on Linux they
 /// may not be.
 void clear_and_release(std::span<int64_t> sums) {
 #ifdef __linux__
-  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  auto* const begin = reinterpret_cast<std::byte*>(sums.data());
-  void* at = begin;
-  size_t left = sums.size_bytes();
-  if (std::align(page, page, at, left) != nullptr) {
-    const size_t whole = left / page * page;
-    auto* const first = static_cast<std::byte*>(at);
-    if (::madvise(first, whole, MADV_DONTNEED) == 0) {
-      std::fill(begin, first, std::byte{0});
-      std::fill(first + whole, begin + sums.size_bytes(), std::byte{0});
-      return;
-    }
+  const std::span<std::byte> pages = pages_of(sums);
+  if (!pages.empty() && ::madvise(pages.data(), pages.size(), MADV_DONTNEED) == 0) {
+    const std::span<std::byte> bytes = std::as_writable_bytes(sums);
+    std::fill(bytes.data(), pages.data(), std::byte{0});
+    std::fill(pages.data() + pages.size(), bytes.data() + bytes.size(), std::byte{0});
+    return;
   }
 #endif
   std::ranges::fill(sums, 0);
@@ -73,6 +94,8 @@ Result<FixedPointAccumulator> FixedPointAccumulator::make(size_t elements,
         "2^52, so that 64-bit sums can't overflow and keep 10 bits below one",
         bounds.norm_bound, bounds.largest_weights);
   FixedPointAccumulator made;
+  made.sum_.reserve(elements);
+  if (elements > kKeptElements) ask_for_large_pages({made.sum_.data(), elements});
   made.sum_.resize(elements);
   made.locks_ = Locks(1 + (elements + kBlock - 1) / kBlock);
   made.clear();
@@ -134,10 +157,11 @@ void FixedPointAccumulator::mean(std::span<float> out) const {
 std::vector<float> FixedPointAccumulator::take_mean() {
   const double by = divisor();
   const bool release = sum_.size() > kKeptElements;
-  const size_t step = release ? kReleasedElements : kClearedElements;
   std::vector<float> mean;
   mean.reserve(sum_.size());
+  size_t step = kClearedElements;
   for (size_t at = 0; at < sum_.size(); at += step) {
+    if (release) step = elements_to_large_page(sum_.data() + at);
     const auto sums = std::span(sum_).subspan(at, std::min(step, sum_.size() - at));
     mean.resize(at + sums.size());
     kernels().divide(sums.data(), sums.size(), by, mean.data() + at);
