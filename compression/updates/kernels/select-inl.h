@@ -3,10 +3,10 @@
 namespace tern {
 namespace {
 
-/// One bit for each lane of a mask.
-TERN_INLINE uint32_t mask_of(Ints set) {
+/// One bit for each lane where x > y.
+TERN_INLINE uint32_t greater_bits(Ints x, Ints y) {
 #if defined(__AVX512F__)
-  return _mm512_movepi32_mask((__m512i)set.a);
+  return _mm512_cmpgt_epi32_mask((__m512i)x.a, (__m512i)y.a);
 #else
   uint32_t mask = 0;
   each(
@@ -21,7 +21,7 @@ TERN_INLINE uint32_t mask_of(Ints set) {
         mask |= four << number.value * kWidth;
         return a;
       },
-      set);
+      greater(x, y));
   return mask;
 #endif
 }
@@ -60,7 +60,7 @@ TERN_INLINE size_t collect_by(const float* x, const float* y, size_t n, float si
     const size_t end = begin + (n - begin < kStretch ? (n - begin) / kLanes * kLanes : kStretch);
     uint64_t found[kStretch / 64] = {};
     float sums[adds ? kStretch : 1];
-    for (; i < end; i += kLanes) {
+    const auto look = [&](uint32_t lane) TERN_INLINE_LAMBDA {
       __builtin_prefetch(x + i + kAhead);
       Floats v = load(x + i);
       if (adds) {
@@ -75,11 +75,21 @@ TERN_INLINE size_t collect_by(const float* x, const float* y, size_t n, float si
       }
       const Ints m = magnitude_bits(v);
       most = larger(most, m);
-      const auto mask = static_cast<uint16_t>(mask_of(greater(m, below)));
-      __builtin_memcpy(reinterpret_cast<char*>(found) + (i - begin) / 8, &mask, sizeof mask);
+      i += kLanes;
+      return uint64_t{greater_bits(m, below)} << lane;
+    };
+    // Whole words are stored: one that is read before its parts have left the store buffer has to
+    // wait for them.
+    size_t word = 0;
+    for (; i + 64 <= end; ++word) {
+      uint64_t bits = look(0);
+      bits |= look(kLanes);
+      bits |= look(2 * kLanes);
+      found[word] = bits | look(3 * kLanes);
     }
+    for (uint32_t lane = 0; i < end; lane += kLanes) found[word] |= look(lane);
     const float* const from = !adds ? x + begin : bypass ? sums : out + begin;
-    for (size_t word = 0; word * 64 < end - begin; ++word)
+    for (word = 0; word * 64 < end - begin; ++word)
       for (uint64_t bits = found[word]; bits != 0; bits &= bits - 1) {
         const size_t j = word * 64 + static_cast<size_t>(__builtin_ctzll(bits));
         index[count] = first + static_cast<uint32_t>(begin + j);

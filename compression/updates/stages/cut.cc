@@ -91,8 +91,8 @@ void cut_stream(InputStream& stream, size_t k, CodecScratch& scratch) {
   found.clear();
   const uint32_t least = guess_cut(stream, k, scratch.sample);
   if (least > 0) {
-    // Twice as many as the sample promises mean that it was not like the rest.
-    const size_t most = 2 * k + stream.size() / 64;
+    // So many more than the sample promises mean that it was not like the rest.
+    const size_t most = 2 * k + stream.size() / 32;
     bool fits = true;
     for (size_t at = 0; at < stream.size() && fits; at += InputStream::kTile) {
       if (at % kChunkElements == 0 && at > 0) found.ends.push_back(found.count);
