@@ -147,6 +147,7 @@ Result<size_t> write_parts(const Chain& chain, const ChunkInput& input, ChunkCon
     uint16_t* symbols = scratch.symbols.data() + (wait ? at : 0);
     context.group = static_cast<uint32_t>(at / kGroupElements);
     context.ahead = chain.transform ? nullptr : input.stream.ahead(k);
+    context.maxima = chain.transform ? nullptr : input.stream.maxima(input.begin + at);
     chain.quantizer->quantize(values, dense_groups(k, scratch), false, context, symbols,
                               out + scale_bytes(chain, context.group));
     if (!wait) write_symbols(symbols, k, alphabet, out + scales + symbol_bytes(alphabet, at));

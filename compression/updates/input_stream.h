@@ -3,11 +3,14 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 
 #include "base/status.h"
+#include "compression/updates/codec.h"
 #include "compression/updates/kernels/kernels.h"
 
 namespace tern {
@@ -37,6 +40,9 @@ class InputStream {
     return values().subspan(at, n);
   }
   std::span<const float> fetch_all() { return fetch(0, size()); }
+  /// The largest magnitude of each kGroupElements of the tile that was fetched last, if it begins
+  /// at `at`; otherwise null.
+  const float* maxima(size_t at) const { return at == tile_ ? maxima_.data() : nullptr; }
   /// Fetches the next n and appends those whose magnitude's bits reach `least` as Kernels::collect
   /// does, counted from `first`; returns how many.
   size_t collect(size_t n, uint32_t least, size_t first, uint32_t* index, float* values) {
@@ -93,16 +99,21 @@ class InputStream {
   static constexpr size_t kAhead = 8 * kTile;
 
   void fetch_more(size_t n) {
-    const float* x = input_.update.data() + ready_;
-    float largest = 0;
-    if (input_.residual.empty()) {
-      largest = kernels().max_abs(x, n);
-      copy_to_rest(n);
-    } else {
-      largest = kernels().add_max(x, input_.residual.data() + ready_, n, input_.sign,
-                                  input_.rest.data() + ready_);
+    tile_ = ready_;
+    for (float& largest : maxima_) {
+      const size_t part = std::min(kGroupElements, tile_ + n - ready_);
+      largest = fetch_part(part);
+      advance(part, largest);
     }
-    advance(n, largest);
+  }
+
+  float fetch_part(size_t n) {
+    const float* x = input_.update.data() + ready_;
+    if (!input_.residual.empty())
+      return kernels().add_max(x, input_.residual.data() + ready_, n, input_.sign,
+                               input_.rest.data() + ready_);
+    copy_to_rest(n);
+    return kernels().max_abs(x, n);
   }
 
   void copy_to_rest(size_t n) {
@@ -119,6 +130,8 @@ class InputStream {
   EncodeInput input_;
   size_t ready_ = 0;
   float largest_ = 0;
+  size_t tile_ = SIZE_MAX;  // where the one in maxima_ begins
+  std::array<float, kTile / kGroupElements> maxima_ = {};
 };
 
 }  // namespace tern

@@ -43,8 +43,10 @@ struct Kernels {
   /// under `key` (2 words), as base/rng.h has them: 4 words each.
   void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);
 
-  /// out[i] = limit + clamp(floor(y) + (u_i < frac(y))), y = x[i]*inverse_scale; u_i uniform from
-  /// (key, i): unbiased. Brings n values from `ahead` into the second cache meanwhile.
+  /// out[i] = limit + floor(y) + (u_i < frac(y)), y = x[i]*inverse_scale clamped to -limit..limit;
+  /// u_i uniform from (key, i), and both it and frac(y) multiples of 2^-24, or for a limit above
+  /// 127 of 2^-(31 - its bits): unbiased but for half of that. limit: 1 to 32,767. Brings n values
+  /// from `ahead` into the second cache meanwhile.
   void (*quantize_int)(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
                        const float* ahead, uint16_t* out);
   /// out[i] = (symbols[i] - limit) * scale

@@ -90,11 +90,13 @@ TERN_INLINE Ints equal(Bits x, Bits y) {
   return each([](auto, BitsPart a, BitsPart b) TERN_INLINE_LAMBDA { return IntPart(a == b); }, x,
               y);
 }
-TERN_INLINE Ints larger(Ints x, Ints y) {
-  return each([](auto, IntPart a, IntPart b) TERN_INLINE_LAMBDA { return a > b ? a : b; }, x, y);
+template <typename Part>
+TERN_INLINE Lanes<Part> larger(Lanes<Part> x, Lanes<Part> y) {
+  return each([](auto, Part a, Part b) TERN_INLINE_LAMBDA { return a > b ? a : b; }, x, y);
 }
-TERN_INLINE Ints smaller(Ints x, Ints y) {
-  return each([](auto, IntPart a, IntPart b) TERN_INLINE_LAMBDA { return a < b ? a : b; }, x, y);
+template <typename Part>
+TERN_INLINE Lanes<Part> smaller(Lanes<Part> x, Lanes<Part> y) {
+  return each([](auto, Part a, Part b) TERN_INLINE_LAMBDA { return a < b ? a : b; }, x, y);
 }
 
 /// z, and `by` more where x < y.
@@ -130,25 +132,22 @@ TERN_INLINE Floats to_floats(Ints x) {
   return each(
       [](auto, IntPart a) TERN_INLINE_LAMBDA { return __builtin_convertvector(a, FloatPart); }, x);
 }
-TERN_INLINE Ints truncate(Floats x) {
-  return each(
-      [](auto, FloatPart a) TERN_INLINE_LAMBDA { return __builtin_convertvector(a, IntPart); }, x);
-}
 
-/// The whole number at or below x, for |x| < 2^31.
-TERN_INLINE Floats floor(Floats x) {
+/// The nearest whole number, the even one of two, for |x| < 2^31.
+TERN_INLINE Ints nearest(Floats x) {
   return each(
       [](auto, FloatPart a) TERN_INLINE_LAMBDA {
 #if defined(__AVX512F__)
-        return FloatPart(
-            _mm512_roundscale_ps((__m512)a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+        return IntPart(_mm512_cvtps_epi32((__m512)a));
 #elif defined(__AVX2__)
-        return FloatPart(_mm256_floor_ps((__m256)a));
+        return IntPart(_mm256_cvtps_epi32((__m256)a));
+#elif defined(__SSE2__)
+        return IntPart(_mm_cvtps_epi32((__m128)a));
 #else
-        const IntPart truncated = __builtin_convertvector(a, IntPart);
-        const FloatPart back = __builtin_convertvector(truncated, FloatPart);
-        // A mask counts as -1.
-        return back + __builtin_convertvector(IntPart(a < back), FloatPart);
+        IntPart whole;
+        for (size_t i = 0; i < kWidth; ++i)
+          whole[i] = static_cast<int32_t>(__builtin_nearbyintf(a[i]));
+        return whole;
 #endif
       },
       x);

@@ -13,10 +13,6 @@ TERN_INLINE uint32_t hash(uint64_t key, uint32_t i) {
   return h ^ h >> 16;
 }
 
-TERN_INLINE float uniform(uint64_t key, uint32_t i) {
-  return static_cast<float>(static_cast<int32_t>(hash(key, i) >> 8)) * 0x1p-24f;
-}
-
 void quantize_natural(const float* x, size_t n, uint64_t key, uint16_t* out) {
   for (size_t i = 0; i < n; ++i) {
     const uint32_t bits = bits_of(x[i]);
@@ -26,36 +22,50 @@ void quantize_natural(const float* x, size_t n, uint64_t key, uint16_t* out) {
   }
 }
 
-void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
-                  const float* ahead, uint16_t* out) {
-  const Floats factor = all(inverse_scale), unit = all(0x1p-24f);
-  const Ints highest = all(2 * limit), middle = all(limit), zero = all(0);
+/// Random bits that decide about rounding to -limit..limit: with them a number fits 31 bits.
+constexpr int kMostRoundingBits = 24;
+TERN_INLINE int rounding_bits(int limit) {
+  const int spare = __builtin_clz(static_cast<unsigned>(limit)) - 1;
+  return spare < kMostRoundingBits ? spare : kMostRoundingBits;
+}
+
+/// quantize_int with d random bits. floor(y) + (u < frac(y)) in integers, all times 2^d: of
+/// y + (1 - 2^-d - u) only the whole part stays, which is one shift.
+TERN_INLINE void quantize_int_by(int d, const float* x, size_t n, float inverse_scale, int limit,
+                                 uint64_t key, const float* ahead, uint16_t* out) {
+  const float factor = inverse_scale * static_cast<float>(1u << d);
+  const float most = static_cast<float>(limit << d);
+  const uint32_t up = (static_cast<uint32_t>(limit) << d) + ((1u << d) - 1);
   const Bits high_key = all(static_cast<uint32_t>(key >> 32)),
              step = all(uint32_t{kLanes} * 0x9E3779B1u);
+  // hash() in fewer steps: (i ^ k) ^ (i ^ k) >> 16 = i ^ i >> 16 ^ mixed.
+  const Bits mixed = high_key ^ high_key >> 16;
   Bits index = (lane_numbers() + all(static_cast<uint32_t>(key))) * all(0x9E3779B1u);
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes, index = index + step) {
-    Bits h = index ^ high_key;
-    h = (h ^ h >> 16) * all(0x85EBCA6Bu);
+    Bits h = (index ^ mixed ^ index >> 16) * all(0x85EBCA6Bu);
     h = (h ^ h >> 13) * all(0xC2B2AE35u);
     h = h ^ h >> 16;
     prefetch(ahead + i);
-    const Floats y = load(x + i) * factor, whole = floor(y);
-    // |y| <= limit + a little, far inside int.
-    const Bits q = add_where_less(to_floats(ints(h >> 8)) * unit, y - whole,
-                                  bits(truncate(whole) + middle), 1);
-    store_symbols(bits(larger(smaller(ints(q), highest), zero)), out + i);
+    const Floats y = larger(smaller(load(x + i) * all(factor), all(most)), all(-most));
+    store_symbols((bits(nearest(y)) + all(up) - (h >> (32 - d))) >> d, out + i);
   }
   for (; i < n; ++i) {
-    const float y = x[i] * inverse_scale;
-    const int truncated = static_cast<int>(y);
-    const int whole = truncated - (static_cast<float>(truncated) > y ? 1 : 0);
-    const float fraction = y - static_cast<float>(whole);
-    int q = whole + (uniform(key, static_cast<uint32_t>(i)) < fraction ? 1 : 0);
-    q = q > limit ? limit : q;
-    q = q < -limit ? -limit : q;
-    out[i] = static_cast<uint16_t>(q + limit);
+    float y = x[i] * factor;
+    y = y > most ? most : y < -most ? -most : y;
+    const int32_t whole = static_cast<int32_t>(__builtin_nearbyintf(y));
+    const uint32_t h = hash(key, static_cast<uint32_t>(i)) >> (32 - d);
+    out[i] = static_cast<uint16_t>((static_cast<uint32_t>(whole) + up - h) >> d);
   }
+}
+
+void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
+                  const float* ahead, uint16_t* out) {
+  const int d = rounding_bits(limit);
+  // Shifts by a constant are the faster ones.
+  if (d == kMostRoundingBits)
+    return quantize_int_by(kMostRoundingBits, x, n, inverse_scale, limit, key, ahead, out);
+  quantize_int_by(d, x, n, inverse_scale, limit, key, ahead, out);
 }
 
 void dequantize_int(const uint16_t* symbols, size_t n, int limit, float scale, float* out) {
@@ -86,28 +96,39 @@ TERN_INLINE Bits levels_of(Floats y, const float* table) {
 }
 
 #if defined(__AVX512F__)
-/// The same by the cell of 1/4 that y is in, where no cell has more than one bound.
+/// The same for y times kScale, by the cell [c, c + 1) that this is in, the last one without an
+/// end, where no cell has more than one bound.
 struct LevelCells {
-  static constexpr size_t kCells = 16;
-  float bound[kCells];     // the one of this cell, or infinity
-  uint32_t below[kCells];  // how many are below it
-  bool fits = true;
+  static constexpr float kScale = 4;  // a power of two: no other bits in the product's fraction
+  __m512 bound;                       // the one of each cell times kScale, or infinity
+  __m512i below;                      // how many are below the cell
+  bool fits;
 
+  /// `bounds` has room for 16.
   LevelCells(const float* bounds, uint32_t count) {
-    uint32_t next = 0;
-    for (size_t c = 0; c < kCells; ++c) {
-      below[c] = next;
-      const float end = c + 1 == kCells ? __builtin_inff() : 0.25f * static_cast<float>(c + 1);
-      bound[c] = next < count && bounds[next] < end ? bounds[next++] : __builtin_inff();
-      fits = fits && !(next < count && bounds[next] < end);
+    const __m512 infinity = _mm512_set1_ps(__builtin_inff());
+    const __m512 begin = _mm512_cvtepi32_ps((__m512i)lane_numbers().a);
+    const __m512 end =
+        _mm512_mask_mov_ps(_mm512_add_ps(begin, _mm512_set1_ps(1)), 1 << (kLanes - 1), infinity);
+    const Bits none = all(0u);
+    Bits before = none, until = none;
+    for (uint32_t b = 0; b < count; ++b) {
+      const Floats scaled = all(bounds[b] * kScale);
+      before = add_where_less(scaled, {(FloatPart)begin}, before, 1);
+      until = add_where_less(scaled, {(FloatPart)end}, until, 1);
     }
+    below = (__m512i)before.a;
+    const __m512 next = _mm512_mul_ps(_mm512_permutexvar_ps(below, _mm512_loadu_ps(bounds)),
+                                      _mm512_set1_ps(kScale));
+    const __m512i inside = _mm512_sub_epi32((__m512i)until.a, below);
+    bound = _mm512_mask_mov_ps(infinity, _mm512_test_epi32_mask(inside, inside), next);
+    fits = _mm512_cmpgt_epi32_mask(inside, _mm512_set1_epi32(1)) == 0;
   }
   TERN_INLINE Bits levels_of(Floats y) const {
-    const __m512 last = _mm512_set1_ps(kCells - 1);
     const __m512i cell =
-        _mm512_cvttps_epi32(_mm512_min_ps(_mm512_mul_ps((__m512)y.a, _mm512_set1_ps(4)), last));
-    const Floats reached = {(FloatPart)_mm512_permutexvar_ps(cell, _mm512_loadu_ps(bound))};
-    const Bits level = {(BitsPart)_mm512_permutexvar_epi32(cell, _mm512_loadu_si512(below))};
+        _mm512_cvttps_epi32(_mm512_min_ps((__m512)y.a, _mm512_set1_ps(kLanes - 1)));
+    const Floats reached = {(FloatPart)_mm512_permutexvar_ps(cell, bound)};
+    const Bits level = {(BitsPart)_mm512_permutexvar_epi32(cell, below)};
     return add_where_less(reached, y, level, 1);
   }
 };
@@ -122,8 +143,8 @@ size_t quantize_levels_by(const float* x, size_t n, float factor, const float* b
   float bound[16] = {}, centroid[8] = {};
   for (uint32_t b = 0; b + 1 < kLevels; ++b) bound[b] = bounds[b];
   for (uint32_t c = 0; c < kLevels; ++c) centroid[c] = centroids[c];
-  const Floats factors = all(factor);
-  const auto quantize = [&](auto levels) TERN_INLINE_LAMBDA {
+  const auto quantize = [&](float by, auto levels) TERN_INLINE_LAMBDA {
+    const Floats factors = all(by);
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
       const Floats v = load(x + i), m = magnitude(v);
@@ -137,12 +158,13 @@ size_t quantize_levels_by(const float* x, size_t n, float factor, const float* b
   };
 #if defined(__AVX512F__)
   if constexpr (bits >= 3) {
-    const LevelCells cells(bounds, kLevels - 1);
+    const LevelCells cells(bound, kLevels - 1);
     if (cells.fits)
-      return quantize([&](Floats y) TERN_INLINE_LAMBDA { return cells.levels_of(y); });
+      return quantize(factor * LevelCells::kScale,
+                      [&](Floats y) TERN_INLINE_LAMBDA { return cells.levels_of(y); });
   }
 #endif
-  return quantize([&](Floats y) TERN_INLINE_LAMBDA { return levels_of<bits>(y, bound); });
+  return quantize(factor, [&](Floats y) TERN_INLINE_LAMBDA { return levels_of<bits>(y, bound); });
 }
 
 void quantize_levels(const float* x, size_t n, float factor, const float* bounds,

@@ -22,9 +22,10 @@ inline void round_groups(const float* values, Groups groups, int limit, FullScal
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
     const float* x = values + begin;
     const size_t n = groups[g] - begin;
-    const float largest = full == FullScale::kMaximum
-                              ? kernels().max_abs(x, n)
-                              : static_cast<float>(std::sqrt(kernels().sum_squares(x, n)));
+    const float largest = full == FullScale::kNorm
+                              ? static_cast<float>(std::sqrt(kernels().sum_squares(x, n)))
+                          : context.maxima != nullptr ? context.maxima[g]
+                                                      : kernels().max_abs(x, n);
     const bool zero = largest < kSmallestScaled;
     const uint16_t scale = zero ? 0 : scale_up(largest / static_cast<float>(limit));
     store(scales + g * kScaleBytes, scale);

@@ -14,9 +14,9 @@
 namespace tern {
 
 inline constexpr size_t kScaleBytes = 2;
-/// Groups whose largest magnitude is below this are sent as zeros: their scale's inverse would
-/// overflow.
-inline constexpr float kSmallestScaled = 0x1p-100f;
+/// Groups whose largest magnitude is below this are sent as zeros: their scale's inverse times the
+/// 2^31 of rounding in integers would overflow.
+inline constexpr float kSmallestScaled = 0x1p-96f;
 inline constexpr uint16_t kLargestScale = 0x7f7f;
 
 inline uint16_t scale_nearest(float scale) {

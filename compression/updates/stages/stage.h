@@ -27,6 +27,8 @@ struct ChunkContext {
   bool error_feedback = false;
   uint32_t group = 0;            ///< number in the chunk of the first group of values at hand
   const float* ahead = nullptr;  ///< as many values that will be wanted soon, or null
+  /// The largest magnitude of each group at hand where it is known, or null.
+  const float* maxima = nullptr;
 };
 
 /// Which values share a scale: group g is values[end[g-1], end[g]).

@@ -428,6 +428,37 @@ TEST_P(KernelLevels, QuantizeIntRoundsToANeighbourAndKeepsWholeNumbers) {
   }
 }
 
+TEST_P(KernelLevels, QuantizeIntComparesTheFractionWithTheHashOfItsPlace) {
+  // The definition in whole numbers, where nothing can overflow; values at the limit, beyond it by
+  // rounding, between multiples of 2^-24, and a length with a rest.
+  constexpr uint64_t kKey = 0xFEDCBA9876543210;
+  const auto hash = [](uint32_t i) {
+    uint32_t h =
+        (i + static_cast<uint32_t>(kKey)) * 0x9E3779B1u ^ static_cast<uint32_t>(kKey >> 32);
+    h = (h ^ h >> 16) * 0x85EBCA6Bu;
+    h = (h ^ h >> 13) * 0xC2B2AE35u;
+    return h ^ h >> 16;
+  };
+  Rng rng(1, Purpose::kTest);
+  for (const int limit : {1, 2, 7, 127, 128, 2047, 32767}) {
+    const int bits = limit <= 127 ? 24 : 31 - std::bit_width(static_cast<unsigned>(limit));
+    const auto full = static_cast<float>(limit);
+    std::vector<float> x = {full, -full, std::nextafter(full, 1e9f), std::nextafter(-full, -1e9f)};
+    while (x.size() < 10'007)
+      x.push_back(
+          static_cast<float>((2 * rng.uniform() - 1) * limit * std::exp2(-40 * rng.uniform())));
+    std::vector<uint16_t> symbols(x.size());
+    k_->quantize_int(x.data(), x.size(), 1, limit, kKey, x.data(), symbols.data());
+    for (size_t i = 0; i < x.size(); ++i) {
+      const double y = std::clamp<double>(x[i], -limit, limit);
+      const int64_t scaled = std::llrint(std::ldexp(y, bits));
+      const int64_t whole = scaled >> bits, fraction = scaled - (whole << bits);
+      const int64_t up = hash(static_cast<uint32_t>(i)) >> (32 - bits) < fraction ? 1 : 0;
+      ASSERT_EQ(symbols[i] - limit, whole + up) << x[i] << " at " << i << ", limit " << limit;
+    }
+  }
+}
+
 TEST_P(KernelLevels, QuantizeIntIsUnbiasedForEveryFraction) {
   // 65,536 draws for each of 20 fractions and 3 keys; deviation at most 1/512, six of them.
   constexpr size_t kDraws = 65536;
