@@ -8,8 +8,10 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <ostream>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -187,35 +189,63 @@ inline float nearly_normal(Rng& rng) {
   return static_cast<float>(static_cast<double>(sum) * 0x1p-32 - 6);
 }
 
-inline std::vector<float> make_input(Input input, size_t n, uint32_t stream = 0) {
-  std::vector<float> x(n, 0.0f);
-  Rng rng(11, Purpose::kTest, static_cast<uint32_t>(input), 0, stream);
+/// One random value of an input, or of the others zero.
+inline float random_value(Input input, Rng& rng) {
   switch (input) {
-    case Input::kZeros:
-      break;
-    case Input::kConstant:
-      std::ranges::fill(x, 0.7f);
-      break;
     case Input::kDenormal:
-      for (float& v : x) v = std::ldexp(static_cast<float>(static_cast<int32_t>(rng.next())), -160);
-      break;
-    case Input::kOneSpike:
-      if (n > 0) x[n / 2] = -3.5f;
-      break;
-    case Input::kHeavyTail:
-      for (float& v : x) {
-        const float numerator = nearly_normal(rng);
-        v = 0.01f * numerator / (static_cast<float>(rng.below(1000) + 1) * 1e-3f);
-      }
-      break;
+      return std::ldexp(static_cast<float>(static_cast<int32_t>(rng.next())), -160);
+    case Input::kHeavyTail: {
+      const float numerator = nearly_normal(rng);
+      return 0.01f * numerator / (static_cast<float>(rng.below(1000) + 1) * 1e-3f);
+    }
     case Input::kGaussian:
-      for (float& v : x) v = 0.05f * nearly_normal(rng);
-      break;
-    case Input::kNegativeZero:
-      std::ranges::fill(x, -0.0f);
-      break;
+      return 0.05f * nearly_normal(rng);
+    default:
+      return 0;
   }
-  return x;
+}
+
+/// Random values in the order in which they are drawn, so that a short input begins a long one.
+class RandomInput {
+ public:
+  RandomInput(Input input, uint32_t stream)
+      : input_(input), rng_(11, Purpose::kTest, static_cast<uint32_t>(input), 0, stream) {}
+  std::span<const float> first(size_t n) {
+    while (drawn_.size() < n) drawn_.push_back(random_value(input_, rng_));
+    return std::span(drawn_).first(n);
+  }
+
+ private:
+  Input input_;
+  Rng rng_;
+  std::vector<float> drawn_;
+};
+
+/// Kept for the laws, which want the same for every chain: drawing them takes longer than coding.
+inline std::vector<float> random_input(Input input, size_t n, uint32_t stream) {
+  thread_local std::map<Input, RandomInput> kept;
+  RandomInput another(input, stream);
+  RandomInput& source = stream == 0 ? kept.try_emplace(input, input, 0).first->second : another;
+  const std::span<const float> x = source.first(n);
+  return {x.begin(), x.end()};
+}
+
+inline std::vector<float> make_input(Input input, size_t n, uint32_t stream = 0) {
+  switch (input) {
+    case Input::kConstant:
+      return std::vector<float>(n, 0.7f);
+    case Input::kNegativeZero:
+      return std::vector<float>(n, -0.0f);
+    case Input::kOneSpike: {
+      std::vector<float> x(n, 0.0f);
+      if (n > 0) x[n / 2] = -3.5f;
+      return x;
+    }
+    case Input::kZeros:
+      return std::vector<float>(n, 0.0f);
+    default:
+      return random_input(input, n, stream);
+  }
 }
 
 inline constexpr FrameMeta kMeta{.base_version = 7, .round = 3, .seed = 42};
@@ -316,23 +346,29 @@ inline bool same_bits(std::span<const float> x, std::span<const float> y) {
 }
 
 /// Leaves nothing in a scratch that a codec could mistake for its own.
+/// Every byte of what a codec may have left behind; as floats about 10^30 and -10^30.
 inline void fill_with_garbage(CodecScratch& scratch) {
-  std::ranges::fill(scratch.chunk, -1e30f);
-  std::ranges::fill(scratch.values, 1e30f);
-  std::ranges::fill(scratch.index, uint16_t{0xA5A5});
-  std::ranges::fill(scratch.symbols, uint16_t{0xA5A5});
-  std::ranges::fill(scratch.groups, 0xA5A5A5A5u);
-  std::ranges::fill(scratch.histogram, 0xA5A5A5A5u);
-  std::ranges::fill(scratch.plain, -1e30f);
-  std::ranges::fill(scratch.coded, std::byte{0xA5});
-  std::ranges::fill(scratch.main, 1e30f);
-  std::ranges::fill(scratch.small, 1e30f);
-  std::ranges::fill(scratch.stream, 1e30f);
-  std::ranges::fill(scratch.factors, 1e30f);
-  std::ranges::fill(scratch.component_factors, 1e30f);
-  std::ranges::fill(scratch.directions, 1e30f);
-  std::ranges::fill(scratch.component_chunks, std::byte{0xA5});
-  std::ranges::fill(scratch.estimates, 1e30f);
+  constexpr int kLarge = 0x71, kNegative = 0xF1;
+  const auto fill = [](auto& memory, int byte) {
+    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(memory));
+    if (!bytes.empty()) std::memset(bytes.data(), byte, bytes.size());
+  };
+  fill(scratch.chunk, kNegative);
+  fill(scratch.values, kLarge);
+  fill(scratch.index, 0xA5);
+  fill(scratch.symbols, 0xA5);
+  fill(scratch.groups, 0xA5);
+  fill(scratch.histogram, 0xA5);
+  fill(scratch.plain, kNegative);
+  fill(scratch.coded, 0xA5);
+  fill(scratch.main, kLarge);
+  fill(scratch.small, kLarge);
+  fill(scratch.stream, kLarge);
+  fill(scratch.factors, kLarge);
+  fill(scratch.component_factors, kLarge);
+  fill(scratch.directions, kLarge);
+  fill(scratch.component_chunks, 0xA5);
+  fill(scratch.estimates, kLarge);
 }
 
 }  // namespace tern
