@@ -81,13 +81,13 @@ TERN_INLINE size_t collect_by(const float* x, const float* y, size_t n, float si
     // Whole words are stored: one that is read before its parts have left the store buffer has to
     // wait for them.
     size_t word = 0;
-    for (; i + 64 <= end; ++word) {
+    for (; word < (end - begin) / 64; ++word) {
       uint64_t bits = look(0);
       bits |= look(kLanes);
       bits |= look(2 * kLanes);
       found[word] = bits | look(3 * kLanes);
     }
-    for (uint32_t lane = 0; i < end; lane += kLanes) found[word] |= look(lane);
+    for (uint32_t lane = 0; lane < (end - begin) % 64; lane += kLanes) found[word] |= look(lane);
     const float* const from = !adds ? x + begin : bypass ? sums : out + begin;
     for (word = 0; word * 64 < end - begin; ++word)
       for (uint64_t bits = found[word]; bits != 0; bits &= bits - 1) {
