@@ -69,6 +69,9 @@ void build(const Stage& stage, const std::vector<Stage>& all, Chain& chain) {
     chain.principal = std::make_unique<const Principal>(argument);
     chain.component_chain = shared_component_chain();
   }
+  if (name == "components")
+    chain.principal = std::make_unique<const Principal>(
+        components_rank(argument), static_cast<float>(components_step(argument)) / 100.0f);
   if (name == "rotate") chain.transform = make_rotate(argument);
   if (name == "dct") chain.projection = make_dct(argument, percent_of_band(all));
   if (name == "lowrank") chain.projection = make_lowrank(argument);

@@ -21,7 +21,8 @@ struct Chain {
   size_t small_below = 0;  ///< of small16; 0 without it
   bool shapes = false;     ///< a stage looks at the tensors' shapes
   std::unique_ptr<const Principal> principal;
-  std::shared_ptr<const Chain> component_chain;  ///< with principal: what its factors are coded by
+  /// What its factors are coded by; null where they lie on a grid.
+  std::shared_ptr<const Chain> component_chain;
   std::unique_ptr<const Transform> transform;
   std::unique_ptr<const Projection> projection;
   std::unique_ptr<const Selector> selector;
@@ -35,7 +36,9 @@ struct Chain {
   /// What is kept is spread over the whole stream, as its values want it.
   bool spreads() const { return selector && selector->spreads(); }
   /// All frames of a schema are about as long.
-  bool fixed_length() const { return !spreads() && value_code == ValueCode::kNone; }
+  bool fixed_length() const {
+    return !spreads() && value_code == ValueCode::kNone && !(principal && principal->on_grid());
+  }
   /// The main stream is the update itself.
   bool in_place() const { return small_below == 0 && !principal && !projection; }
 };

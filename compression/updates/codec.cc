@@ -13,6 +13,7 @@
 #include "compression/updates/input_stream.h"
 #include "compression/updates/kernels/kernels.h"
 #include "compression/updates/scratch.h"
+#include "compression/updates/stages/factor_code.h"
 
 namespace tern {
 
@@ -32,7 +33,9 @@ size_t most_bytes(const Chain& chain, const Layout& layout) {
   size_t fixed = frame_header_bytes(chain.stages) + frame_chunks(chain, layout) * kChunkEntryBytes +
                  2 * layout.small_elements;
   for_each_chunk(component_elements(chain, layout), [&](size_t, size_t, size_t n) {
-    fixed += std::min(most_chunk_bytes(*chain.component_chain, n), sizeof(float) * n);
+    const size_t raw = sizeof(float) * n;
+    fixed +=
+        chain.component_chain ? std::min(most_chunk_bytes(*chain.component_chain, n), raw) : raw;
   });
   size_t bytes = 0, raw = 0;
   for_each_chunk(elements, [&](size_t, size_t, size_t n) {
@@ -166,32 +169,53 @@ Status encode_in_parallel(const ChunkJob& job, const EncodeInput& input, CodecSc
   return {};
 }
 
+/// A chunk of factors from element `at` on, which become what a receiver decodes. Errors: those of
+/// encode_chunk.
+Result<ChunkEntry> encode_component_chunk(const Chain& chain, uint64_t seed, size_t at,
+                                          std::span<float> part, CodecScratch& scratch,
+                                          std::byte* out) {
+  const ChunkContext context{.seed = seed, .chunk = component_chunk(at / kChunkElements)};
+  InputStream stream({.update = part});
+  TERN_TRY(
+      const ChunkEntry entry,
+      encode_chunk(*chain.component_chain, {stream, 0, part.size(), at}, context, scratch, out));
+  TERN_TRY(const DecodedChunk decoded,
+           decode_chunk(*chain.component_chain, entry, {out, entry.bytes}, part.size(), context,
+                        scratch));
+  if (!decoded.sparse) std::ranges::copy(decoded.values, part.begin());  // else all are zero
+  return entry;
+}
+
 /// Leaves in scratch.main what the principal components don't hold, as the receivers decode them.
 /// Their chunks wait in scratch.component_chunks: the table, then the bodies.
 Status take_components_off(const Chain& chain, uint64_t seed, CodecScratch& scratch) {
   const Layout& layout = scratch.layout;
-  chain.principal->factorize(scratch.main, layout, seed, scratch);
+  const Principal& principal = *chain.principal;
+  float step = 0;
+  if (principal.on_grid()) {
+    step = principal.fit(scratch.main, layout, seed, scratch);
+    principal.column_ends(layout, scratch.component_ends);
+  } else {
+    principal.factorize(scratch.main, layout, seed, scratch);
+  }
   const std::span<float> factors = scratch.component_factors;
   const size_t table = chunk_count(factors.size()) * kChunkEntryBytes;
   scratch.component_chunks.resize(table + sizeof(float) * factors.size());
   ChunkWriter writer(scratch.component_chunks.data(), scratch.component_chunks.data() + table);
-  InputStream stream({.update = factors});
   for (size_t at = 0; at < factors.size(); at += kChunkElements) {
     const std::span<float> part =
         factors.subspan(at, std::min(kChunkElements, factors.size() - at));
-    const ChunkContext context{.seed = seed, .chunk = component_chunk(at / kChunkElements)};
-    TERN_TRY(const ChunkEntry entry,
-             encode_chunk(*chain.component_chain, {stream, at, part.size(), at}, context, scratch,
-                          writer.body()));
-    TERN_TRY(const DecodedChunk decoded,
-             decode_chunk(*chain.component_chain, entry, {writer.body(), entry.bytes}, part.size(),
-                          context, scratch));
-    if (!decoded.sparse) std::ranges::copy(decoded.values, part.begin());  // else all are zero
-    writer.put(entry);
+    if (principal.on_grid()) {
+      writer.put(encode_factors(part, at, scratch.component_ends, step, scratch, writer.body()));
+    } else {
+      TERN_TRY(const ChunkEntry entry,
+               encode_component_chunk(chain, seed, at, part, scratch, writer.body()));
+      writer.put(entry);
+    }
   }
   scratch.component_chunks.resize(
       static_cast<size_t>(writer.body() - scratch.component_chunks.data()));
-  chain.principal->add(factors, layout, -1, scratch.main);
+  if (!principal.on_grid()) principal.add(factors, layout, -1, scratch.main);
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include "compression/updates/crc32c.h"
 #include "compression/updates/frame_header.h"
 #include "compression/updates/kernels/kernels.h"
+#include "compression/updates/stages/factor_code.h"
 
 namespace tern {
 
@@ -156,9 +157,14 @@ Status read_components(const Chain& chain, uint64_t seed, ChunkReader& chunks,
                        CodecScratch& scratch) {
   CodecScratch::make_room(scratch.component_factors, component_elements(chain, scratch.layout));
   StreamSink components(scratch.component_factors);
+  const bool on_grid = chain.principal->on_grid();
+  if (on_grid) chain.principal->column_ends(scratch.layout, scratch.component_ends);
   return chunks.read_stream(
       scratch.component_factors.size(),
       [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk, size_t n) {
+        if (on_grid)
+          return decode_factors(entry, body, chunk * kChunkElements, n, scratch.component_ends,
+                                scratch);
         const ChunkContext context{.seed = seed, .chunk = component_chunk(chunk)};
         return decode_chunk(*chain.component_chain, entry, body, n, context, scratch);
       },

@@ -18,7 +18,7 @@ namespace tern {
 
 inline constexpr uint8_t kFrameMajor = 1;
 inline constexpr uint8_t kFrameMinor = 0;
-inline constexpr size_t kMaxFrameHeader = 68;  ///< that a writer makes
+inline constexpr size_t kMaxFrameHeader = 69;  ///< that a writer makes
 inline constexpr size_t kChunkEntryBytes = 8;  ///< in the chunk table: length, mode, CRC-32C
 inline constexpr size_t kMaxFrameElements = size_t{1} << 40;
 

@@ -32,6 +32,7 @@ size_t argument_bytes(Argument kind) {
     case Argument::kPercent:
       return 1;
     case Argument::kLevels:
+    case Argument::kComponents:
       return 2;
     case Argument::kRate:
     case Argument::kThreshold:
@@ -61,8 +62,11 @@ Result<Stage> read_stage(ByteReader& reader) {
   stage.argument = power ? uint32_t{1} << argument : static_cast<uint32_t>(argument);
   const bool empty_table = info.argument == Argument::kTable &&
                            (table_rows(stage.argument) == 0 || table_columns(stage.argument) == 0);
+  const bool bad_rank = info.argument == Argument::kComponents &&
+                        (components_rank(stage.argument) < components_rank(info.smallest) ||
+                         components_rank(stage.argument) > components_rank(info.largest));
   if (info.argument != Argument::kNone &&
-      (stage.argument < info.smallest || stage.argument > info.largest || empty_table))
+      (stage.argument < info.smallest || stage.argument > info.largest || empty_table || bad_rank))
     return error(Code::kCorrupt, "stage '{}' with argument {}", info.name, stage.argument);
   return stage;
 }

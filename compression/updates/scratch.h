@@ -102,6 +102,7 @@ class CodecScratch {
   std::vector<float> factors;    ///< after encoding with lowrank: what it starts from next time
   // Of principal.
   std::vector<float> component_factors;
+  std::vector<size_t> component_ends;  ///< of the columns of factors, in their stream
   Buffer<std::byte> component_chunks;  ///< their chunks: entries, then bodies
   std::vector<float> directions;       ///< that a step of the power iteration starts from
 

@@ -45,6 +45,8 @@ std::string print_argument(Argument kind, uint32_t value) {
       return fmt::format("{}", std::bit_cast<float>(value));
     case Argument::kTable:
       return fmt::format("{}x{}", table_rows(value), table_columns(value));
+    case Argument::kComponents:
+      return fmt::format("{}x{}", components_rank(value), components_step(value) / 100.0);
     default:
       return fmt::format("{}", value);
   }
@@ -72,6 +74,8 @@ std::string_view describe(Argument kind) {
       return "a magnitude";
     case Argument::kTable:
       return "ROWSxCOLS";
+    case Argument::kComponents:
+      return "RANK or RANKxSTEP";
   }
   return "";
 }
@@ -122,6 +126,21 @@ Result<uint32_t> parse_argument(const StageInfo& info, std::string_view text) {
         columns >= 1u << kTableColumnBits)
       return bad_argument(info, text);
     value = table_argument(rows, columns);
+  } else if (info.argument == Argument::kComponents) {
+    const size_t cross = std::min(text.find('x'), text.size());
+    uint32_t rank = 0;
+    double step = kUsualStep / 100.0;
+    if (!parse_number(text.substr(0, cross), rank) ||
+        (cross < text.size() && !parse_number(text.substr(cross + 1), step)) ||
+        rank < components_rank(info.smallest) || rank > components_rank(info.largest) ||
+        !(step >= components_step(info.smallest) / 100.0) ||
+        step > components_step(info.largest) / 100.0)
+      return bad_argument(info, text);
+    value = components_argument(rank, static_cast<uint32_t>(std::lround(step * 100)));
+    if (components_step(value) / 100.0 != step)
+      return error(Code::kInvalidArgument,
+                   "stage '{}': a step has at most 2 decimal places, '{}' has more", info.name,
+                   text);
   } else if (!parse_number(text, value) ||
              (info.argument == Argument::kPowerOfTwo && !std::has_single_bit(value))) {
     return bad_argument(info, text);

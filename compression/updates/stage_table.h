@@ -33,10 +33,11 @@ enum class Argument : uint8_t {
   kSide,
   kRank,
   kLevels,
-  kPercent,    ///< written as a fraction, kept as hundredths
-  kRate,       ///< in parts per billion
-  kThreshold,  ///< the bits of a positive float32
-  kTable,      ///< ROWSxCOLS, see table_argument()
+  kPercent,     ///< written as a fraction, kept as hundredths
+  kRate,        ///< in parts per billion
+  kThreshold,   ///< the bits of a positive float32
+  kTable,       ///< ROWSxCOLS, see table_argument()
+  kComponents,  ///< RANK or RANKxSTEP, see components_argument()
 };
 
 /// What a decoded value is worth on average. kRounding: off by 2^-8 of the coordinate or by 2^-25
@@ -86,6 +87,12 @@ constexpr uint32_t table_columns(uint32_t argument) {
   return argument & ((1u << kTableColumnBits) - 1);
 }
 
+/// The argument of `components`: the rank below, in the upper byte the step in hundredths.
+inline constexpr uint32_t kUsualStep = 40;
+constexpr uint32_t components_argument(uint32_t rank, uint32_t step) { return step << 8 | rank; }
+constexpr uint32_t components_rank(uint32_t argument) { return argument & 0xff; }
+constexpr uint32_t components_step(uint32_t argument) { return argument >> 8; }
+
 inline constexpr std::array kStages{
     StageInfo{.name = "ef",
               .id = 0x01,
@@ -123,6 +130,14 @@ inline constexpr std::array kStages{
               .largest = 32,
               .traits = {.lossy = true, .shared_randomness = true, .shapes = true},
               .summary = "this many components of each matrix apart, the chain codes the rest"},
+    StageInfo{.name = "components",
+              .id = 0x0B,
+              .family = Family::kPrincipal,
+              .argument = Argument::kComponents,
+              .smallest = components_argument(1, 5),
+              .largest = components_argument(64, 200),
+              .traits = {.lossy = true, .shapes = true},
+              .summary = "as principal, but on a grid, fitted to each other and entropy coded"},
     StageInfo{.name = "dct",
               .id = 0x0C,
               .family = Family::kBasis,

@@ -82,6 +82,9 @@ inline constexpr std::array kFuzzChains{
     "small16:64 | randk:0.3 | natural | rans",
     "topk:0.1 | cabac",
     "topk:0.3 | int:4 | cabac | rans",
+    "components:1 | int:4",
+    "components:3x1 | dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1",
+    "ef | small16:64 | components:5x0.2 | topk:0.1 | ternary | cabac",
 };
 
 /// The codecs of kFuzzChains.
@@ -141,6 +144,7 @@ class Receiver {
                          &scratch.factors, &scratch.component_factors, &scratch.directions})
       *stream = std::vector<float>();  // "= {}" would keep their memory
     scratch.component_chunks = Buffer<std::byte>();
+    scratch.component_ends = std::vector<size_t>();
     scratch.layout = Layout();
     scratch.cuts = std::vector<Cut>();
     scratch.last_codec.reset();

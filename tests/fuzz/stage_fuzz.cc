@@ -52,6 +52,7 @@ uint8_t schema_choice(uint8_t byte) {
 struct Chunk {
   size_t elements = 0;
   const Chain* chain = nullptr;  ///< what codes it; null: of the small stream
+  bool on_grid = false;          ///< factors of components
 };
 
 /// The chunks that a receiver expects.
@@ -59,13 +60,14 @@ std::vector<Chunk> chunks_of(const Chain& chain, const ParameterSchema& schema) 
   Layout layout;
   lay_out(chain, schema, layout);
   std::vector<Chunk> chunks;
-  const auto add = [&](size_t elements, const Chain* by) {
+  const auto add = [&](size_t elements, const Chain* by, bool on_grid = false) {
     for (size_t at = 0; at < elements; at += kChunkElements)
-      chunks.push_back({std::min(kChunkElements, elements - at), by});
+      chunks.push_back({std::min(kChunkElements, elements - at), by, on_grid});
   };
   add(coded_elements(chain, layout), &chain);
   add(layout.small_elements, nullptr);
-  add(component_elements(chain, layout), chain.component_chain.get());
+  add(component_elements(chain, layout), chain.component_chain.get(),
+      chain.principal && chain.principal->on_grid());
   return chunks;
 }
 
@@ -73,6 +75,9 @@ std::vector<Chunk> chunks_of(const Chain& chain, const ParameterSchema& schema) 
 ChunkEntry acceptable_entry(const Chunk& chunk, uint8_t packed) {
   ChunkEntry entry{.mode = static_cast<ChunkMode>(packed & 7)};
   if (entry.mode == ChunkMode::kEmpty) return entry;
+  if (chunk.on_grid)
+    return entry.mode == ChunkMode::kRaw ? entry
+                                         : ChunkEntry{.mode = ChunkMode::kDense, .coded = true};
   if (chunk.chain == nullptr) return {.mode = ChunkMode::kHalf};
   const Chain& chain = *chunk.chain;
   const ChunkMode positions = chain.index_code == IndexCode::kRice    ? ChunkMode::kRice
@@ -114,6 +119,7 @@ void check_one_code(ChunkMode mode, std::span<const std::byte> read, size_t n,
 /// Gives a body the length that goes with its mode and count. Coded values end where they end.
 void fit_body(const Chunk& chunk, const ChunkEntry& entry, std::vector<std::byte>& body) {
   const size_t n = chunk.elements;
+  if (chunk.on_grid) return entry.mode == ChunkMode::kRaw ? body.resize(4 * n) : void();
   if (chunk.chain == nullptr) return body.resize(2 * n);
   const Chain& chain = *chunk.chain;
   if (entry.mode == ChunkMode::kRaw) return body.resize(4 * n);

@@ -48,6 +48,7 @@ inline const StageBytes kDct2 = stage1(0x0C, 2), kByNorm = stage4(0x24, 500'000'
 inline const StageBytes kLowpass = stage1(0x0D, 50);
 inline const StageBytes kRotate16 = stage1(0x10, 4), kRotate512 = stage1(0x10, 9);
 inline const StageBytes kPrincipal1 = stage1(0x0A, 1);
+inline const StageBytes kComponents1 = stage2(0x0B, 40 << 8 | 1);
 inline const StageBytes kLowRank1 = stage1(0x12, 1);
 inline const StageBytes kSketch2x1 = stage4(0x13, 2u << 28 | 1);
 inline const StageBytes kTopK = stage4(0x20, 500'000'000), kRandK = stage4(0x22, 500'000'000);
@@ -256,6 +257,10 @@ inline void argument_faults(List& list) {
   argument("rotate_2p36", "rotate:2^36, which is 16 modulo 2^32", {stage1(0x10, 36), kSign});
   argument("principal_0", "principal:0", {stage1(0x0A, 0), kFloat16});
   argument("principal_33", "principal:33", {stage1(0x0A, 33), kFloat16});
+  argument("components_0", "components of no rank", {stage2(0x0B, 40 << 8), kFloat16});
+  argument("components_65", "components:65", {stage2(0x0B, 40 << 8 | 65), kFloat16});
+  argument("components_fine", "a step of 0.04", {stage2(0x0B, 4 << 8 | 1), kFloat16});
+  argument("components_coarse", "a step of 2.01", {stage2(0x0B, 201 << 8 | 1), kFloat16});
   argument("lowrank_0", "lowrank:0", {stage1(0x12, 0)});
   argument("lowrank_33", "lowrank:33", {stage1(0x12, 33)});
   argument("sketch_no_rows", "a sketch of no rows", {stage4(0x13, 4)});
@@ -311,6 +316,9 @@ inline void chain_faults(List& list) {
   chain("principal_lowrank", "principal with lowrank", {kPrincipal1, kLowRank1, kFloat16});
   chain("principal_after_dct", "principal after a basis", {kDct2, kPrincipal1, kFloat16});
   chain("dgc_principal", "dgc with principal components", {kDgc, kPrincipal1, kTopK});
+  chain("components_alone", "components without select or quantize", {kComponents1});
+  chain("components_twice", "principal and components", {kPrincipal1, kComponents1, kFloat16});
+  chain("components_sketch", "components with sketch", {kComponents1, kSketch2x1, kFloat16});
   chain("lowpass_alone", "lowpass without dct", {kLowpass, kFloat16});
   chain("lowpass_before_dct", "a band before its basis", {kLowpass, kDct2, kFloat16});
   chain("dct_lowpass_alone", "dct and lowpass without select or quantize", {kDct2, kLowpass});
@@ -693,6 +701,45 @@ inline void value_faults(List& list) {
                         matrix, principal({rest})});
     list.bad.push_back({"principal_twice", Code::kCorrupt, "a chunk too many", "matrix", matrix,
                         principal({rest, raw, raw})});
+
+    // Factors on a grid.
+    const auto components = [&](ForgedChunk chunk) {
+      return ForgedFrame{.elements = 9,
+                         .stages = chain_of({kComponents1, kBfloat16}),
+                         .chunks = {rest, std::move(chunk)},
+                         .schema_hash = matrix.hash()}
+          .bytes();
+    };
+    list.good.push_back({"components_raw", Code::kOk, "", "matrix", matrix, components(raw)});
+    list.good.push_back(
+        {"components_none", Code::kOk, "", "matrix", matrix, components({.body = {}, .mode = 0})});
+    const auto off_grid = [&](const char* name, Code code, const char* why, ForgedChunk chunk) {
+      list.bad.push_back({name, code, why, "matrix", matrix, components(std::move(chunk))});
+    };
+    off_grid("components_uncoded", Code::kCorrupt, "factors on a grid that aren't coded",
+             {.body = dense});
+    off_grid("components_half", Code::kCorrupt, "factors on a grid as bfloat16",
+             {.body = repeat(uint16_t{0x3F80}, 6), .mode = 6});
+    off_grid("components_positions", Code::kCorrupt, "factors on a grid with positions",
+             {.body = join({bytes_of({0, 0}), dense}), .mode = 7, .coded = true});
+    off_grid("components_parameter", Code::kCorrupt, "factors on a grid with a parameter",
+             {.body = dense, .parameter = 1, .coded = true});
+    off_grid("components_no_code", Code::kCorrupt, "a step and three bytes",
+             {.body = bytes_of({0x80, 0x3F, 0, 0, 0}), .coded = true});
+    off_grid("components_outside", Code::kCorrupt, "a code outside of its range",
+             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0xFF}, 4)}), .coded = true});
+    off_grid("components_short", Code::kCorrupt, "a code that goes on behind its end",
+             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0x77}, 4)}), .coded = true});
+    off_grid("components_many_steps", Code::kCorrupt, "a factor of more than 1,023 steps",
+             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0}, 12)}), .coded = true});
+    off_grid("components_long", Code::kCorrupt, "as many coded bytes as floats take",
+             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0}, 22)}), .coded = true});
+    off_grid("components_step_nan", Code::kCorrupt, "a step that is NaN",
+             {.body = join({bytes_of({0xC0, 0x7F}), repeat(uint8_t{0}, 12)}), .coded = true});
+    off_grid("components_nan", Code::kOutOfRange, "a factor that is NaN",
+             {.body = repeat(uint32_t{0x7FC00000}, 6), .mode = 5});
+    off_grid("components_overflow", Code::kOutOfRange, "a product of factors is infinite",
+             {.body = repeat(uint32_t{0x7F000000}, 6), .mode = 5});
   }
   accepted(chain_of({kByNorm}), join({bytes_of({2}), repeat(1.0f, 2)}));
   accepted(chain_of({kByNorm}), bytes_of({0}));

@@ -138,6 +138,10 @@ inline constexpr Budget kBudgets[] = {
      2.82},
     {"small16:1024 | principal:32 | int:4 | rans", 3.759, 0.0355, 0.204},
     {"ef | principal:1 | topk:0.01 | ternary | cabac", 0.330, 0.956, 0.54},
+    {"components:4x0.4 | rotate:1024 | eden:1", 1.553, 0.456, 0.281},
+    {"components:4x1 | dct:2 | lowpass:0.5 | rotate:1024 | randk-by-norm:0.2 | eden:1", 0.424, 4.69, 2.65},
+    {"small16:1024 | components:40x0.1 | int:4 | rans", 3.754, 0.0315, 0.166},
+    {"ef | small16:64 | components:6x0.5 | topk:0.01 | ternary | cabac", 0.816, 0.643, 0.269},
     {"lowrank:2", 3.586, 0.98, 0.95},
     {"lowrank:32 | bfloat16", 10.170, 0.42, 0.27},
     {"ef | small16:1024 | lowrank:4 | int:8 | rans", 1.660, 0.86, 0.82},
@@ -368,6 +372,7 @@ inline void fill_with_garbage(CodecScratch& scratch) {
   fill(scratch.component_factors, kLarge);
   fill(scratch.directions, kLarge);
   fill(scratch.component_chunks, 0xA5);
+  fill(scratch.component_ends, 0xA5);
   fill(scratch.estimates, kLarge);
 }
 

@@ -643,7 +643,8 @@ TEST(Dct, LowpassIsUnbiasedForWhatItKeeps) {
   std::vector<float> low;
   (void)by_frequency(28, schema, x, low, 30);
   constexpr const char* kChain = "dct:28 | lowpass:0.3 | rotate:1024 | randk-by-norm:0.5 | eden:1";
-  for (const std::string& spec : {std::string(kChain), std::string("principal:3 | ") + kChain}) {
+  for (const std::string& spec : {std::string(kChain), std::string("principal:3 | ") + kChain,
+                                  std::string("components:3 | ") + kChain}) {
     const Codec codec = codec_of(spec);
     CodecScratch scratch;
     std::vector<double> sum(x.size(), 0.0);
@@ -843,11 +844,16 @@ double left_after(int steps, size_t rank, const std::vector<float>& m) {
   return squared_norm(rest);
 }
 
-/// What principal leaves of it.
-double left_by_principal(uint32_t rank, const std::vector<float>& m) {
-  const Principal principal(rank);
+/// What principal leaves of it, and components with a step.
+double left_by_principal(uint32_t rank, const std::vector<float>& m, float step = 0) {
+  const Principal principal(rank, step);
   CodecScratch scratch;
   lay_out(matrix_schema(), 0, scratch.layout);
+  if (step > 0) {
+    std::vector<float> left = m;
+    EXPECT_GT(principal.fit(left, scratch.layout, 7, scratch), 0);
+    return squared_norm(left);
+  }
   principal.factorize(m, scratch.layout, 7, scratch);
   std::vector<float> rest = m;
   principal.add(scratch.component_factors, scratch.layout, -1, rest);
@@ -864,6 +870,47 @@ TEST(ClosedForm10, FourStepsFindWhatManyStepsFind) {
     EXPECT_LE(left_by_principal(4, noise), 1.04 * left_after(300, 4, noise));
     EXPECT_GT(left_after(1, 4, noise), 1.04 * left_after(300, 4, noise))
         << "one step is not enough";
+  }
+}
+
+// One after the other finds what all together find, and what a step loses of one is there for the
+// next.
+TEST(ClosedForm10, ComponentsOnAGridFindWhatManyStepsFind) {
+  for (uint32_t stream = 0; stream < 10; ++stream) {
+    const std::vector<float> noise = normal_values(60 * 80, 1600 + 3 * stream);
+    std::vector<float> signal = matrix_of_rank(3, 1601 + 3 * stream);
+    for (size_t i = 0; i < signal.size(); ++i) signal[i] += noise[i];
+    EXPECT_LE(left_by_principal(3, signal, 0.05f), 1.01 * left_after(300, 3, signal));
+    EXPECT_LE(left_by_principal(4, noise, 0.05f), 1.05 * left_after(300, 4, noise));
+    const std::vector<float> exact = matrix_of_rank(2, 1601 + 3 * stream);
+    const double once = left_by_principal(2, exact, 0.4f),
+                 twice = left_by_principal(4, exact, 0.4f);
+    EXPECT_LT(once, 0.15 * squared_norm(exact));
+    EXPECT_LT(twice, 0.6 * once);
+  }
+}
+
+// No other left factor is better for the right one that travels, whatever the step: what is left
+// of the matrix has nothing of that direction but what the left factor's own rounding leaves.
+TEST(ClosedForm10, LeftFactorsAreFittedToTheRightOnesThatTravel) {
+  const std::vector<float> m = matrix_of_rank(6, 1700);
+  for (const float step : {0.2f, 1.0f}) {
+    const Principal one(1, step);
+    CodecScratch scratch;
+    lay_out(matrix_schema(), 0, scratch.layout);
+    std::vector<float> left = m;
+    const float grid = one.fit(left, scratch.layout, 7, scratch);
+    const float* const q = scratch.component_factors.data() + 60;
+    const double squares = squared_norm(std::span(q, 80));
+    for (size_t i = 0; i < 60; ++i) {
+      double dot = 0;
+      for (size_t j = 0; j < 80; ++j)
+        dot += static_cast<double>(left[i * 80 + j]) * static_cast<double>(q[j]);
+      EXPECT_LE(std::fabs(dot / squares), 0.601 * static_cast<double>(grid)) << i;
+    }
+    for (const float f : scratch.component_factors) {
+      ASSERT_EQ(f, std::round(f / grid) * grid);
+    }
   }
 }
 
@@ -888,6 +935,11 @@ TEST(ClosedForm10, TheRestHasWhatTheFactorsLose) {
   const std::vector<float> x = normal_values(34 * 2100, 1502);
   EXPECT_LT(error("principal:32 | bfloat16", wide, x), 1e-6);
   EXPECT_LT(error("principal:32 | topk:1e-09", wide, x), 0.1);
+  EXPECT_LT(error("components:2x2 | bfloat16", matrix_schema(), m), 1e-5);
+  EXPECT_GT(error("components:2x2 | topk:1e-09", matrix_schema(), m), 0.1)
+      << "so does a large step";
+  EXPECT_LT(error("components:32x0.3 | bfloat16", wide, x), 1e-5);
+  EXPECT_LT(error("components:32x0.3 | topk:1e-09", wide, x), 0.15);
 }
 
 /// Squared error over squared norm of the mean of `draws` frames, and of one.
@@ -933,7 +985,9 @@ TEST(ClosedForm10, ComponentsAddNoBias) {
   for (size_t i = 0; i < m.size(); ++i) m[i] += noise[i];
   constexpr int kDraws = 400;
   for (const char* spec : {"principal:1 | rotate:1024 | randk:0.25 | eden:1",
-                           "principal:4 | randk-by-norm:0.3 | int:4"}) {
+                           "principal:4 | randk-by-norm:0.3 | int:4",
+                           "components:3 | rotate:1024 | randk:0.25 | eden:1",
+                           "components:8x1 | randk-by-norm:0.3 | int:4"}) {
     const MeanError error = principal_error(spec, m, kDraws);
     EXPECT_GT(error.of_one, 0.05) << spec << ": there is noise to speak of";
     EXPECT_LE(error.of_mean, 1.4 * error.of_one / kDraws) << spec;

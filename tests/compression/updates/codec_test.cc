@@ -119,6 +119,19 @@ TEST(Codec, PrincipalComponentsLeaveARestThatTheChainCodes) {
   EXPECT_THAT(message_of("dct:7 | principal:2 | int:8"), HasSubstr("can't follow 'dct' (basis)"));
   EXPECT_THAT(message_of("principal:33 | int:8"), HasSubstr("from 1 to 32, not '33'"));
   EXPECT_THAT(message_of("dgc | principal:2 | topk:0.1"), HasSubstr("'dgc' masks"));
+  EXPECT_EQ(message_of("ef | small16 | components:2 | dct:7 | topk:0.1 | ternary | cabac"),
+            "accepted");
+  EXPECT_THAT(message_of("components:2x0.5"), HasSubstr("after 'components' a select or quantize"));
+  EXPECT_THAT(message_of("principal:2 | components:2 | int:8"), HasSubstr("one of each at most"));
+  EXPECT_THAT(message_of("components:2 | lowrank:2 | int:8"), HasSubstr("leave one out"));
+  constexpr const char* kRange =
+      "stage 'components' takes RANK or RANKxSTEP from 1x0.05 to 64x2, not '";
+  for (const char* bad :
+       {"65", "0x0.4", "0", "x0.4", "2x", "2x0.04", "2x2.1", "2xnan", "2x0.4x", "-2"})
+    EXPECT_THAT(message_of((std::string("components:") + bad + " | int:8").c_str()),
+                HasSubstr(kRange + std::string(bad) + "'"));
+  EXPECT_THAT(message_of("components:2x0.401 | int:8"), HasSubstr("at most 2 decimal places"));
+  EXPECT_THAT(message_of("components | int:8"), HasSubstr("such as 'components:"));
   // It neither adds a bias nor takes one away.
   EXPECT_TRUE(codec_of("principal:2 | rotate | eden:1").check_composition({}).ok());
   EXPECT_FALSE(codec_of("principal:2 | topk:0.1").check_composition({}).ok());
@@ -165,6 +178,8 @@ TEST(Codec, KnowsItsTraits) {
            Row{"dct:28 | lowpass:0.3 | topk:0.1", false, true, Bias::kBiased, true, false},
            Row{"principal:2 | float16", false, true, Bias::kRounding, false, false},
            Row{"principal:2 | rotate | eden:1", false, true, Bias::kNone, false, false},
+           Row{"components:2 | float16", false, true, Bias::kRounding, false, false},
+           Row{"components:2 | rotate | eden:1", false, true, Bias::kNone, false, false},
            Row{"topk:0.1", false, true, Bias::kBiased, true, false},
            Row{"sign", false, true, Bias::kBiased, false, false},
            Row{"ef | topk:0.1 | ternary | rice", true, true, Bias::kBiased, true, false},
@@ -217,6 +232,8 @@ TEST(Codec, AStageThatChangesNothingIsRefused) {
   EXPECT_TRUE(codec_of("principal:4 | dct:7 | int:8").check_schema(images).ok());
   EXPECT_THAT(refused("principal:4 | int:8", vectors),
               HasSubstr("no weight is larger than its 4 principal components"));
+  EXPECT_THAT(refused("components:9 | int:8", vectors),
+              HasSubstr("no weight is larger than its 9 principal components"));
   EXPECT_THAT(refused("principal:4 | dct:28 | int:8", images), HasSubstr("28 x 28"));
   // What small16 takes away is no work for what follows.
   EXPECT_THAT(refused("small16:2097152 | dct:7 | int:8", images), HasSubstr("7 x 7"));
@@ -284,8 +301,10 @@ TEST(Codec, TheBoundIsCloseToTheLongestFrame) {
   for (const Budget& budget : kBudgets) {
     const Codec codec = codec_of(budget.spec);
     const auto frame = encode_frame(codec, kMeta, make_input(Input::kGaussian, 65536), scratch);
-    // How short a value code makes it, and how many are above a threshold, isn't known before.
-    if (codec.chain().value_code != ValueCode::kNone ||
+    // How short a value code makes it or a grid, and how many are above a threshold, isn't known
+    // before.
+    const Principal* const principal = codec.chain().principal.get();
+    if (codec.chain().value_code != ValueCode::kNone || (principal && principal->on_grid()) ||
         std::string_view(budget.spec).find("threshold") != std::string_view::npos)
       continue;
     // Counts are rounded down by a 32nd on average, and the last group may be padded.
@@ -387,10 +406,10 @@ TEST(Codec, ManyThreadsWriteTheSameFrame) {
   for (size_t i = 0; i < n; ++i)
     x[i] = i / kChunkElements == 5 ? 0 : static_cast<float>(rng.normal());
   ThreadPool pool(2);
-  for (const char* spec :
-       {"rotate:1024 | eden:4", "int:8", "ef | sign", "float32", "qsgd:16 | rans",
-        "rotate:1024 | randk:0.25 | eden:1", "bfloat16 | zstd", "ef | topk:0.01",
-        "principal:2 | rotate:1024 | eden:1", "ef | principal:1 | topk:0.01"}) {
+  for (const char* spec : {"rotate:1024 | eden:4", "int:8", "ef | sign", "float32",
+                           "qsgd:16 | rans", "rotate:1024 | randk:0.25 | eden:1", "bfloat16 | zstd",
+                           "ef | topk:0.01", "principal:2 | rotate:1024 | eden:1",
+                           "ef | principal:1 | topk:0.01", "components:2 | rotate:1024 | eden:1"}) {
     const Codec codec = Codec::parse(spec).value();
     SenderMemory memory;
     memory.residual.assign(n, 0.25f);

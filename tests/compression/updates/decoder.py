@@ -239,6 +239,7 @@ STAGES = {
     0x03: ("dgc", "state", 1, 1, 99),
     0x08: ("small16", "exempt", 1, 1, 24),
     0x0A: ("principal", "principal", 1, 1, 32),
+    0x0B: ("components", "principal", 2, None, None),
     0x0C: ("dct", "basis", 1, 2, 32),
     0x0D: ("lowpass", "band", 1, 1, 99),
     0x10: ("rotate", "transform", 1, 4, 16),
@@ -283,6 +284,10 @@ def take_stage(source):
         rows, columns = argument >> 28, argument & (2**28 - 1)
         require(rows >= 1 and columns >= 1, "sketch without rows or columns")
         argument = (rows, columns)
+    elif name == "components":
+        rank, step = argument & 255, argument >> 8
+        require(1 <= rank <= 64 and 5 <= step <= 200, "components of an odd rank or step")
+        argument = (rank, step)
     elif name == "threshold":
         argument = float(np.uint32(argument).view(np.float32))
         require(2.0**-100 <= argument <= 2.0**100, "threshold out of range")  # NaN fails, too
@@ -531,30 +536,97 @@ def take_rice(source, count, b):
     return np.cumsum(gaps + 1) - 1
 
 
+class RangeCoder:
+    """Bits; one that is 1 has the lower part of the range."""
+
+    def __init__(self, source):
+        self.source, self.span, self.code = source, 2**32 - 1, int.from_bytes(source.take(4), "big")
+        require(self.code < self.span, "a code outside of its range")
+
+    def fixed(self, probability):
+        bound = (self.span >> 16) * probability
+        one = self.code < bound
+        if one:
+            self.span = bound
+        else:
+            self.code, self.span = self.code - bound, self.span - bound
+        while self.span < 2**24:
+            self.span, self.code = self.span << 8, self.code << 8 | self.source.number(1)
+        return one
+
+    def adaptive(self, pair):
+        """With a pair [quick, slow], which learns."""
+        quick, slow = pair
+        one = self.fixed((quick + slow) // 2)
+        pair[:] = (
+            [quick + (2**16 - quick >> 5), slow + (2**16 - slow >> 7)]
+            if one
+            else [quick - (quick >> 5), slow - (slow >> 7)]
+        )
+        return one
+
+    def number(self, bits):
+        value = 0
+        for _ in range(bits):
+            value = 2 * value + self.fixed(2**15)
+        return value
+
+    def finish(self):
+        require(self.code == 0, "not the low end of the last range")
+
+
 def take_cabac(source, count, m):
-    """Bit by bit; a kept position has the lower part of the range."""
     first = min(max(count * 2**16 // m, 2**6), 2**16 - 2**6)
-    kept = [[first, first], [first, first]]  # after a dropped and after a kept position; quick and slow
-    span, code = 2**32 - 1, int.from_bytes(source.take(4), "big")
+    kept = [[first, first], [first, first]]  # after a dropped and after a kept position
+    coder = RangeCoder(source)
     positions, position, before = [], 0, 0
     while len(positions) < count:
         require(position < m, "fewer positions than the count")
-        quick, slow = kept[before]
-        bound = (span >> 16) * ((quick + slow) // 2)
-        if code < bound:
-            span = bound
-            kept[before] = [quick + (2**16 - quick >> 5), slow + (2**16 - slow >> 7)]
+        before = coder.adaptive(kept[before])
+        if before:
             positions.append(position)
-            before = 1
-        else:
-            code, span = code - bound, span - bound
-            kept[before] = [quick - (quick >> 5), slow - (slow >> 7)]
-            before = 0
-        while span < 2**24:
-            span, code = span << 8, code << 8 | source.number(1)
         position += 1
-    require(code == 0, "not the low end of the last range")
+    coder.finish()
     return np.array(positions, np.int64)
+
+
+def take_factors(source, lengths, begin, n):
+    """n factors on a grid from number `begin` on; `lengths`: of all columns."""
+    step = floats_from_bfloat16(source.take(2))[0]
+    require(np.isfinite(step) and not np.signbit(step), "a step that is negative or not finite")
+    coder = RangeCoder(source)
+    questions = [[[2**15, 2**15] for _ in range(4)] for _ in range(12)]
+    column, left = 0, begin
+    while left >= lengths[column]:
+        left -= lengths[column]
+        column += 1
+    place, memory, before = left, {}, (0, 0)
+    steps = []
+    while len(steps) < n:
+        around = memory.get(place % 65536, 0) + 4 * before[0] + 2 * before[1]
+        mine = questions[min(around // 5, 11)]
+        size = 0
+        while size < 15 and coder.adaptive(mine[min(size, 3)]):
+            size += 1
+        if size == 15:
+            zeros = 0
+            while not coder.fixed(2**15):
+                zeros += 1
+                require(zeros < 10, "a factor of too many steps")
+            size += 2**zeros + coder.number(zeros) - 1
+            require(size <= 1023, "a factor of too many steps")
+        steps.append(-size if size and coder.number(1) else size)
+        seen = min(size, 15)
+        memory[place % 65536] = memory.get(place % 65536, 0) + 2 * seen - memory.get(place % 65536, 0) // 8
+        before = (seen, before[0])
+        place += 1
+        if place == lengths[column] and column + 1 < len(lengths):
+            column, place, before = column + 1, 0, (0, 0)
+            if lengths[column] != lengths[column - 1]:
+                memory = {}
+    coder.finish()
+    source.finish()
+    return np.array(steps, np.float32) * step
 
 
 def draw(random, n, k):
@@ -702,6 +774,25 @@ def rans_decode(source, alphabet, count):
 
 # ---------------------------------------------------------------------------------------------------------
 # Chunks: from a body to elements of a stream
+
+
+def take_grid_chunk(body, chunk, lengths):
+    """A chunk of the components of `components`; `lengths`: of all columns of factors."""
+    n = chunk.elements
+    coded = chunk.mode == DENSE and chunk.coded
+    require(coded or (chunk.mode in (EMPTY, RAW) and not chunk.coded), f"mode {chunk.mode} on a grid")
+    require(chunk.parameter == 0, "a parameter on a grid")
+    require(crc32c(body) == chunk.checksum, "the checksum of a body is wrong")
+    source = Bytes(body, f"chunk {chunk.number} of the components")
+    if not coded:
+        values = np.frombuffer(source.take(4 * n), "<f4") if chunk.mode == RAW else np.zeros(n, np.float32)
+        source.finish()
+    else:
+        require(len(body) < 4 * n, "coded factors as long as floats")
+        with np.errstate(over="ignore"):
+            values = take_factors(source, lengths, (chunk.number - COMPONENT_CHUNKS) * CHUNK, n)
+    require(np.isfinite(values).all(), "a factor is not finite")
+    return values
 
 
 def take_chunk(body, chunk, header, small):
@@ -873,10 +964,17 @@ COMPONENT_CHUNKS = 2**31  # their numbers begin here
 COMPONENTS = Chain([("transform", Stage("rotate", 10)), ("quantize", Stage("eden", 4))])
 
 
-def components_length(tensors, chain):
-    """Numbers in the factors of principal components."""
-    r = chain.principal.argument
-    return sum(r * sum(t.matrix) for t in tensors if is_factored(t, r)) if chain.principal.name else 0
+def rank_of(chain):
+    argument = chain.principal.argument
+    return argument[0] if chain.principal.name == "components" else argument
+
+
+def component_columns(tensors, chain):
+    """Lengths of the columns of the factors of principal components."""
+    if not chain.principal.name:
+        return []
+    r = rank_of(chain)
+    return [c for t in tensors if is_factored(t, r) for side in t.matrix for c in [side] * r]
 
 
 def add_components(stream, factors, tensors, r):
@@ -934,7 +1032,7 @@ def decode(frame, schema):
     lengths = [
         (main_length(main, chain), 0),
         (sum(t.elements for t in small), 0),
-        (components_length(main, chain), COMPONENT_CHUNKS),
+        (sum(component_columns(main, chain)), COMPONENT_CHUNKS),
     ]
     tables, at = take_table(frame, header_bytes, lengths)
     (checksum,) = np.frombuffer(frame[44:48], "<u4")
@@ -947,13 +1045,17 @@ def decode(frame, schema):
     for table, own, is_small_stream in zip(tables, headers, (False, True, False)):
         stream = [np.zeros(0, np.float32)]
         for chunk in table:
-            stream.append(take_chunk(frame[at : at + chunk.bytes], chunk, own, is_small_stream))
+            body = frame[at : at + chunk.bytes]
+            if own.chain is COMPONENTS and chain.principal.name == "components":
+                stream.append(take_grid_chunk(body, chunk, component_columns(main, chain)))
+            else:
+                stream.append(take_chunk(body, chunk, own, is_small_stream))
             at += chunk.bytes
         streams.append(np.concatenate(stream))
     with np.errstate(over="ignore", invalid="ignore"):
         streams[0] = restore_main(streams[0], main, header)
         if chain.principal.name:
-            streams[0] = add_components(streams[0], streams[2], main, chain.principal.argument)
+            streams[0] = add_components(streams[0], streams[2], main, rank_of(chain))
     require(np.isfinite(streams[0]).all(), "a value is not finite")
 
     values = [np.zeros(0, np.float32)]

@@ -87,11 +87,11 @@ TEST(Frame, ArgumentsTravelAsLogarithmBitsAndParts) {
   EXPECT_EQ(list, bytes_of({3, 0x10, 11, 0x22, 0x80, 0xB2, 0xE6, 0x0E, 0x33, 7}));
 }
 
-TEST(Frame, TheHeaderTakesAtMost68Bytes) {
+TEST(Frame, TheHeaderTakesAtMost69Bytes) {
   for (const Budget& budget : kBudgets)
     EXPECT_LE(frame_header_bytes(codec_of(budget.spec).stages()), kMaxFrameHeader);
   EXPECT_EQ(frame_header_bytes(codec_of("ef | rotate | randk:0.1 | eden:1").stages()), 59u);
-  EXPECT_EQ(frame_header_bytes(codec_of("small16 | principal:2 | dct:28 | lowpass:0.3 | rotate | "
+  EXPECT_EQ(frame_header_bytes(codec_of("small16 | components:2 | dct:28 | lowpass:0.3 | rotate | "
                                         "randk-by-norm:0.1 | qsgd:64 | rans")
                                    .stages()),
             kMaxFrameHeader);

@@ -41,6 +41,11 @@ inline uint32_t random_argument(const StageInfo& info, Rng& rng) {
       return info.smallest + rng.below(info.largest - info.smallest + 1);
     case Argument::kTable:
       return table_argument(1 + rng.below(15), 1 + mostly_small(rng, (1u << kTableColumnBits) - 2));
+    case Argument::kComponents:
+      return components_argument(
+          1 + mostly_small(rng, components_rank(info.largest) - 1),
+          components_step(info.smallest) +
+              rng.below(components_step(info.largest) - components_step(info.smallest) + 1));
     default:
       if (info.largest == 0) return 0;
       return one_in(rng, 2) ? info.smallest + rng.below(info.largest - info.smallest + 1)

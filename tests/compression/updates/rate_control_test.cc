@@ -308,6 +308,8 @@ TEST(Ladder, SaysWhatIsWrongWithAChain) {
   // Components aren't kept to a band, so beside one their number has to be the same.
   EXPECT_FALSE(
       parse_ladder("principal:2 | dct:28 | lowpass:0.3 | int:8; dct:28 | lowpass:0.3 | int:4"));
+  EXPECT_FALSE(parse_ladder(
+      "components:2 | dct:28 | lowpass:0.3 | int:8; components:3 | dct:28 | lowpass:0.3 | int:4"));
   EXPECT_TRUE(parse_ladder("principal:2 | dct:28 | int:8; dct:28 | int:4"));
 }
 

@@ -50,6 +50,14 @@ std::vector<uint32_t> arguments_of(const StageInfo& info) {
               0x3DCCCCCD,    0x00FFFFFF | info.smallest,      info.largest};
     case Argument::kTable:
       return {info.smallest, table_argument(5, 10000), table_argument(15, 1), info.largest};
+    case Argument::kComponents: {
+      std::vector<uint32_t> all;
+      for (uint32_t step = components_step(info.smallest); step <= components_step(info.largest);
+           ++step)
+        for (const uint32_t rank : {1, 2, 16, 63, 64})
+          all.push_back(components_argument(rank, step));
+      return all;
+    }
     case Argument::kRate:
       return {1, 2, 10, 999, 1000, 123'456'789, 250'000'000, 333'333'333, kRateOne - 1, kRateOne};
   }
@@ -84,6 +92,8 @@ TEST(Spec, WritesSingleSpacesAndDefaults) {
   EXPECT_EQ(canonical("topk:1e-2"), "topk:0.01");
   EXPECT_EQ(canonical("topk:1.0"), "topk:1");
   EXPECT_EQ(canonical("randk:0.000000001"), "randk:1e-09");
+  EXPECT_EQ(canonical("components:16"), "components:16x0.4");
+  EXPECT_EQ(canonical("components:3x0.50 | int:8"), "components:3x0.5 | int:8");
 }
 
 TEST(Spec, FindsStagesByNameAndById) {
@@ -99,13 +109,14 @@ TEST(Spec, FindsStagesByNameAndById) {
 TEST(Spec, IdsOnTheWireArePinned) {
   const auto id = [](std::string_view stage) { return find_stage(stage)->id; };
   constexpr std::pair<std::string_view, int> kPinned[] = {
-      {"ef", 0x01},       {"ef21", 0x02},          {"dgc", 0x03},     {"dct", 0x0C},
-      {"lowpass", 0x0D},  {"randk-by-norm", 0x24}, {"small16", 0x08}, {"rotate", 0x10},
-      {"lowrank", 0x12},  {"sketch", 0x13},        {"topk", 0x20},    {"topk-per-tensor", 0x21},
-      {"randk", 0x22},    {"threshold", 0x23},     {"float32", 0x30}, {"float16", 0x31},
-      {"bfloat16", 0x32}, {"int", 0x33},           {"ternary", 0x34}, {"sign", 0x35},
-      {"qsgd", 0x36},     {"natural", 0x37},       {"eden", 0x38},    {"rice", 0x50},
-      {"cabac", 0x51},    {"rans", 0x60},          {"zstd", 0x61},    {"principal", 0x0A}};
+      {"ef", 0x01},        {"ef21", 0x02},          {"dgc", 0x03},     {"dct", 0x0C},
+      {"lowpass", 0x0D},   {"randk-by-norm", 0x24}, {"small16", 0x08}, {"rotate", 0x10},
+      {"lowrank", 0x12},   {"sketch", 0x13},        {"topk", 0x20},    {"topk-per-tensor", 0x21},
+      {"randk", 0x22},     {"threshold", 0x23},     {"float32", 0x30}, {"float16", 0x31},
+      {"bfloat16", 0x32},  {"int", 0x33},           {"ternary", 0x34}, {"sign", 0x35},
+      {"qsgd", 0x36},      {"natural", 0x37},       {"eden", 0x38},    {"rice", 0x50},
+      {"cabac", 0x51},     {"rans", 0x60},          {"zstd", 0x61},    {"principal", 0x0A},
+      {"components", 0x0B}};
   for (const auto& [stage, pinned] : kPinned) EXPECT_EQ(id(stage), pinned) << stage;
   EXPECT_EQ(kStages.size(), std::size(kPinned)) << "pin the new stage's id here";
 }
@@ -115,7 +126,8 @@ TEST(Spec, AnUnknownStageIsToldWhereItIsAndWhatThereIs) {
       message_of("ef | topk:0.01 | gzip"),
       AllOf(StartsWith("codec 'ef | topk:0.01 | gzip', column 18: unknown stage 'gzip'"),
             HasSubstr(
-                "known stages: ef, ef21, dgc, small16, principal, dct, lowpass, rotate, lowrank, "
+                "known stages: ef, ef21, dgc, small16, principal, components, dct, lowpass, "
+                "rotate, lowrank, "
                 "sketch, topk, topk-per-tensor, randk, randk-by-norm, threshold, float32, float16, "
                 "bfloat16, int, "
                 "ternary, sign, qsgd, natural, eden, rice, cabac, rans, zstd")));
