@@ -169,11 +169,13 @@ Status encode_in_parallel(const ChunkJob& job, const EncodeInput& input, CodecSc
   return {};
 }
 
-/// A chunk of factors from element `at` on, which become what a receiver decodes. Errors: those of
-/// encode_chunk.
-Result<ChunkEntry> encode_component_chunk(const Chain& chain, uint64_t seed, size_t at,
+/// A chunk of factors from element `at` on. Where they don't lie on the grid of a `step` they
+/// become what a receiver decodes. Errors: those of encode_chunk.
+Result<ChunkEntry> encode_component_chunk(const Chain& chain, uint64_t seed, float step, size_t at,
                                           std::span<float> part, CodecScratch& scratch,
                                           std::byte* out) {
+  if (chain.principal->on_grid())
+    return encode_factors(part, at, scratch.component_ends, step, scratch, out);
   const ChunkContext context{.seed = seed, .chunk = component_chunk(at / kChunkElements)};
   InputStream stream({.update = part});
   TERN_TRY(
@@ -191,31 +193,23 @@ Result<ChunkEntry> encode_component_chunk(const Chain& chain, uint64_t seed, siz
 Status take_components_off(const Chain& chain, uint64_t seed, CodecScratch& scratch) {
   const Layout& layout = scratch.layout;
   const Principal& principal = *chain.principal;
-  float step = 0;
-  if (principal.on_grid()) {
-    step = principal.fit(scratch.main, layout, seed, scratch);
-    principal.column_ends(layout, scratch.component_ends);
-  } else {
-    principal.factorize(scratch.main, layout, seed, scratch);
-  }
+  const bool on_grid = principal.on_grid();
+  const float step = on_grid ? principal.fit(scratch.main, layout, seed, scratch) : 0;
+  if (!on_grid) principal.factorize(scratch.main, layout, seed, scratch);
   const std::span<float> factors = scratch.component_factors;
   const size_t table = chunk_count(factors.size()) * kChunkEntryBytes;
   scratch.component_chunks.resize(table + sizeof(float) * factors.size());
   ChunkWriter writer(scratch.component_chunks.data(), scratch.component_chunks.data() + table);
   for (size_t at = 0; at < factors.size(); at += kChunkElements) {
-    const std::span<float> part =
-        factors.subspan(at, std::min(kChunkElements, factors.size() - at));
-    if (principal.on_grid()) {
-      writer.put(encode_factors(part, at, scratch.component_ends, step, scratch, writer.body()));
-    } else {
-      TERN_TRY(const ChunkEntry entry,
-               encode_component_chunk(chain, seed, at, part, scratch, writer.body()));
-      writer.put(entry);
-    }
+    const size_t n = std::min(kChunkElements, factors.size() - at);
+    TERN_TRY(const ChunkEntry entry,
+             encode_component_chunk(chain, seed, step, at, factors.subspan(at, n), scratch,
+                                    writer.body()));
+    writer.put(entry);
   }
   scratch.component_chunks.resize(
       static_cast<size_t>(writer.body() - scratch.component_chunks.data()));
-  if (!principal.on_grid()) principal.add(factors, layout, -1, scratch.main);
+  if (!on_grid) principal.add(factors, layout, -1, scratch.main);
   return {};
 }
 

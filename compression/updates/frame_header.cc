@@ -42,6 +42,16 @@ size_t argument_bytes(Argument kind) {
   return 0;
 }
 
+/// For arguments of two parts, of which the upper one decides in a comparison.
+bool parts_in_range(const StageInfo& info, uint32_t argument) {
+  if (info.argument == Argument::kTable)
+    return table_rows(argument) > 0 && table_columns(argument) > 0;
+  if (info.argument == Argument::kComponents)
+    return components_rank(argument) >= components_rank(info.smallest) &&
+           components_rank(argument) <= components_rank(info.largest);
+  return true;
+}
+
 /// Over header and chunk table, with the checksum's own field taken as zero.
 uint32_t checksum(std::span<const std::byte> covered) {
   constexpr std::byte kNothing[4] = {};
@@ -60,13 +70,9 @@ Result<Stage> read_stage(ByteReader& reader) {
   if (power && argument > 31)
     return error(Code::kCorrupt, "stage '{}' with 2^{}", info.name, argument);
   stage.argument = power ? uint32_t{1} << argument : static_cast<uint32_t>(argument);
-  const bool empty_table = info.argument == Argument::kTable &&
-                           (table_rows(stage.argument) == 0 || table_columns(stage.argument) == 0);
-  const bool bad_rank = info.argument == Argument::kComponents &&
-                        (components_rank(stage.argument) < components_rank(info.smallest) ||
-                         components_rank(stage.argument) > components_rank(info.largest));
   if (info.argument != Argument::kNone &&
-      (stage.argument < info.smallest || stage.argument > info.largest || empty_table || bad_rank))
+      (stage.argument < info.smallest || stage.argument > info.largest ||
+       !parts_in_range(info, stage.argument)))
     return error(Code::kCorrupt, "stage '{}' with argument {}", info.name, stage.argument);
   return stage;
 }

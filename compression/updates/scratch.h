@@ -1,6 +1,6 @@
 /// Memory that encoding and decoding need: about 1.6 MB; for a selection by magnitude up to 16
 /// bytes for each value kept and an eighth of the update; for chains that rearrange the whole
-/// update (small16, principal, dct, lowrank, sketch) one to three times its size. Reused, so that
+/// update (small16, principal, components, dct, lowrank, sketch) one to three times its size. Reused, so that
 /// the steady state allocates nothing. Threads: one for each thread.
 #pragma once
 
@@ -100,7 +100,7 @@ class CodecScratch {
   std::vector<float> stream;     ///< a projection of the main stream
   std::vector<float> estimates;  ///< of sketch, one for each element
   std::vector<float> factors;    ///< after encoding with lowrank: what it starts from next time
-  // Of principal.
+  // Of principal and components.
   std::vector<float> component_factors;
   std::vector<size_t> component_ends;  ///< of the columns of factors, in their stream
   Buffer<std::byte> component_chunks;  ///< their chunks: entries, then bodies

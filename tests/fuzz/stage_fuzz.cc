@@ -119,7 +119,10 @@ void check_one_code(ChunkMode mode, std::span<const std::byte> read, size_t n,
 /// Gives a body the length that goes with its mode and count. Coded values end where they end.
 void fit_body(const Chunk& chunk, const ChunkEntry& entry, std::vector<std::byte>& body) {
   const size_t n = chunk.elements;
-  if (chunk.on_grid) return entry.mode == ChunkMode::kRaw ? body.resize(4 * n) : void();
+  if (chunk.on_grid) {
+    if (entry.mode == ChunkMode::kRaw) body.resize(4 * n);
+    return;
+  }
   if (chunk.chain == nullptr) return body.resize(2 * n);
   const Chain& chain = *chunk.chain;
   if (entry.mode == ChunkMode::kRaw) return body.resize(4 * n);

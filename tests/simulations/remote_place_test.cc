@@ -80,7 +80,7 @@ class Elsewhere {
 TEST(RemotePlace, GivesTheBitsOfALocalOne) {
   for (const char* up :
        {"float32", "ef | topk:0.2 | ternary | rice", "dgc:0.5 | topk:0.2", "rotate:1024 | eden:4",
-        "ef | lowrank:1", "ef | dct:2 | randk-by-norm:0.3"}) {
+        "ef | lowrank:1", "ef | dct:2 | randk-by-norm:0.3", "ef | components:1 | topk:0.2"}) {
     const PreparedScenario prepared =
         small_scenario({{"compression.up", up}, {"compression.down", "ef | topk:0.3 | ternary"}});
     const RunResult here = run(prepared, {.fleet = {.workers = 1}});

@@ -104,6 +104,10 @@ INSTANTIATE_TEST_SUITE_P(
                     std::pair{"int:8", "bfloat16"},
                     std::pair{"dct:2 | rotate:1024 | randk-by-norm:0.3 | eden:1",
                               "ef | dct:2 | topk:0.2 | ternary | rice"},
+                    std::pair{"principal:1 | rotate:1024 | randk:0.3 | eden:1",
+                              "ef | components:1x0.3 | topk:0.2 | ternary | cabac"},
+                    std::pair{"components:1 | rotate:1024 | randk:0.3 | eden:1",
+                              "ef | principal:1 | topk:0.2 | ternary | rice"},
                     std::pair{"ef21 | topk:0.2 | rice", "ef | topk:0.1 | ternary | rice"},
                     std::pair{"dgc:0.5 | topk:0.1 | ternary | rice", "float32"},
                     std::pair{"ef | small16:16 | lowrank:1", "ef | sketch:2x8"}));

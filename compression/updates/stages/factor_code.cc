@@ -14,11 +14,12 @@ namespace tern {
 
 namespace {
 
-constexpr uint32_t kUnary = 15;      // larger magnitudes have an Exp-Golomb code of the rest
-constexpr int kMostPrefix = 9;       // of that code: magnitudes up to 15 + 2^10 - 2
-constexpr size_t kContexts = 12;     // by the magnitudes around
-constexpr size_t kQuestions = 4;     // above 0, above 1, above 2, above more
-constexpr size_t kMemory = 1 << 16;  // columns are rarely longer; where they are, places share
+constexpr uint32_t kUnary = 15;   // larger magnitudes have an Exp-Golomb code of the rest
+constexpr int kMostPrefix = 9;    // of that code: magnitudes up to 15 + 2^10 - 2
+constexpr size_t kContexts = 12;  // by the magnitudes around
+constexpr size_t kQuestions = 4;  // above 0, above 1, above 2, above more
+constexpr size_t kMemory =
+    kChunkElements;  // columns are rarely longer; where they are, places share
 
 /// What the encoder and the decoder of a chunk know before each of its integers.
 class Contexts {
@@ -129,7 +130,9 @@ Result<DecodedChunk> decode_factors(const ChunkEntry& entry, std::span<const std
   if (body.size() < kScaleBytes || body.size() >= n * sizeof(float))
     return error(Code::kCorrupt, "{} coded bytes for {} factors", body.size(), n);
   TERN_TRY(const float step, read_scale(body.data()));
+  if (step == 0) return error(Code::kCorrupt, "a grid of steps of 0");
   body = body.subspan(kScaleBytes);
+  uint32_t largest = 0;
   TERN_TRY(RangeDecoder decoder, RangeDecoder::begin(body));
   Contexts contexts(at, ends, scratch.symbols.data());
   for (size_t i = 0; i < n && !decoder.too_short(); ++i) {
@@ -138,11 +141,13 @@ Result<DecodedChunk> decode_factors(const ChunkEntry& entry, std::span<const std
       return error(Code::kCorrupt, "a factor of more than {} steps", kLargestFactor);
     const bool negative = magnitude > 0 && decoder.get_even(1) != 0;
     x[i] = (negative ? -step : step) * static_cast<float>(magnitude);
+    largest = std::max(largest, magnitude);
     contexts.was(magnitude);
   }
   if (!decoder.at_end() || decoder.used() != body.size())
     return error(Code::kCorrupt, "{} bytes for {} factors don't end as a writer ends", body.size(),
                  n);
+  if (largest == 0) return error(Code::kCorrupt, "{} coded factors that are all zero", n);
   return DecodedChunk{{x, n}, {}, false};
 }
 

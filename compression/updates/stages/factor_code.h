@@ -2,13 +2,13 @@
 /// probabilities that follow what was coded before.
 ///
 /// - Layout: the step as bfloat16, then a range coder's bytes. Of each integer: whether it is above
-///   0, above 1, ... up to 15; the rest as Exp-Golomb code; its sign. A chunk stands alone.
+///   0, above 1, ... above 14; the rest as Exp-Golomb code; its sign. A chunk stands alone.
 /// - Context: how large the two values before it are, and those at the same place of the columns
 ///   before, newer ones more: a row or column that has changed much in one component has mostly
 ///   changed much in the next.
 /// - Bits: about 7 % below the entropy of all integers of a chunk together, for what ten rounds
 ///   change in cnn's largest layer.
-/// - Cost: 5 to 20 ns an integer on either side.
+/// - Cost: 10 to 40 ns an integer on either side, as long as its bits.
 /// - Paper: Wiedemann et al. 2019, arXiv:1907.11900 (DeepCABAC), whose contexts are the two weights
 ///   before.
 /// - Threads: pure functions but for the scratch.

@@ -19,8 +19,8 @@ constexpr int kSteps = 4;
 // So many binary places are left free for sums of squares.
 constexpr int kSpare = 20;
 
-/// The nearest multiple of the step, but zero below 0.6 of it: values that small cost more bits
-/// than they mend.
+/// A multiple of the step, rounded up from 0.6 of one on: what is nearer to the middle than that
+/// costs more bits than it mends.
 float to_grid(float x, float step) {
   const float steps = std::min(std::floor(std::fabs(x) / step + 0.4f), float{kLargestFactor});
   return steps > 0 ? std::copysign(steps * step, x) : 0.0f;
@@ -73,7 +73,7 @@ void Principal::factorize(std::span<const float> x, const Layout& layout, uint64
   }
 }
 
-/// What all matrices have in common: their elements' root mean square, and the step.
+/// The step that all matrices share, by their elements' root mean square.
 Principal::Grid Principal::grid_of(std::span<const float> x, const Layout& layout) const {
   double squares = 0, elements = 0;
   for (const Piece& piece : layout.main) {
@@ -89,8 +89,8 @@ Principal::Grid Principal::grid_of(std::span<const float> x, const Layout& layou
           .unit = std::ldexp(1.0, -std::ilogb(rms) - kSpare)};
 }
 
-/// One component of a matrix, which it is taken off. False where nothing of it is as large as a
-/// step. `from` has room for a row.
+/// One component of a matrix, which it is taken off. False where one of its factors is all zeros on
+/// the grid; q then holds anything. `from` has room for a row.
 bool Principal::fit_one(float* matrix, const Piece& piece, const Grid& grid, Rng& rng, float* from,
                         float* p, float* q) const {
   const size_t m = piece.rows, n = piece.columns;
@@ -114,17 +114,20 @@ bool Principal::fit_one(float* matrix, const Piece& piece, const Grid& grid, Rng
   for (size_t j = 0; j < n; ++j) q[j] = to_grid(static_cast<float>(q[j] * factor), grid.step);
   const double squares = kernels().sum_squares(q, n);
   if (squares == 0) return false;
+  bool any = false;
   for (size_t row = 0; row < m; ++row) {
     // The best left factor for the right one as it will be decoded.
     const double best = kernels().dot(matrix + row * n, q, n) / squares;
     p[row] = to_grid(static_cast<float>(best), grid.step);
+    any = any || p[row] != 0;
     kernels().add_scaled(-p[row], q, n, matrix + row * n);
   }
-  return true;
+  return any;
 }
 
 float Principal::fit(std::span<float> x, const Layout& layout, uint64_t seed,
                      CodecScratch& scratch) const {
+  column_ends(layout, scratch.component_ends);
   CodecScratch::make_room(scratch.component_factors, factor_count(layout));
   std::ranges::fill(scratch.component_factors, 0.0f);
   const Grid grid = grid_of(x, layout);
@@ -142,7 +145,7 @@ float Principal::fit(std::span<float> x, const Layout& layout, uint64_t seed,
                   p + r * piece.rows, right))
         continue;
       std::fill_n(right, piece.columns, 0.0f);
-      break;  // what comes after is no larger
+      break;  // the next one would find the same again
     }
     p += power_.elements(piece);
   }

@@ -1,6 +1,6 @@
 /// The largest components of each matrix, apart from the rest: they travel as two factors, and the
 /// chain codes what they leave. With `principal` the factors are coded by `rotate:1024 | eden:4`.
-/// With `components` they are whole multiples of a step, one for the frame, and coded as in
+/// With `components` they are whole multiples of a step, the same for a frame, and coded as in
 /// factor_code.h. Each component is then one of what those before it have left as they will be
 /// decoded, and its left factor the best one for its decoded right one: what one loses the next can
 /// take up.
@@ -52,7 +52,7 @@ class Principal {
   void factorize(std::span<const float> x, const Layout& layout, uint64_t seed,
                  CodecScratch& scratch) const;
   /// Likewise on a grid, each component of what those before it left; leaves in x what none holds.
-  /// Returns the grid's step, which is a bfloat16.
+  /// Sets scratch.component_ends, too. Returns the grid's step, which is a bfloat16.
   float fit(std::span<float> x, const Layout& layout, uint64_t seed, CodecScratch& scratch) const;
   /// x += sign times the matrices that the factors stand for.
   void add(std::span<const float> factors, const Layout& layout, float sign,

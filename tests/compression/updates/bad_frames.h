@@ -713,29 +713,40 @@ inline void value_faults(List& list) {
     list.good.push_back({"components_raw", Code::kOk, "", "matrix", matrix, components(raw)});
     list.good.push_back(
         {"components_none", Code::kOk, "", "matrix", matrix, components({.body = {}, .mode = 0})});
+    // A step of 1 and six factors of -15 steps: in zeros all bits are 1.
+    const Bytes grid = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0}, 13)});
+    list.good.push_back({"components_coded", Code::kOk, "", "matrix", matrix,
+                         components({.body = grid, .coded = true})});
     const auto off_grid = [&](const char* name, Code code, const char* why, ForgedChunk chunk) {
       list.bad.push_back({name, code, why, "matrix", matrix, components(std::move(chunk))});
     };
     off_grid("components_uncoded", Code::kCorrupt, "factors on a grid that aren't coded",
-             {.body = dense});
+             {.body = grid});
     off_grid("components_half", Code::kCorrupt, "factors on a grid as bfloat16",
              {.body = repeat(uint16_t{0x3F80}, 6), .mode = 6});
     off_grid("components_positions", Code::kCorrupt, "factors on a grid with positions",
-             {.body = join({bytes_of({0, 0}), dense}), .mode = 7, .coded = true});
+             {.body = grid, .mode = 7, .coded = true});
     off_grid("components_parameter", Code::kCorrupt, "factors on a grid with a parameter",
-             {.body = dense, .parameter = 1, .coded = true});
+             {.body = grid, .parameter = 1, .coded = true});
     off_grid("components_no_code", Code::kCorrupt, "a step and three bytes",
              {.body = bytes_of({0x80, 0x3F, 0, 0, 0}), .coded = true});
     off_grid("components_outside", Code::kCorrupt, "a code outside of its range",
              {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0xFF}, 4)}), .coded = true});
     off_grid("components_short", Code::kCorrupt, "a code that goes on behind its end",
-             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0x77}, 4)}), .coded = true});
-    off_grid("components_many_steps", Code::kCorrupt, "a factor of more than 1,023 steps",
              {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0}, 12)}), .coded = true});
-    off_grid("components_long", Code::kCorrupt, "as many coded bytes as floats take",
-             {.body = join({bytes_of({0x80, 0x3F}), repeat(uint8_t{0}, 22)}), .coded = true});
+    off_grid("components_more", Code::kCorrupt, "a byte behind the code",
+             {.body = join({grid, bytes_of({0})}), .coded = true});
+    off_grid(
+        "components_many_steps", Code::kCorrupt, "a factor of 1,024 steps",
+        {.body = bytes_of({0x80, 0x3F, 0, 0, 0, 6, 7, 0xF8, 0x98, 0xF7, 0x5F, 1}), .coded = true});
+    off_grid("components_all_zero", Code::kCorrupt, "coded factors that are all zero",
+             {.body = bytes_of({0x80, 0x3F, 0xFA, 0xBC, 0xF0, 0xC4}), .coded = true});
+    off_grid("components_as_floats", Code::kCorrupt, "as many coded bytes as floats take",
+             {.body = join({grid, repeat(uint8_t{0}, 9)}), .coded = true});
     off_grid("components_step_nan", Code::kCorrupt, "a step that is NaN",
-             {.body = join({bytes_of({0xC0, 0x7F}), repeat(uint8_t{0}, 12)}), .coded = true});
+             {.body = join({bytes_of({0xC0, 0x7F}), repeat(uint8_t{0}, 13)}), .coded = true});
+    off_grid("components_step_0", Code::kCorrupt, "a step of 0",
+             {.body = repeat(uint8_t{0}, 15), .coded = true});
     off_grid("components_nan", Code::kOutOfRange, "a factor that is NaN",
              {.body = repeat(uint32_t{0x7FC00000}, 6), .mode = 5});
     off_grid("components_overflow", Code::kOutOfRange, "a product of factors is infinite",

@@ -935,9 +935,9 @@ TEST(ClosedForm10, TheRestHasWhatTheFactorsLose) {
   const std::vector<float> x = normal_values(34 * 2100, 1502);
   EXPECT_LT(error("principal:32 | bfloat16", wide, x), 1e-6);
   EXPECT_LT(error("principal:32 | topk:1e-09", wide, x), 0.1);
-  EXPECT_LT(error("components:2x2 | bfloat16", matrix_schema(), m), 1e-5);
-  EXPECT_GT(error("components:2x2 | topk:1e-09", matrix_schema(), m), 0.1)
-      << "so does a large step";
+  EXPECT_LT(error("components:2 | bfloat16", matrix_schema(), m), 1e-6);
+  EXPECT_GT(error("components:2 | topk:1e-09", matrix_schema(), m), 1e-2) << "a step loses";
+  EXPECT_LT(error("components:2 | topk:1e-09", matrix_schema(), m), 0.15);
   EXPECT_LT(error("components:32x0.3 | bfloat16", wide, x), 1e-5);
   EXPECT_LT(error("components:32x0.3 | topk:1e-09", wide, x), 0.15);
 }

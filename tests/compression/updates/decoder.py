@@ -593,7 +593,7 @@ def take_cabac(source, count, m):
 def take_factors(source, lengths, begin, n):
     """n factors on a grid from number `begin` on; `lengths`: of all columns."""
     step = floats_from_bfloat16(source.take(2))[0]
-    require(np.isfinite(step) and not np.signbit(step), "a step that is negative or not finite")
+    require(np.isfinite(step) and step > 0, "a step that is not above 0, or not finite")
     coder = RangeCoder(source)
     questions = [[[2**15, 2**15] for _ in range(4)] for _ in range(12)]
     column, left = 0, begin
@@ -626,6 +626,7 @@ def take_factors(source, lengths, begin, n):
                 memory = {}
     coder.finish()
     source.finish()
+    require(any(steps), "coded factors that are all zero")
     return np.array(steps, np.float32) * step
 
 

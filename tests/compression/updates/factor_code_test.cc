@@ -151,11 +151,14 @@ TEST(FactorCode, RefusesWhatNoWriterWrites) {
   body = good.body;
   body[1] = std::byte{0xBF};
   refused(good.entry, body, "a scale is negative");
+  body[0] = body[1] = std::byte{0};
+  refused(good.entry, body, "steps of 0");
   body = good.body;
   std::fill(body.begin() + 2, body.end(), std::byte{0xFF});
   refused(good.entry, body, "begin outside of the range");
 
   body.assign(4 * x.size(), std::byte{0});
+  body[1] = std::byte{0x3F};
   RangeEncoder encoder(body.data() + kScaleBytes, body.size() - kScaleBytes);
   std::array<AdaptiveBit, 4> bits;
   for (uint32_t level = 0; level < 15; ++level) encoder.put(true, bits[std::min(level, 3u)]);
@@ -163,6 +166,14 @@ TEST(FactorCode, RefusesWhatNoWriterWrites) {
   encoder.put_even(1, 1);
   body.resize(kScaleBytes + encoder.finish());
   refused(good.entry, body, "a factor of more than 1023 steps");
+
+  body.assign(4 * x.size(), std::byte{0});
+  body[1] = std::byte{0x3F};
+  RangeEncoder zeros(body.data() + kScaleBytes, body.size() - kScaleBytes);
+  AdaptiveBit above;
+  for (size_t i = 0; i < x.size(); ++i) zeros.put(false, above);
+  body.resize(kScaleBytes + zeros.finish());
+  refused(good.entry, body, "400 coded factors that are all zero");
 
   ChunkEntry entry = good.entry;
   entry.coded = false;
