@@ -1,7 +1,7 @@
 /// Memory that encoding and decoding need: about 1.6 MB; for a selection by magnitude up to 16
 /// bytes for each value kept and an eighth of the update; for chains that rearrange the whole
-/// update (small16, principal, components, dct, lowrank, sketch) one to three times its size. Reused, so that
-/// the steady state allocates nothing. Threads: one for each thread.
+/// update (small16, principal, components, dct, lowrank, sketch) one to three times its size.
+/// Reused, so that the steady state allocates nothing. Threads: one for each thread.
 #pragma once
 
 #include <cstdint>
