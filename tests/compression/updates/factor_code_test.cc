@@ -22,8 +22,8 @@ using testing::HasSubstr;
 constexpr float kStep = 0x1p-7f;
 
 std::vector<float> on_grid(const std::vector<int>& steps) {
-  std::vector<float> x;
-  for (const int s : steps) x.push_back(static_cast<float>(s) * kStep);
+  std::vector<float> x(steps.size());
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(steps[i]) * kStep;
   return x;
 }
 
@@ -87,7 +87,8 @@ TEST(FactorCode, BringsIntegersBackWhereverAChunkBegins) {
 // The largest that there are, behind the unary part and in each part of the Exp-Golomb code.
 TEST(FactorCode, BringsLargeIntegersBack) {
   std::vector<int> steps(4000, 0);
-  for (int s = 0; s <= kLargestFactor; ++s) steps[static_cast<size_t>(3 * s)] = s % 2 ? s : -s;
+  for (size_t i = 0; i <= kLargestFactor; ++i)
+    steps[3 * i] = static_cast<int>(i) * (i % 2 == 0 ? 1 : -1);
   const std::vector<size_t> ends = {1000, 4000};
   expect_back(on_grid(steps), 0, ends, ChunkMode::kDense);
 }
