@@ -138,19 +138,26 @@ Result<size_t> write_parts(const Chain& chain, const ChunkInput& input, ChunkCon
     size_t k = std::min(part, input.size - at);
     TERN_TRY(const std::span<const float> x, input.fetch(at, k));
     const float* values = x.data();
+    const float* ahead = input.stream.ahead(k);
     if (chain.transform) {
       const uint32_t* signs = scratch.signs.data() + at / 32;
-      chain.transform->forward(values, k, signs, input.stream.ahead(k), scratch.chunk.data());
+      chain.transform->forward(values, k, signs, ahead, scratch.chunk.data());
       values = scratch.chunk.data();
-      k = chain.transform->padded(k);
+      const size_t padded = chain.transform->padded(k);
+      if (padded > k) ahead = nullptr;
+      k = padded;
     }
     uint16_t* symbols = scratch.symbols.data() + (wait ? at : 0);
     context.group = static_cast<uint32_t>(at / kGroupElements);
-    context.ahead = chain.transform ? nullptr : input.stream.ahead(k);
+    context.ahead = ahead;
     context.maxima = chain.transform ? nullptr : input.stream.maxima(input.begin + at);
-    chain.quantizer->quantize(values, dense_groups(k, scratch), false, context, symbols,
-                              out + scale_bytes(chain, context.group));
-    if (!wait) write_symbols(symbols, k, alphabet, out + scales + symbol_bytes(alphabet, at));
+    std::byte* const own_scales = out + scale_bytes(chain, context.group);
+    const Groups groups = dense_groups(k, scratch);
+    if (wait)
+      chain.quantizer->quantize(values, groups, false, context, symbols, own_scales);
+    else
+      chain.quantizer->quantize_packed(values, groups, context, symbols,
+                                       out + scales + symbol_bytes(alphabet, at), own_scales);
   }
   const size_t fixed = fixed_bytes(chain, m);
   if (!wait) return scales + fixed;

@@ -11,6 +11,27 @@
 
 namespace tern {
 
+/// Levels of magnitudes: `bits` - 1 of a symbol's bits, below its sign.
+struct LevelTable {
+  /// `bounds`: 2^(bits-1) - 1, increasing; `centroids`: one more. Both stay the caller's.
+  LevelTable(int bits, const float* bounds, const float* centroids);
+
+  static constexpr size_t kCells = 16;
+  static constexpr float kCellsToOne = 4;  // a power of two: products with it are exact
+
+  int bits;
+  const float* bounds;
+  const float* centroids;
+  // Up to 4 bits: both once more, with room for kernels that read 8 entries from any of them on.
+  float few_bounds[16] = {};
+  float few_centroids[8] = {};
+  /// By the cell [c, c + 1) that kCellsToOne times a magnitude is in, the last one without an end:
+  /// kCellsToOne times the bound in it, or infinity, and how many bounds are below the cell.
+  float cell_bound[kCells];
+  uint32_t cell_below[kCells];
+  bool has_cells = true;  ///< no cell has more than one
+};
+
 struct Kernels {
   /// Sums in double over 16 lanes (element i goes to lane i % 16), lanes added pairwise.
   double (*sum_abs)(const float* x, size_t n);
@@ -34,7 +55,7 @@ struct Kernels {
 
   /// out = H (s x) with s[i] = scale, negated where bit i of `signs` is set (bit i of word i/32),
   /// and H the unnormalized Hadamard matrix; n is a power of two, at least 1. `out` may be x.
-  /// Brings n values from `ahead` into the second cache meanwhile.
+  /// Brings n / 2 values from `ahead` into the second cache meanwhile.
   void (*rotate)(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
                  float* out);
   /// x = s H x: the inverse, where both scales together are 1/n.
@@ -43,21 +64,25 @@ struct Kernels {
   /// under `key` (2 words), as base/rng.h has them: 4 words each.
   void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);
 
+  // Quantizers write symbols to `out`, of 16 bits, or where `packed` isn't null to it, as pack()
+  // has them, and anything to `out`.
+
   /// out[i] = limit + floor(y) + (u_i < frac(y)), y = x[i]*inverse_scale clamped to -limit..limit;
   /// u_i uniform from (key, i), and both it and frac(y) multiples of 2^-24, or for a limit above
   /// 127 of 2^-(31 - its bits): unbiased but for half of that. limit: 1 to 32,767. Brings n values
   /// from `ahead` into the second cache meanwhile.
   void (*quantize_int)(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
-                       const float* ahead, uint16_t* out);
+                       const float* ahead, uint16_t* out, uint8_t* packed);
   /// out[i] = (symbols[i] - limit) * scale
   void (*dequantize_int)(const uint16_t* symbols, size_t n, int limit, float scale, float* out);
   /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
   void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
-  /// out[i] = x[i] < 0 in the top bit, below it the number of `bounds` (2^(bits-1) - 1, increasing)
-  /// under |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares, unless null, that of
-  /// the squared centroids, both over the lanes of sum_squares but in float: for a thousand values.
-  void (*quantize_levels)(const float* x, size_t n, float factor, const float* bounds,
-                          const float* centroids, int bits, uint16_t* out, double* dot,
+  /// out[i] = x[i] < 0 in the top bit, below it the number of the table's bounds under
+  /// |x[i]|*factor. *dot = the sum of |x[i]| * its centroid, *squares, unless null, that of the
+  /// squared centroids, both over the lanes of sum_squares but in float: for a thousand values.
+  /// Brings n / 2 values from `ahead` into the second cache meanwhile.
+  void (*quantize_levels)(const float* x, size_t n, float factor, const LevelTable& table,
+                          const float* ahead, uint16_t* out, uint8_t* packed, double* dot,
                           double* squares);
   /// Inverse of quantize_levels: +-scale * centroids[low bits].
   void (*lookup_levels)(const uint16_t* symbols, size_t n, const float* centroids, int bits,

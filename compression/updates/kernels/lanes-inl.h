@@ -108,7 +108,7 @@ TERN_INLINE Bits add_where_less(Floats x, Floats y, Bits z, uint32_t by) {
         return BitsPart(
             _mm512_mask_add_epi32((__m512i)c, mask, (__m512i)c, (__m512i)(by + BitsPart{})));
 #else
-        return c + (BitsPart(a < b) & by);
+        return by == 1 ? c - BitsPart(a < b) : c + (BitsPart(a < b) & by);
 #endif
       },
       x, y, z);
@@ -224,9 +224,15 @@ TERN_INLINE Bits load_symbols(const uint16_t* x) {
               load_as<ShortPart>(x));
 }
 TERN_INLINE void store_symbols(Bits v, uint16_t* x) {
-  store_as(each([](auto, BitsPart a)
-                    TERN_INLINE_LAMBDA { return __builtin_convertvector(a, ShortPart); },
-                v),
+  store_as(each(
+               [](auto, BitsPart a) TERN_INLINE_LAMBDA {
+#if defined(__AVX512F__)
+                 return ShortPart(_mm512_cvtepi32_epi16((__m512i)a));  // GCC takes a step more
+#else
+                 return __builtin_convertvector(a, ShortPart);
+#endif
+               },
+               v),
            x);
 }
 

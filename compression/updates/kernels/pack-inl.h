@@ -207,6 +207,61 @@ void unpack(const uint8_t* in, size_t n, int bits, uint16_t* symbols) {
   }
 }
 
+/// Where a quantizer's symbols go, 16 at a time: side by side in 16 bits each,
+struct Symbols {
+  uint16_t* to;
+  TERN_INLINE void put(Bits v, size_t i) const { store_symbols(v, to + i); }
+  TERN_INLINE void put_signs(Floats v, size_t i) const { put(tern::bits(v) >> 31, i); }
+};
+/// or as pack() has them, where there is a quick way from the register.
+#if defined(__AVX2__)
+template <int bits>
+struct PackedSymbols {
+  uint8_t* to;
+  TERN_INLINE void put_signs(Floats v, size_t i) const {
+#if defined(__AVX512F__)
+    const auto word = static_cast<uint16_t>(_mm512_movepi32_mask((__m512i)v.a));
+#else
+    const auto mask = [](FloatPart part) TERN_INLINE_LAMBDA {
+      return static_cast<unsigned>(_mm256_movemask_ps((__m256)part));
+    };
+    const auto word = static_cast<uint16_t>(mask(v.a) | mask(v.b) << 8);
+#endif
+    __builtin_memcpy(to + i / 8, &word, sizeof word);
+  }
+  TERN_INLINE void put(Bits v, size_t i) const {
+    static_assert(bits == 4 || bits == 8);
+    auto* const out = reinterpret_cast<__m128i*>(to + i * bits / 8);
+#if defined(__AVX512F__)
+    const __m512i symbols = (__m512i)v.a;
+    if constexpr (bits == 8) {
+      _mm_storeu_si128(out, _mm512_cvtepi32_epi8(symbols));
+    } else {
+      // The upper one of two next to the lower one.
+      const __m512i pairs = _mm512_or_si512(symbols, _mm512_srli_epi64(symbols, 28));
+      _mm_storel_epi64(out, _mm512_cvtepi64_epi8(pairs));
+    }
+#else
+    // 0 to 3 and 8 to 11, then 4 to 7 and 12 to 15.
+    const __m256i shorts = _mm256_packs_epi32((__m256i)v.a, (__m256i)v.b);
+    if constexpr (bits == 8) {
+      const __m256i bytes = _mm256_packus_epi16(shorts, shorts);
+      const __m256i in_order =
+          _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+      _mm_storeu_si128(out, _mm256_castsi256_si128(in_order));
+    } else {
+      const __m256i pairs = _mm256_or_si256(shorts, _mm256_srli_epi32(shorts, 12));
+      const __m256i bytes = _mm256_shuffle_epi8(
+          pairs, _mm256_broadcastsi128_si256(
+                     _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1)));
+      _mm_storel_epi64(out, _mm_unpacklo_epi16(_mm256_castsi256_si128(bytes),
+                                               _mm256_extracti128_si256(bytes, 1)));
+    }
+#endif
+  }
+};
+#endif
+
 /// Which bits of a byte are set, and how many.
 struct BitLists {
   uint8_t of[256][8] = {};

@@ -29,10 +29,13 @@ TERN_INLINE int rounding_bits(int limit) {
   return spare < kMostRoundingBits ? spare : kMostRoundingBits;
 }
 
-/// quantize_int with d random bits. floor(y) + (u < frac(y)) in integers, all times 2^d: of
-/// y + (1 - 2^-d - u) only the whole part stays, which is one shift.
-TERN_INLINE void quantize_int_by(int d, const float* x, size_t n, float inverse_scale, int limit,
-                                 uint64_t key, const float* ahead, uint16_t* out) {
+/// quantize_int with d random bits, of which it returns how many `out` has taken. floor(y) +
+/// (u < frac(y)) in integers, all times 2^d: of y + (1 - 2^-d - u) only the whole part stays, which
+/// is one shift. Those that are left go to `symbols`.
+template <typename Sink>
+TERN_INLINE size_t quantize_int_by(int d, const float* x, size_t n, float inverse_scale, int limit,
+                                   uint64_t key, const float* ahead, uint16_t* symbols,
+                                   const Sink& out) {
   const float factor = inverse_scale * static_cast<float>(1u << d);
   const float most = static_cast<float>(limit << d);
   const uint32_t up = (static_cast<uint32_t>(limit) << d) + ((1u << d) - 1);
@@ -48,24 +51,36 @@ TERN_INLINE void quantize_int_by(int d, const float* x, size_t n, float inverse_
     h = h ^ h >> 16;
     prefetch(ahead + i);
     const Floats y = larger(smaller(load(x + i) * all(factor), all(most)), all(-most));
-    store_symbols((bits(nearest(y)) + all(up) - (h >> (32 - d))) >> d, out + i);
+    out.put((bits(nearest(y)) + all(up) - (h >> (32 - d))) >> d, i);
   }
+  const size_t done = i;
   for (; i < n; ++i) {
     float y = x[i] * factor;
     y = y > most ? most : y < -most ? -most : y;
     const int32_t whole = static_cast<int32_t>(__builtin_nearbyintf(y));
     const uint32_t h = hash(key, static_cast<uint32_t>(i)) >> (32 - d);
-    out[i] = static_cast<uint16_t>((static_cast<uint32_t>(whole) + up - h) >> d);
+    symbols[i] = static_cast<uint16_t>((static_cast<uint32_t>(whole) + up - h) >> d);
   }
+  return done;
 }
 
 void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
-                  const float* ahead, uint16_t* out) {
+                  const float* ahead, uint16_t* symbols, uint8_t* packed) {
   const int d = rounding_bits(limit);
+  const int bits = 33 - __builtin_clz(static_cast<unsigned>(limit));
   // Shifts by a constant are the faster ones.
-  if (d == kMostRoundingBits)
-    return quantize_int_by(kMostRoundingBits, x, n, inverse_scale, limit, key, ahead, out);
-  quantize_int_by(d, x, n, inverse_scale, limit, key, ahead, out);
+  constexpr int kMost = kMostRoundingBits;
+  const auto quantize = [&](int random_bits, auto out) TERN_INLINE_LAMBDA {
+    return quantize_int_by(random_bits, x, n, inverse_scale, limit, key, ahead, symbols, out);
+  };
+  size_t done = 0;  // are packed
+#if defined(__AVX2__)
+  if (packed != nullptr && bits == 8) done = quantize(kMost, PackedSymbols<8>{packed});
+  if (packed != nullptr && bits == 4) done = quantize(kMost, PackedSymbols<4>{packed});
+#endif
+  if (done == 0) d == kMost ? quantize(kMost, Symbols{symbols}) : quantize(d, Symbols{symbols});
+  if (packed != nullptr)
+    pack(symbols + done, n - done, bits, packed + done * static_cast<size_t>(bits) / 8);
 }
 
 void dequantize_int(const uint16_t* symbols, size_t n, int limit, float scale, float* out) {
@@ -87,7 +102,10 @@ TERN_INLINE Bits levels_of(Floats y, const float* table) {
   constexpr uint32_t kLevels = 1u << (bits - 1);
   Bits level = all(0u);
   if constexpr (kLooksUp) {
-    for (uint32_t step = kLevels / 2; step > 0; step /= 2)
+    // The first one is the same for all.
+    if constexpr (bits > 1)
+      level = add_where_less(all(table[kLevels / 2 - 1]), y, level, kLevels / 2);
+    for (uint32_t step = kLevels / 4; step > 0; step /= 2)
       level = add_where_less(lookup(table + step - 1, level), y, level, step);
   } else {
     for (uint32_t b = 0; b + 1 < kLevels; ++b) level = level - tern::bits(less(all(table[b]), y));
@@ -96,37 +114,16 @@ TERN_INLINE Bits levels_of(Floats y, const float* table) {
 }
 
 #if defined(__AVX512F__)
-/// The same for y times kScale, by the cell [c, c + 1) that this is in, the last one without an
-/// end, where no cell has more than one bound.
+/// The same for y times kCellsToOne, by the cell that this is in.
 struct LevelCells {
-  static constexpr float kScale = 4;  // a power of two: no other bits in the product's fraction
-  __m512 bound;                       // the one of each cell times kScale, or infinity
-  __m512i below;                      // how many are below the cell
-  bool fits;
+  __m512 bound;
+  __m512i below;
 
-  /// `bounds` has room for 16.
-  LevelCells(const float* bounds, uint32_t count) {
-    const __m512 infinity = _mm512_set1_ps(__builtin_inff());
-    const __m512 begin = _mm512_cvtepi32_ps((__m512i)lane_numbers().a);
-    const __m512 end =
-        _mm512_mask_mov_ps(_mm512_add_ps(begin, _mm512_set1_ps(1)), 1 << (kLanes - 1), infinity);
-    const Bits none = all(0u);
-    Bits before = none, until = none;
-    for (uint32_t b = 0; b < count; ++b) {
-      const Floats scaled = all(bounds[b] * kScale);
-      before = add_where_less(scaled, {(FloatPart)begin}, before, 1);
-      until = add_where_less(scaled, {(FloatPart)end}, until, 1);
-    }
-    below = (__m512i)before.a;
-    const __m512 next = _mm512_mul_ps(_mm512_permutexvar_ps(below, _mm512_loadu_ps(bounds)),
-                                      _mm512_set1_ps(kScale));
-    const __m512i inside = _mm512_sub_epi32((__m512i)until.a, below);
-    bound = _mm512_mask_mov_ps(infinity, _mm512_test_epi32_mask(inside, inside), next);
-    fits = _mm512_cmpgt_epi32_mask(inside, _mm512_set1_epi32(1)) == 0;
-  }
+  explicit LevelCells(const LevelTable& table)
+      : bound(_mm512_loadu_ps(table.cell_bound)), below(_mm512_loadu_si512(table.cell_below)) {}
   TERN_INLINE Bits levels_of(Floats y) const {
     const __m512i cell =
-        _mm512_cvttps_epi32(_mm512_min_ps((__m512)y.a, _mm512_set1_ps(kLanes - 1)));
+        _mm512_cvttps_epi32(_mm512_min_ps((__m512)y.a, _mm512_set1_ps(LevelTable::kCells - 1)));
     const Floats reached = {(FloatPart)_mm512_permutexvar_ps(cell, bound)};
     const Bits level = {(BitsPart)_mm512_permutexvar_epi32(cell, below)};
     return add_where_less(reached, y, level, 1);
@@ -134,23 +131,26 @@ struct LevelCells {
 };
 #endif
 
-template <int bits, bool with_squares>
-size_t quantize_levels_by(const float* x, size_t n, float factor, const float* bounds,
-                          const float* centroids, uint16_t* out, Floats& products,
-                          Floats& squares) {
+template <int bits, bool with_squares, typename Sink>
+size_t quantize_levels_by(const float* x, size_t n, float factor, const LevelTable& table,
+                          const float* ahead, const Sink& out, Floats& products, Floats& squares) {
   constexpr uint32_t kLevels = 1u << (bits - 1);
-  // Lookups read 8 entries from where they begin.
-  float bound[16] = {}, centroid[8] = {};
-  for (uint32_t b = 0; b + 1 < kLevels; ++b) bound[b] = bounds[b];
-  for (uint32_t c = 0; c < kLevels; ++c) centroid[c] = centroids[c];
+  // Copies, since what is written could be the table.
+  float bound[16], centroid[8];
+  __builtin_memcpy(bound, table.few_bounds, sizeof bound);
+  __builtin_memcpy(centroid, table.few_centroids, sizeof centroid);
   const auto quantize = [&](float by, auto levels) TERN_INLINE_LAMBDA {
     const Floats factors = all(by);
     size_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
+      prefetch(ahead + i / 2);
       const Floats v = load(x + i), m = magnitude(v);
       const Bits level = levels(m * factors);
-      store_symbols(level | (tern::bits(v) >> (32 - bits) & all(kLevels)), out + i);
-      const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
+      if constexpr (bits == 1)
+        out.put_signs(v, i);
+      else
+        out.put(level | (tern::bits(v) >> (32 - bits) & all(kLevels)), i);
+      const Floats c = bits == 1 ? all(table.few_centroids[0]) : lookup(table.few_centroids, level);
       products = products + c * m;
       if constexpr (with_squares) squares = squares + c * c;
     }
@@ -158,44 +158,57 @@ size_t quantize_levels_by(const float* x, size_t n, float factor, const float* b
   };
 #if defined(__AVX512F__)
   if constexpr (bits >= 3) {
-    const LevelCells cells(bound, kLevels - 1);
-    if (cells.fits)
-      return quantize(factor * LevelCells::kScale,
+    const LevelCells cells(table);
+    if (table.has_cells)
+      return quantize(factor * LevelTable::kCellsToOne,
                       [&](Floats y) TERN_INLINE_LAMBDA { return cells.levels_of(y); });
   }
 #endif
   return quantize(factor, [&](Floats y) TERN_INLINE_LAMBDA { return levels_of<bits>(y, bound); });
 }
 
-void quantize_levels(const float* x, size_t n, float factor, const float* bounds,
-                     const float* centroids, int bits, uint16_t* out, double* dot,
+void quantize_levels(const float* x, size_t n, float factor, const LevelTable& table,
+                     const float* ahead, uint16_t* symbols, uint8_t* packed, double* dot,
                      double* squares) {
+  const int bits = table.bits;
   Floats products = all(0.0f), levels = all(0.0f);
-  size_t i = 0;
-  const auto quantize = [&](auto number) {
+  size_t i = 0, done = 0;  // so many are packed
+  const auto quantize_to = [&](auto number, auto out) {
     constexpr int kBits = number.value;
-    return squares != nullptr ? quantize_levels_by<kBits, true>(x, n, factor, bounds, centroids,
-                                                                out, products, levels)
-                              : quantize_levels_by<kBits, false>(x, n, factor, bounds, centroids,
-                                                                 out, products, levels);
+    return squares != nullptr
+               ? quantize_levels_by<kBits, true>(x, n, factor, table, ahead, out, products, levels)
+               : quantize_levels_by<kBits, false>(x, n, factor, table, ahead, out, products,
+                                                  levels);
   };
-  if (bits == 1) i = quantize(Number<1>());
-  if (bits == 2) i = quantize(Number<2>());
-  if (bits == 3) i = quantize(Number<3>());
-  if (bits == 4) i = quantize(Number<4>());
+  const auto quantize = [&](auto number) { i = quantize_to(number, Symbols{symbols}); };
+  // Those of other lengths are packed when all are there.
+  const auto quantize_packed = [&](auto number) {
+#if defined(__AVX2__)
+    if (packed == nullptr) return quantize(number);
+    done = i = quantize_to(number, PackedSymbols<number.value>{packed});
+#else
+    quantize(number);
+#endif
+  };
+  if (bits == 1) quantize_packed(Number<1>());
+  if (bits == 2) quantize(Number<2>());
+  if (bits == 3) quantize(Number<3>());
+  if (bits == 4) quantize_packed(Number<4>());
   float d[kLanes], s[kLanes];
   store(products, d);
   store(levels, s);
   for (; i < n; ++i) {
     const float m = float_of(bits_of(x[i]) & 0x7fffffffu);
-    const uint32_t level = level_of(m * factor, bounds, bits);
-    out[i] = static_cast<uint16_t>(level | ((bits_of(x[i]) >> 31) << (bits - 1)));
-    const float c = centroids[level];
+    const uint32_t level = level_of(m * factor, table.bounds, bits);
+    symbols[i] = static_cast<uint16_t>(level | ((bits_of(x[i]) >> 31) << (bits - 1)));
+    const float c = table.centroids[level];
     d[i % kLanes] += c * m;
     s[i % kLanes] += c * c;
   }
   *dot = add_lanes(d);
   if (squares != nullptr) *squares = add_lanes(s);
+  if (packed != nullptr)
+    pack(symbols + done, n - done, bits, packed + done * static_cast<size_t>(bits) / 8);
 }
 
 void lookup_levels(const uint16_t* symbols, size_t n, const float* centroids, int bits, float scale,

@@ -26,26 +26,19 @@ struct InPlace {
   TERN_INLINE Floats get(size_t i) const { return load(x + i); }
   TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
 };
-/// From another place, scaled and with signs.
+/// From another place, scaled and with signs, while what is at `ahead` comes nearer: half as much,
+/// so that it isn't more than can be on its way.
 struct FlipFirst {
   const float* x;
   const uint32_t* signs;
   float scale;
+  const float* ahead;
   float* out;
   TERN_INLINE Floats get(size_t i) const {
+    prefetch(ahead + i / 2);
     return flip(load(x + i) * all(scale), signs[i >> 5] >> (i & 16));
   }
   TERN_INLINE void put(Floats v, size_t i) const { store(v, out + i); }
-};
-/// In place, while what is at `ahead` comes nearer.
-struct InPlaceLast {
-  float* x;
-  const float* ahead;
-  TERN_INLINE Floats get(size_t i) const {
-    prefetch(ahead + i);
-    return load(x + i);
-  }
-  TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
 };
 /// Scaled and with signs when all is done.
 struct FlipLast {
@@ -186,8 +179,8 @@ void rotate(const float* x, const uint32_t* signs, size_t n, float scale, const 
     for (size_t i = 0; i < n; ++i) out[i] = flip_one(x[i] * scale, signs, i);
     return hadamard_short(out, n);
   }
-  const FlipFirst first{x, signs, scale, out};
-  const InPlaceLast last{out, ahead};
+  const FlipFirst first{x, signs, scale, ahead, out};
+  const InPlace last{out};
   if (kLanes * kRadix > n) {
     transform_pass<1, true>(first, n, kLanes);
     if (n > kLanes) transform_from(out, n, kLanes, last);

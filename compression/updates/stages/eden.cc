@@ -30,27 +30,39 @@ class Eden : public Quantizer {
  public:
   /// The tables hold 2^(b-1) centroids and one boundary less for b = 1, 2, ... one after another.
   explicit Eden(int bits)
-      : bits_(bits),
-        centroids_(kCentroids + (size_t{1} << (bits - 1)) - 1),
-        boundaries_(kBoundaries + (size_t{1} << (bits - 1)) - static_cast<size_t>(bits)) {}
+      : table_(bits, kBoundaries + (size_t{1} << (bits - 1)) - static_cast<size_t>(bits),
+               kCentroids + (size_t{1} << (bits - 1)) - 1) {}
 
-  uint32_t alphabet(bool) const override { return 1u << bits_; }
+  uint32_t alphabet(bool) const override { return 1u << table_.bits; }
 
   void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
                 uint16_t* symbols, std::byte* scales) const override {
+    quantize_packed(values, groups, context, symbols, nullptr, scales);
+  }
+
+  void quantize_packed(const float* values, Groups groups, const ChunkContext& context,
+                       uint16_t* symbols, std::byte* packed, std::byte* scales) const override {
     ScaleWords random_words(context.seed, context.chunk, context.group);
+    // A rotation has asked for the first half of what is ahead.
+    const float* const ahead =
+        context.ahead != nullptr ? context.ahead + groups.back() / 2 : nullptr;
     size_t begin = 0;
+    double squares = 0, next = sum_squares(values, groups.empty() ? 0 : groups[0]);
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
       const float* z = values + begin;
       const size_t n = groups[g] - begin;
       const uint32_t random = random_words.next();
-      const double squares = sum_squares(z, n);
+      squares = next;
       const double norm = std::sqrt(squares);
       const bool zero = norm < kSmallestScaled;
       const double factor = zero ? 0 : std::sqrt(static_cast<double>(n)) / norm;
+      // While the root and the quotient are on their way.
+      if (g + 1 < groups.size()) next = sum_squares(z + n, groups[g + 1] - groups[g]);
       double dot = 0, levels = 0;
-      kernels().quantize_levels(z, n, static_cast<float>(factor), boundaries_, centroids_, bits_,
-                                symbols + begin, &dot, context.error_feedback ? &levels : nullptr);
+      kernels().quantize_levels(z, n, static_cast<float>(factor), table_,
+                                ahead != nullptr ? ahead + begin / 2 : z, symbols + begin,
+                                packed_at(packed, alphabet(false), begin), &dot,
+                                context.error_feedback ? &levels : nullptr);
       uint16_t scale = 0;
       if (!zero) {
         scale = context.error_feedback ? scale_nearest(static_cast<float>(dot / levels))
@@ -65,16 +77,14 @@ class Eden : public Quantizer {
     size_t begin = 0;
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
       TERN_TRY(const float scale, read_scale(scales + g * kScaleBytes));
-      kernels().lookup_levels(symbols + begin, groups[g] - begin, centroids_, bits_, scale,
-                              values + begin);
+      kernels().lookup_levels(symbols + begin, groups[g] - begin, table_.centroids, table_.bits,
+                              scale, values + begin);
     }
     return {};
   }
 
  private:
-  int bits_;
-  const float* centroids_;
-  const float* boundaries_;
+  LevelTable table_;
 };
 
 }  // namespace

@@ -13,10 +13,12 @@ namespace tern {
 
 enum class FullScale : uint8_t { kMaximum, kNorm };
 
-/// Writes a scale for each group to `scales` and value + limit, 0..2*limit, to `symbols`. The scale
-/// is the group's full scale over limit, rounded up to bfloat16, so nothing is clipped.
+/// Writes a scale for each group to `scales` and value + limit, 0..2*limit, to `symbols`, or packed
+/// where there is room for that. The scale is the group's full scale over limit, rounded up to
+/// bfloat16, so nothing is clipped.
 inline void round_groups(const float* values, Groups groups, int limit, FullScale full,
-                         const ChunkContext& context, uint16_t* symbols, std::byte* scales) {
+                         const ChunkContext& context, uint16_t* symbols, std::byte* packed,
+                         std::byte* scales) {
   const RoundingKeys keys(context.seed, context.chunk);
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
@@ -31,7 +33,8 @@ inline void round_groups(const float* values, Groups groups, int limit, FullScal
     store(scales + g * kScaleBytes, scale);
     kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), limit,
                            keys.of_group(context.group + g),
-                           context.ahead != nullptr ? context.ahead + begin : x, symbols + begin);
+                           context.ahead != nullptr ? context.ahead + begin : x, symbols + begin,
+                           packed_at(packed, 2 * static_cast<uint32_t>(limit) + 1, begin));
   }
 }
 
@@ -54,7 +57,11 @@ class GroupRounding : public Quantizer {
   uint32_t alphabet(bool) const override { return 2 * static_cast<uint32_t>(limit_) + 1; }
   void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
                 uint16_t* symbols, std::byte* scales) const override {
-    round_groups(values, groups, limit_, full_, context, symbols, scales);
+    round_groups(values, groups, limit_, full_, context, symbols, nullptr, scales);
+  }
+  void quantize_packed(const float* values, Groups groups, const ChunkContext& context,
+                       uint16_t* symbols, std::byte* packed, std::byte* scales) const override {
+    round_groups(values, groups, limit_, full_, context, symbols, packed, scales);
   }
   Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool,
                  float* values) const override {

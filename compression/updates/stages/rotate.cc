@@ -44,7 +44,7 @@ class Rotate : public Transform {
         from = out + at;
       }
       with_signs(signs, at, [&](const uint32_t* own) {
-        kernels().rotate(from, own, length, scale(length), ahead + at, out + at);
+        kernels().rotate(from, own, length, scale(length), ahead + at / 2, out + at);
       });
     });
   }

@@ -17,6 +17,7 @@
 #include "compression/updates/frame.h"
 #include "compression/updates/input_stream.h"
 #include "compression/updates/layout.h"
+#include "compression/updates/symbols.h"
 
 namespace tern {
 
@@ -46,7 +47,8 @@ class Transform {
   virtual size_t padded(size_t n) const = 0;
   /// Writes a bit for each of padded(n) elements of a chunk.
   virtual void draw(size_t n, const ChunkContext& context, uint32_t* signs) const = 0;
-  /// Writes padded(n) values. `ahead`: as many values that will be wanted soon.
+  /// Writes padded(n) values. `ahead`: n values that will be wanted soon; the first half is
+  /// fetched.
   virtual void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
                        float* out) const = 0;
   /// In place on x, which holds padded(n) values.
@@ -111,6 +113,13 @@ class Quantizer {
   virtual void quantize(const float* values, Groups groups, bool indexed,
                         const ChunkContext& context, uint16_t* symbols,
                         std::byte* scales) const = 0;
+  /// The same for values of which all travel, and write_symbols() to `packed`: in one pass where
+  /// there is a kernel for it. `symbols` has room for them. Groups but the last fill whole bytes.
+  virtual void quantize_packed(const float* values, Groups groups, const ChunkContext& context,
+                               uint16_t* symbols, std::byte* packed, std::byte* scales) const {
+    quantize(values, groups, false, context, symbols, scales);
+    write_symbols(symbols, groups.back(), alphabet(false), packed);
+  }
   /// The inverse, for hostile scales and symbols below the alphabet. Errors: kCorrupt.
   virtual Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups,
                          bool indexed, float* values) const = 0;

@@ -22,7 +22,7 @@ class Ternary : public Quantizer {
   void quantize(const float* values, Groups groups, bool indexed, const ChunkContext& context,
                 uint16_t* symbols, std::byte* scales) const override {
     if (indexed) return quantize_signs(values, groups, symbols, scales);
-    round_groups(values, groups, kLimit, FullScale::kMaximum, context, symbols, scales);
+    round_groups(values, groups, kLimit, FullScale::kMaximum, context, symbols, nullptr, scales);
   }
 
   Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool indexed,

@@ -739,7 +739,7 @@ TEST(ClosedForm9, SumsOfIntegersSurviveAModulusThatHoldsThem) {
     const std::vector<float> x = normal_values(kElements, 200 + client);
     const float inverse = static_cast<float>(limit) / 8.0f;  // the scale is shared: nothing above 8
     kernels().quantize_int(x.data(), kElements, inverse, limit, mix(client, 1), x.data(),
-                           symbols.data());
+                           symbols.data(), nullptr);
     kernels().dequantize_int(symbols.data(), kElements, limit, 1 / inverse, decoded.data());
     for (size_t i = 0; i < kElements; ++i) {
       ASSERT_LE(symbols[i], 2 * limit);

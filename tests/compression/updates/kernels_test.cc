@@ -122,8 +122,8 @@ TEST_P(KernelLevels, IntegersAreThoseOfTheBaseline) {
     for (const int limit : {1, 3, 7, 127, 32767}) {
       const float inverse = static_cast<float>(limit) / 4.5f;
       std::vector<uint16_t> a(n + offset), b(n + offset);
-      k_->quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, a.data() + offset);
-      base_.quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, b.data() + offset);
+      k_->quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, a.data() + offset, nullptr);
+      base_.quantize_int(x, n, inverse, limit, 0x123456789ABCDEF, x, b.data() + offset, nullptr);
       ASSERT_TRUE(same(a, b)) << limit;
       std::vector<float> c(n + offset), d(n + offset);
       k_->dequantize_int(a.data() + offset, n, limit, 0.3f, c.data() + offset);
@@ -139,15 +139,14 @@ TEST_P(KernelLevels, LevelsAreThoseOfTheBaseline) {
     std::vector<float> centroids(count), bounds(count - 1);
     for (size_t i = 0; i < count; ++i) centroids[i] = 0.1f + 3.0f * static_cast<float>(i) / count;
     for (size_t i = 0; i + 1 < count; ++i) bounds[i] = (centroids[i] + centroids[i + 1]) / 2;
+    const LevelTable table(bits, bounds.data(), centroids.data());
     for_each_shape([&](size_t n, size_t offset) {
       const std::vector<float> memory = values(n + offset, 5);
       const float* x = memory.data() + offset;
       std::vector<uint16_t> a(n + offset), b(n + offset);
       std::array<double, 4> sums{};
-      k_->quantize_levels(x, n, 0.9f, bounds.data(), centroids.data(), bits, a.data() + offset,
-                          &sums[0], &sums[1]);
-      base_.quantize_levels(x, n, 0.9f, bounds.data(), centroids.data(), bits, b.data() + offset,
-                            &sums[2], &sums[3]);
+      k_->quantize_levels(x, n, 0.9f, table, x, a.data() + offset, nullptr, &sums[0], &sums[1]);
+      base_.quantize_levels(x, n, 0.9f, table, x, b.data() + offset, nullptr, &sums[2], &sums[3]);
       ASSERT_TRUE(same(a, b)) << bits;
       std::vector<float> c(n + offset), d(n + offset);
       k_->lookup_levels(a.data() + offset, n, centroids.data(), bits, 1.7f, c.data() + offset);
@@ -175,6 +174,41 @@ TEST_P(KernelLevels, PackedBitsAreThoseOfTheBaseline) {
       base_.unpack(a.data() + offset, n, bits, d.data() + offset);
       ASSERT_TRUE(same(c, d)) << bits;
     });
+}
+
+// Quantizers that pack do it from their registers for some lengths: as if pack() had done it.
+TEST_P(KernelLevels, PackedQuantizersArePackedSymbols) {
+  const auto same_as_packed = [&](size_t n, int bits, const auto& quantize) {
+    const size_t length = (n * static_cast<size_t>(bits) + 7) / 8;
+    std::vector<uint16_t> symbols(n), scratch(n);
+    std::vector<uint8_t> expected(length), packed(length);
+    std::array<double, 4> sums{};
+    quantize(base_, symbols.data(), nullptr, &sums[0]);
+    base_.pack(symbols.data(), n, bits, expected.data());
+    quantize(*k_, scratch.data(), packed.data(), &sums[2]);
+    ASSERT_TRUE(same(packed, expected)) << n << " symbols of " << bits << " bits";
+    ASSERT_EQ(sums[0], sums[2]);
+    ASSERT_EQ(sums[1], sums[3]);
+  };
+  for_each_shape([&](size_t n, size_t offset) {
+    const std::vector<float> memory = values(n + offset, 7);
+    const float* x = memory.data() + offset;
+    for (const auto& [limit, bits] : {std::pair{2, 3}, {4, 4}, {7, 4}, {127, 8}, {511, 10}})
+      same_as_packed(n, bits, [&](const Kernels& k, uint16_t* symbols, uint8_t* packed, double*) {
+        k.quantize_int(x, n, static_cast<float>(limit) / 300, limit, 77, x, symbols, packed);
+      });
+    for (int bits = 1; bits <= 8; ++bits) {
+      std::vector<float> centroids(size_t{1} << (bits - 1)), bounds(centroids.size() - 1);
+      for (size_t i = 0; i < centroids.size(); ++i)
+        centroids[i] = (static_cast<float>(i) + 0.5f) * 3 / static_cast<float>(centroids.size());
+      for (size_t i = 0; i < bounds.size(); ++i) bounds[i] = (centroids[i] + centroids[i + 1]) / 2;
+      const LevelTable table(bits, bounds.data(), centroids.data());
+      same_as_packed(n, bits,
+                     [&](const Kernels& k, uint16_t* symbols, uint8_t* packed, double* sums) {
+                       k.quantize_levels(x, n, 1, table, x, symbols, packed, &sums[0], &sums[1]);
+                     });
+    }
+  });
 }
 
 TEST_P(KernelLevels, HalvesAreThoseOfTheBaseline) {
@@ -419,7 +453,7 @@ TEST_P(KernelLevels, QuantizeIntRoundsToANeighbourAndKeepsWholeNumbers) {
   const std::vector<float> x = {0, -0.0f, 1, -1, 7, -7, 0.25f, -0.25f, 6.9f, -6.9f, 7.0001f, -7.5f};
   for (uint64_t key = 0; key < 200; ++key) {
     std::vector<uint16_t> symbols(x.size());
-    k_->quantize_int(x.data(), x.size(), 1, kLimit, mix(key, 0), x.data(), symbols.data());
+    k_->quantize_int(x.data(), x.size(), 1, kLimit, mix(key, 0), x.data(), symbols.data(), nullptr);
     for (size_t i = 0; i < x.size(); ++i) {
       const float q = static_cast<float>(symbols[i]) - kLimit;
       EXPECT_LE(std::abs(q), kLimit);
@@ -448,7 +482,7 @@ TEST_P(KernelLevels, QuantizeIntComparesTheFractionWithTheHashOfItsPlace) {
       x.push_back(
           static_cast<float>((2 * rng.uniform() - 1) * limit * std::exp2(-40 * rng.uniform())));
     std::vector<uint16_t> symbols(x.size());
-    k_->quantize_int(x.data(), x.size(), 1, limit, kKey, x.data(), symbols.data());
+    k_->quantize_int(x.data(), x.size(), 1, limit, kKey, x.data(), symbols.data(), nullptr);
     for (size_t i = 0; i < x.size(); ++i) {
       const double y = std::clamp<double>(x[i], -limit, limit);
       const int64_t scaled = std::llrint(std::ldexp(y, bits));
@@ -467,7 +501,7 @@ TEST_P(KernelLevels, QuantizeIntIsUnbiasedForEveryFraction) {
     for (int step = -10; step <= 10; ++step) {
       const float value = 0.1f * static_cast<float>(step);
       const std::vector<float> x(kDraws, value);
-      k_->quantize_int(x.data(), kDraws, 1, 1, key, x.data(), symbols.data());
+      k_->quantize_int(x.data(), kDraws, 1, 1, key, x.data(), symbols.data(), nullptr);
       double sum = 0;
       for (const uint16_t s : symbols) sum += s - 1.0;
       EXPECT_NEAR(sum / kDraws, value, 6.0 / 512) << key;
@@ -488,8 +522,8 @@ TEST_P(KernelLevels, QuantizeLevelsCountsTheBoundsBelow) {
     std::vector<float> centroids(count + 1);
     for (size_t i = 0; i <= count; ++i) centroids[i] = static_cast<float>(i) + 0.5f;
     double dot = 0, squares = 0;
-    k_->quantize_levels(x.data(), x.size(), 1, bounds.data(), centroids.data(), bits,
-                        symbols.data(), &dot, &squares);
+    k_->quantize_levels(x.data(), x.size(), 1, {bits, bounds.data(), centroids.data()}, x.data(),
+                        symbols.data(), nullptr, &dot, &squares);
     // Multiples of a quarter: the sums are exact in any order.
     double expected_dot = 0, expected_squares = 0;
     for (size_t i = 0; i < x.size(); ++i) {
