@@ -169,9 +169,11 @@ Result<size_t> write_parts(const Chain& chain, const ChunkInput& input, ChunkCon
   return scales + (coded ? bytes : fixed);
 }
 
-/// The inverse, to scratch.chunk, from `in` of the right length. Errors: kCorrupt.
+/// The inverse, from `in` of the right length: to scratch.chunk, or part by part to a sink, as
+/// elements from `begin` on. Errors: kCorrupt.
 Status read_parts(const Chain& chain, std::span<const std::byte> in, bool coded, size_t n,
-                  const ChunkContext& context, CodecScratch& scratch) {
+                  const ChunkContext& context, CodecScratch& scratch, ValueSink* sink,
+                  size_t begin) {
   const size_t m = chain.transform ? chain.transform->padded(n) : n;
   const auto values = in.subspan(scale_bytes(chain, group_count(m)));
   const uint32_t alphabet = chain.quantizer->alphabet(false);
@@ -187,13 +189,17 @@ Status read_parts(const Chain& chain, std::span<const std::byte> in, bool coded,
   for (size_t at = 0; at < n; at += part) {
     const size_t length = std::min(part, n - at);
     const size_t k = chain.transform ? chain.transform->padded(length) : length;
-    float* to = scratch.chunk.data() + at;
+    float* to = scratch.chunk.data() + (sink == nullptr ? at : 0);
     if (!wait)
       TERN_CHECK_OK(read_symbols(values.data() + symbol_bytes(alphabet, at), k, alphabet, symbols));
     TERN_CHECK_OK(chain.quantizer->restore(symbols + (wait ? at : 0),
                                            in.data() + scale_bytes(chain, at / kGroupElements),
                                            dense_groups(k, scratch), false, to));
-    if (chain.transform) chain.transform->inverse(to, length, scratch.signs.data() + at / 32);
+    if (chain.transform)
+      chain.transform->inverse(
+          to, length, scratch.signs.data() + at / 32,
+          sink == nullptr ? std::span<const std::byte>() : sink->target(begin + at, length));
+    if (sink != nullptr) sink->dense(begin + at, {to, length});
   }
   return {};
 }
@@ -366,7 +372,7 @@ Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
   const size_t m = chain.transform ? chain.transform->padded(n) : n;
   if (in_parts(chain)) {
     TERN_CHECK_OK(check_length(chain, body.size(), entry.coded, group_count(m), m));
-    TERN_CHECK_OK(read_parts(chain, body, entry.coded, n, context, scratch));
+    TERN_CHECK_OK(read_parts(chain, body, entry.coded, n, context, scratch, nullptr, 0));
     return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
   }
   size_t k = m;
@@ -397,8 +403,29 @@ Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
     for (size_t i = 0; i < k; ++i) scratch.chunk[index[i]] = values[i];
   }
   chain.transform->draw(n, context, scratch.signs.data());
-  chain.transform->inverse(scratch.chunk.data(), n, scratch.signs.data());
+  chain.transform->inverse(scratch.chunk.data(), n, scratch.signs.data(), {});
   return DecodedChunk{{scratch.chunk.data(), n}, {}, false};
+}
+
+Status decode_chunk_to(ValueSink& sink, size_t at, const Chain& chain, const ChunkEntry& entry,
+                       std::span<const std::byte> body, size_t n, const ChunkContext& context,
+                       CodecScratch& scratch) {
+  if (in_parts(chain) && entry.mode == ChunkMode::kDense) {
+    TERN_CHECK_OK(check_entry(chain, entry));
+    const size_t m = chain.transform ? chain.transform->padded(n) : n;
+    TERN_CHECK_OK(check_length(chain, body.size(), entry.coded, group_count(m), m));
+    return read_parts(chain, body, entry.coded, n, context, scratch, &sink, at);
+  }
+  TERN_TRY(const DecodedChunk chunk, decode_chunk(chain, entry, body, n, context, scratch));
+  hand_on(chunk, at, sink);
+  return {};
+}
+
+void hand_on(const DecodedChunk& chunk, size_t at, ValueSink& sink) {
+  if (!chunk.sparse)
+    sink.dense(at, chunk.values);
+  else if (!chunk.values.empty())
+    sink.sparse(at, chunk.index, chunk.values);
 }
 
 Result<DecodedChunk> decode_half_chunk(const ChunkEntry& entry, std::span<const std::byte> body,

@@ -80,6 +80,12 @@ ChunkEntry encode_half_chunk(std::span<const float> x, std::byte* out);
 Result<DecodedChunk> decode_chunk(const Chain& chain, const ChunkEntry& entry,
                                   std::span<const std::byte> body, size_t n,
                                   const ChunkContext& context, CodecScratch& scratch);
+/// The same, handed on as the elements from `at` on: in parts that stay in the first cache, where
+/// every value has a symbol. After an error some may have been.
+Status decode_chunk_to(ValueSink& sink, size_t at, const Chain& chain, const ChunkEntry& entry,
+                       std::span<const std::byte> body, size_t n, const ChunkContext& context,
+                       CodecScratch& scratch);
+void hand_on(const DecodedChunk& chunk, size_t at, ValueSink& sink);
 Result<DecodedChunk> decode_half_chunk(const ChunkEntry& entry, std::span<const std::byte> body,
                                        size_t n, CodecScratch& scratch);
 

@@ -82,10 +82,9 @@ class ChunkReader {
         rest_(frame.subspan(header_bytes + chunks * kChunkEntryBytes)),
         verify_(verify) {}
 
-  /// Calls decode(entry, body, chunk of the stream, elements) for a stream's chunks and hands their
-  /// values on.
+  /// Calls decode(entry, body, chunk of the stream, elements) for a stream's chunks.
   template <typename F>
-  Status read_stream(size_t elements, F decode, ValueSink& sink) {
+  Status read_stream(size_t elements, F decode) {
     for (size_t at = 0; at < elements; at += kChunkElements) {
       TERN_TRY(const ChunkEntry entry, read_chunk_entry(table_));
       table_ += kChunkEntryBytes;
@@ -96,13 +95,8 @@ class ChunkReader {
       rest_ = rest_.subspan(entry.bytes);
       if (verify_ && crc32c(body) != entry.crc)
         return error(Code::kCorrupt, "the checksum of chunk {} is wrong", chunk_);
-      TERN_TRY(const DecodedChunk decoded,
-               decode(entry, body, static_cast<uint32_t>(at / kChunkElements),
-                      std::min(kChunkElements, elements - at)));
-      if (!decoded.sparse)
-        sink.dense(at, decoded.values);
-      else if (!decoded.values.empty())
-        sink.sparse(at, decoded.index, decoded.values);
+      TERN_CHECK_OK(decode(entry, body, static_cast<uint32_t>(at / kChunkElements),
+                           std::min(kChunkElements, elements - at)));
       ++chunk_;
     }
     return {};
@@ -126,15 +120,18 @@ Status read_main(const Codec& codec, uint64_t seed, ChunkReader& chunks, CodecSc
                  ValueSink& main) {
   const Chain& chain = codec.chain();
   const Layout& layout = scratch.layout;
-  const auto decode = [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk,
-                          size_t n) {
-    const ChunkContext context{seed, chunk, codec.error_feedback()};
-    return decode_chunk(chain, entry, body, n, context, scratch);
+  const auto read_to = [&](ValueSink& sink, size_t elements) {
+    return chunks.read_stream(elements, [&](const ChunkEntry& entry,
+                                            std::span<const std::byte> body, uint32_t chunk,
+                                            size_t n) {
+      const ChunkContext context{seed, chunk, codec.error_feedback()};
+      return decode_chunk_to(sink, chunk * kChunkElements, chain, entry, body, n, context, scratch);
+    });
   };
-  if (!chain.projection) return chunks.read_stream(layout.main_elements, decode, main);
+  if (!chain.projection) return read_to(main, layout.main_elements);
   CodecScratch::make_room(scratch.stream, chain.projection->projected(layout));
   StreamSink stream(scratch.stream);
-  TERN_CHECK_OK(chunks.read_stream(scratch.stream.size(), decode, stream));
+  TERN_CHECK_OK(read_to(stream, scratch.stream.size()));
   // Sorting and comparing need numbers.
   if (!std::isfinite(kernels().sum_squares(scratch.stream.data(), scratch.stream.size())))
     return error(Code::kOutOfRange, "the update holds NaN or infinity");
@@ -144,12 +141,14 @@ Status read_main(const Codec& codec, uint64_t seed, ChunkReader& chunks, CodecSc
 
 Status read_small(ChunkReader& chunks, CodecScratch& scratch, ValueSink& sink) {
   PiecesSink small(scratch.layout.small, sink);
-  return chunks.read_stream(
-      scratch.layout.small_elements,
-      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t, size_t n) {
-        return decode_half_chunk(entry, body, n, scratch);
-      },
-      small);
+  return chunks.read_stream(scratch.layout.small_elements,
+                            [&](const ChunkEntry& entry, std::span<const std::byte> body,
+                                uint32_t chunk, size_t n) -> Status {
+                              TERN_TRY(const DecodedChunk decoded,
+                                       decode_half_chunk(entry, body, n, scratch));
+                              hand_on(decoded, chunk * kChunkElements, small);
+                              return {};
+                            });
 }
 
 /// To scratch.component_factors.
@@ -161,14 +160,19 @@ Status read_components(const Chain& chain, uint64_t seed, ChunkReader& chunks,
   if (on_grid) chain.principal->column_ends(scratch.layout, scratch.component_ends);
   return chunks.read_stream(
       scratch.component_factors.size(),
-      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk, size_t n) {
-        if (on_grid)
-          return decode_factors(entry, body, chunk * kChunkElements, n, scratch.component_ends,
-                                scratch);
+      [&](const ChunkEntry& entry, std::span<const std::byte> body, uint32_t chunk,
+          size_t n) -> Status {
+        const size_t at = chunk * kChunkElements;
+        if (on_grid) {
+          TERN_TRY(const DecodedChunk decoded,
+                   decode_factors(entry, body, at, n, scratch.component_ends, scratch));
+          hand_on(decoded, at, components);
+          return {};
+        }
         const ChunkContext context{.seed = seed, .chunk = component_chunk(chunk)};
-        return decode_chunk(*chain.component_chain, entry, body, n, context, scratch);
-      },
-      components);
+        return decode_chunk_to(components, at, *chain.component_chain, entry, body, n, context,
+                               scratch);
+      });
 }
 
 /// Decodes every chunk of hostile bytes whose header was read, for the schema that scratch.layout
@@ -246,6 +250,9 @@ class AccumulateSink : public ValueSink {
  public:
   AccumulateSink(FixedPointAccumulator& accumulator, uint32_t weight, double factor)
       : accumulator_(accumulator), weight_(weight), factor_(factor) {}
+  std::span<const std::byte> target(size_t offset, size_t elements) const override {
+    return std::as_bytes(accumulator_.sums().subspan(offset, elements));
+  }
   void dense(size_t offset, std::span<const float> values) override {
     accumulator_.add_dense(offset, values, weight_, factor_);
   }

@@ -58,8 +58,9 @@ struct Kernels {
   /// Brings n / 2 values from `ahead` into the second cache meanwhile.
   void (*rotate)(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
                  float* out);
-  /// x = s H x: the inverse, where both scales together are 1/n.
-  void (*rotate_back)(float* x, const uint32_t* signs, size_t n, float scale);
+  /// x = s H x: the inverse, where both scales together are 1/n. Brings most of 8n bytes from
+  /// `ahead`, unless that is null, into the second cache meanwhile.
+  void (*rotate_back)(float* x, const uint32_t* signs, size_t n, float scale, const void* ahead);
   /// The Philox blocks of `counter` (4 words) and those after it, which count up its first word,
   /// under `key` (2 words), as base/rng.h has them: 4 words each.
   void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);

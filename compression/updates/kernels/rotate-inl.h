@@ -40,12 +40,28 @@ struct FlipFirst {
   }
   TERN_INLINE void put(Floats v, size_t i) const { store(v, out + i); }
 };
-/// Scaled and with signs when all is done.
+/// In place, while 4 bytes for each value come nearer: `step` is 4, or 0 for none.
+struct InPlaceFirst {
+  float* x;
+  const char* ahead;
+  size_t step;
+  TERN_INLINE Floats get(size_t i) const {
+    __builtin_prefetch(ahead + i * step, 1, 2);
+    return load(x + i);
+  }
+  TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
+};
+/// Likewise, and scaled and with signs when all is done.
 struct FlipLast {
   float* x;
   const uint32_t* signs;
   float scale;
-  TERN_INLINE Floats get(size_t i) const { return load(x + i); }
+  const char* ahead;
+  size_t step;
+  TERN_INLINE Floats get(size_t i) const {
+    __builtin_prefetch(ahead + i * step, 1, 2);
+    return load(x + i);
+  }
   TERN_INLINE void put(Floats v, size_t i) const {
     store(flip(v * all(scale), signs[i >> 5] >> (i & 16)), x + i);
   }
@@ -190,19 +206,22 @@ void rotate(const float* x, const uint32_t* signs, size_t n, float scale, const 
   if (n > kLanes * kRadix) transform_from(out, n, kLanes * kRadix, last);
 }
 
-void rotate_back(float* x, const uint32_t* signs, size_t n, float scale) {
+void rotate_back(float* x, const uint32_t* signs, size_t n, float scale, const void* ahead) {
   if (n < kLanes) {
     hadamard_short(x, n);
     for (size_t i = 0; i < n; ++i) x[i] = flip_one(x[i] * scale, signs, i);
     return;
   }
-  const FlipLast last{x, signs, scale};
+  // Each of two passes asks for half of it: all at once would be more than can be on its way.
+  const char* const from = static_cast<const char*>(ahead != nullptr ? ahead : x);
+  const size_t step = ahead != nullptr ? 4 : 0;
+  const FlipLast last{x, signs, scale, from + n * step, step};
   if (kLanes * kRadix >= n) {
     if (n == kLanes) return transform_pass<1, true>(last, n, kLanes);
     transform_pass<1, true>(InPlace{x}, n, kLanes);
     return transform_from(x, n, kLanes, last);
   }
-  transform_pass<kRadix, true>(InPlace{x}, n, kLanes);
+  transform_pass<kRadix, true>(InPlaceFirst{x, from, step}, n, kLanes);
   transform_from(x, n, kLanes * kRadix, last);
 }
 

@@ -49,10 +49,13 @@ class Rotate : public Transform {
     });
   }
 
-  void inverse(float* x, size_t n, const uint32_t* signs) const override {
+  void inverse(float* x, size_t n, const uint32_t* signs,
+               std::span<const std::byte> target) const override {
     for_each_block(padded(n), [&](size_t at, size_t length) {
       with_signs(signs, at, [&](const uint32_t* own) {
-        kernels().rotate_back(x + at, own, length, scale(length));
+        const bool known = at + length <= n && 8 * (at + length) <= target.size();
+        kernels().rotate_back(x + at, own, length, scale(length),
+                              known ? target.data() + 8 * at : nullptr);
       });
     });
   }

@@ -51,8 +51,9 @@ class Transform {
   /// fetched.
   virtual void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
                        float* out) const = 0;
-  /// In place on x, which holds padded(n) values.
-  virtual void inverse(float* x, size_t n, const uint32_t* signs) const = 0;
+  /// In place on x, which holds padded(n) values. `target`: see ValueSink.
+  virtual void inverse(float* x, size_t n, const uint32_t* signs,
+                       std::span<const std::byte> target) const = 0;
 };
 
 /// Another stream, never a longer one, in place of the main one.

@@ -329,7 +329,7 @@ TEST(ClosedForm7, ARotationKeepsTheNormAndIsUndone) {
       ASSERT_LT(m, 2 * n);
       const double norm = std::sqrt(squared_norm(before));
       EXPECT_NEAR(std::sqrt(squared_norm(std::span(x).first(m))), norm, 2e-5 * norm);
-      rotate->inverse(x.data(), n, signs.data());
+      rotate->inverse(x.data(), n, signs.data(), {});
       EXPECT_LE(std::sqrt(squared_distance(std::span(x).first(n), before)), 2e-5 * norm);
     }
   }

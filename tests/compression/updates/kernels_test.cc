@@ -107,8 +107,8 @@ TEST_P(KernelLevels, RotationIsThatOfTheBaseline) {
       ASSERT_TRUE(std::equal(a.begin() + static_cast<ptrdiff_t>(offset), a.end(),
                              in_place.begin() + static_cast<ptrdiff_t>(offset)))
           << n;
-      k_->rotate_back(a.data() + offset, signs.data(), n, 0.25f);
-      base_.rotate_back(b.data() + offset, signs.data(), n, 0.25f);
+      k_->rotate_back(a.data() + offset, signs.data(), n, 0.25f, x.data());
+      base_.rotate_back(b.data() + offset, signs.data(), n, 0.25f, nullptr);
       ASSERT_TRUE(same(a, b)) << n;
     }
 }
@@ -443,7 +443,7 @@ TEST_P(KernelLevels, ARotationIsTheMatrixOfSignsAfterTheRandomOnes) {
     std::vector<float> rotated(n);
     k_->rotate(x.data(), signs.data(), n, 0.5f, x.data(), rotated.data());
     EXPECT_EQ(rotated, expected) << n;
-    k_->rotate_back(rotated.data(), signs.data(), n, 2.0f);
+    k_->rotate_back(rotated.data(), signs.data(), n, 2.0f, nullptr);
     for (size_t i = 0; i < n; ++i) EXPECT_EQ(rotated[i], x[i] * static_cast<float>(n));
   }
 }
