@@ -25,6 +25,7 @@ const Kernels TERN_KERNEL_TABLE = {
     .sum_squares = sum_squares,
     .dot = dot,
     .quick_squares = quick_squares,
+    .quick_dot = quick_dot,
     .max_abs = max_abs,
     .add_scaled = add_scaled,
     .combine = combine,

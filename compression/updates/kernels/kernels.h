@@ -40,6 +40,8 @@ struct Kernels {
   /// sum_squares in float over 64 lanes; of no use where it isn't between 2^-80 and 2^120, since
   /// squares then got lost.
   float (*quick_squares)(const float* x, size_t n);
+  /// dot in float over 64 lanes, which may not get beyond what a float holds.
+  float (*quick_dot)(const float* x, const float* y, size_t n);
   float (*max_abs)(const float* x, size_t n);
   /// y[i] += a * x[i]
   void (*add_scaled)(float a, const float* x, size_t n, float* y);

@@ -85,6 +85,21 @@ void combine(const float* factors, size_t count, const float* x, size_t stride, 
   }
 }
 
+float quick_dot(const float* x, const float* y, size_t n) {
+  Floats a = all(0.0f), b = a, c = a, d = a;
+  size_t i = 0;
+  for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    a = a + load(x + i) * load(y + i);
+    b = b + load(x + i + kLanes) * load(y + i + kLanes);
+    c = c + load(x + i + 2 * kLanes) * load(y + i + 2 * kLanes);
+    d = d + load(x + i + 3 * kLanes) * load(y + i + 3 * kLanes);
+  }
+  float lane[kLanes], rest = 0;
+  store((a + c) + (b + d), lane);
+  for (; i < n; ++i) rest += x[i] * y[i];
+  return static_cast<float>(add_lanes(lane)) + rest;
+}
+
 TERN_INLINE float largest_of(Ints lanes) {
   int32_t lane[kLanes], largest = 0;
   store_as(lanes, lane);

@@ -100,7 +100,7 @@ bool Principal::fit_one(float* matrix, const Piece& piece, const Grid& grid, Rng
     for (size_t j = 0; j < n; ++j) from[j] = static_cast<float>(q[j] / length);
     std::fill_n(q, n, 0.0f);
     for (size_t row = 0; row < m; ++row) {  // M^T M of the last one, a row while it is in the cache
-      const double along = kernels().dot(matrix + row * n, from, n);
+      const double along = kernels().quick_dot(matrix + row * n, from, n);
       kernels().add_scaled(static_cast<float>(along * grid.unit), matrix + row * n, n, q);
     }
     length = std::sqrt(kernels().sum_squares(q, n));
@@ -114,10 +114,13 @@ bool Principal::fit_one(float* matrix, const Piece& piece, const Grid& grid, Rng
   for (size_t j = 0; j < n; ++j) q[j] = to_grid(static_cast<float>(q[j] * factor), grid.step);
   const double squares = kernels().sum_squares(q, n);
   if (squares == 0) return false;
+  // Near one, so that products with it are no larger than the elements.
+  const float to_one = std::ldexp(1.0f, -std::ilogb(std::sqrt(squares)));
+  for (size_t j = 0; j < n; ++j) from[j] = q[j] * to_one;
   bool any = false;
   for (size_t row = 0; row < m; ++row) {
     // The best left factor for the right one as it will be decoded.
-    const double best = kernels().dot(matrix + row * n, q, n) / squares;
+    const double best = kernels().quick_dot(matrix + row * n, from, n) / (squares * to_one);
     p[row] = to_grid(static_cast<float>(best), grid.step);
     any = any || p[row] != 0;
     kernels().add_scaled(-p[row], q, n, matrix + row * n);

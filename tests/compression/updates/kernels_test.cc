@@ -79,12 +79,16 @@ TEST_P(KernelLevels, SumsAndMaximaAreThoseOfTheBaseline) {
   for_each_shape([&](size_t n, size_t offset) {
     const std::vector<float> memory = values(n + offset, 1);
     const float* x = memory.data() + offset;
+    std::vector<float> y = values(n + offset, 2);
+    for (float& v : y) v = std::clamp(v, -4.0f, 4.0f);
     ASSERT_EQ(std::bit_cast<uint64_t>(k_->sum_abs(x, n)),
               std::bit_cast<uint64_t>(base_.sum_abs(x, n)));
     ASSERT_EQ(std::bit_cast<uint64_t>(k_->sum_squares(x, n)),
               std::bit_cast<uint64_t>(base_.sum_squares(x, n)));
     ASSERT_EQ(std::bit_cast<uint32_t>(k_->quick_squares(x, n)),
               std::bit_cast<uint32_t>(base_.quick_squares(x, n)));
+    ASSERT_EQ(std::bit_cast<uint32_t>(k_->quick_dot(x, y.data() + offset, n)),
+              std::bit_cast<uint32_t>(base_.quick_dot(x, y.data() + offset, n)));
     ASSERT_EQ(std::bit_cast<uint32_t>(k_->max_abs(x, n)),
               std::bit_cast<uint32_t>(base_.max_abs(x, n)));
   });
