@@ -190,11 +190,11 @@ Status read_parts(const Chain& chain, std::span<const std::byte> in, bool coded,
     const size_t length = std::min(part, n - at);
     const size_t k = chain.transform ? chain.transform->padded(length) : length;
     float* to = scratch.chunk.data() + (sink == nullptr ? at : 0);
-    if (!wait)
-      TERN_CHECK_OK(read_symbols(values.data() + symbol_bytes(alphabet, at), k, alphabet, symbols));
-    TERN_CHECK_OK(chain.quantizer->restore(symbols + (wait ? at : 0),
-                                           in.data() + scale_bytes(chain, at / kGroupElements),
-                                           dense_groups(k, scratch), false, to));
+    const std::byte* const scales = in.data() + scale_bytes(chain, at / kGroupElements);
+    const Groups groups = dense_groups(k, scratch);
+    TERN_CHECK_OK(wait ? chain.quantizer->restore(symbols + at, scales, groups, false, to)
+                       : chain.quantizer->restore_packed(values.data() + symbol_bytes(alphabet, at),
+                                                         symbols, scales, groups, to));
     if (chain.transform)
       chain.transform->inverse(
           to, length, scratch.signs.data() + at / 32,

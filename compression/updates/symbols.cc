@@ -46,16 +46,22 @@ void write_symbols(const uint16_t* symbols, size_t k, uint32_t alphabet, std::by
 
 Status read_symbols(const std::byte* in, size_t k, uint32_t alphabet, uint16_t* symbols) {
   if (alphabet == 3) return read_threes(in, k, symbols);
-  const int bits = bits_of(alphabet);
-  if (!padding_is_zero(in, k * static_cast<size_t>(bits)))
-    return error(Code::kCorrupt, "the padding after the values isn't zero");
-  kernels().unpack(reinterpret_cast<const uint8_t*>(in), k, bits, symbols);
+  TERN_CHECK_OK(check_padding(in, k, alphabet));
+  kernels().unpack(reinterpret_cast<const uint8_t*>(in), k, bits_of(alphabet), symbols);
   if (std::has_single_bit(alphabet)) return {};
   uint16_t largest = 0;
   for (size_t i = 0; i < k; ++i) largest = std::max(largest, symbols[i]);
-  if (largest >= alphabet)
-    return error(Code::kCorrupt, "a symbol {} of an alphabet of {}", largest, alphabet);
-  return {};
+  return check_symbol(largest, alphabet);
+}
+
+Status check_padding(const std::byte* in, size_t k, uint32_t alphabet) {
+  if (padding_is_zero(in, k * static_cast<size_t>(bits_of(alphabet)))) return {};
+  return error(Code::kCorrupt, "the padding after the values isn't zero");
+}
+
+Status check_symbol(uint32_t largest, uint32_t alphabet) {
+  if (largest < alphabet) return {};
+  return error(Code::kCorrupt, "a symbol {} of an alphabet of {}", largest, alphabet);
 }
 
 }  // namespace tern

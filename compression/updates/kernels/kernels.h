@@ -78,6 +78,10 @@ struct Kernels {
                        const float* ahead, uint16_t* out, uint8_t* packed);
   /// out[i] = (symbols[i] - limit) * scale
   void (*dequantize_int)(const uint16_t* symbols, size_t n, int limit, float scale, float* out);
+  /// unpack() of so many bits as symbols up to 2 * limit have, and dequantize_int; anything in
+  /// `symbols`, which has room for n. Returns the largest symbol.
+  uint32_t (*unpack_int)(const uint8_t* packed, uint16_t* symbols, size_t n, int limit, float scale,
+                         float* out);
   /// out[i] = 2 * exponent + sign of one of the two powers of two around x[i]: unbiased.
   void (*quantize_natural)(const float* x, size_t n, uint64_t key, uint16_t* out);
   /// out[i] = x[i] < 0 in the top bit, below it the number of the table's bounds under
@@ -90,6 +94,9 @@ struct Kernels {
   /// Inverse of quantize_levels: +-scale * centroids[low bits].
   void (*lookup_levels)(const uint16_t* symbols, size_t n, const float* centroids, int bits,
                         float scale, float* out);
+  /// unpack() and lookup_levels; anything in `symbols`, which has room for n.
+  void (*unpack_levels)(const uint8_t* packed, uint16_t* symbols, size_t n, const float* centroids,
+                        int bits, float scale, float* out);
   /// out[i] = x[i] < 0, and back: +-scale.
   void (*quantize_signs)(const float* x, size_t n, uint16_t* out);
   void (*lookup_signs)(const uint16_t* symbols, size_t n, float scale, float* out);

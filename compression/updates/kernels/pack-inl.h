@@ -262,6 +262,32 @@ struct PackedSymbols {
 };
 #endif
 
+#if defined(__AVX2__)
+/// 16 symbols of 4 or 8 bits as the low bits of lanes; above those of 4 there is anything.
+template <int bits>
+TERN_INLINE Bits load_packed(const uint8_t* in) {
+  static_assert(bits == 4 || bits == 8);
+#if defined(__AVX512F__)
+  if constexpr (bits == 8)
+    return {(BitsPart)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(in)))};
+  // A byte in 64 bits: its upper half goes to the upper lane.
+  const __m512i pairs = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));
+  return {(BitsPart)_mm512_or_si512(pairs, _mm512_slli_epi64(pairs, 28))};
+#else
+  const auto part = [](const uint8_t* from) TERN_INLINE_LAMBDA {
+    if constexpr (bits == 8)
+      return (BitsPart)_mm256_cvtepu8_epi32(
+          _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+    uint32_t four;
+    __builtin_memcpy(&four, from, sizeof four);
+    const __m256i pairs = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(static_cast<int>(four)));
+    return (BitsPart)_mm256_or_si256(pairs, _mm256_slli_epi64(pairs, 28));
+  };
+  return {part(in), part(in + bits)};
+#endif
+}
+#endif
+
 /// Which bits of a byte are set, and how many.
 struct BitLists {
   uint8_t of[256][8] = {};

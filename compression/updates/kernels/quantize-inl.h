@@ -29,6 +29,9 @@ TERN_INLINE int rounding_bits(int limit) {
   return spare < kMostRoundingBits ? spare : kMostRoundingBits;
 }
 
+/// Of a symbol from 0 to 2 * limit.
+TERN_INLINE int symbol_bits(int limit) { return 33 - __builtin_clz(static_cast<unsigned>(limit)); }
+
 /// quantize_int with d random bits, of which it returns how many `out` has taken. floor(y) +
 /// (u < frac(y)) in integers, all times 2^d: of y + (1 - 2^-d - u) only the whole part stays, which
 /// is one shift. Those that are left go to `symbols`.
@@ -67,7 +70,7 @@ TERN_INLINE size_t quantize_int_by(int d, const float* x, size_t n, float invers
 void quantize_int(const float* x, size_t n, float inverse_scale, int limit, uint64_t key,
                   const float* ahead, uint16_t* symbols, uint8_t* packed) {
   const int d = rounding_bits(limit);
-  const int bits = 33 - __builtin_clz(static_cast<unsigned>(limit));
+  const int bits = symbol_bits(limit);
   // Shifts by a constant are the faster ones.
   constexpr int kMost = kMostRoundingBits;
   const auto quantize = [&](int random_bits, auto out) TERN_INLINE_LAMBDA {
@@ -228,6 +231,78 @@ void lookup_levels(const uint16_t* symbols, size_t n, const float* centroids, in
     const uint32_t sign = (static_cast<uint32_t>(symbols[i]) >> (bits - 1)) << 31;
     out[i] = float_of(bits_of(scale * centroids[symbols[i] & mask]) ^ sign);
   }
+}
+
+#if defined(__AVX2__)
+/// unpack_levels of whole vectors; returns how many that is.
+template <int bits>
+size_t unpack_levels_by(const uint8_t* packed, size_t n, const float* centroids, float scale,
+                        float* out) {
+  float scaled[16] = {};
+  for (uint32_t level = 0; level < 1u << (bits - 1); ++level) {
+    scaled[level] = scale * centroids[level];
+    scaled[level + 8] = float_of(bits_of(scaled[level]) ^ kSign);
+  }
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    if constexpr (bits == 1) {
+      uint16_t word;
+      __builtin_memcpy(&word, packed + i / 8, sizeof word);
+      store(flip(all(scaled[0]), word), out + i);
+    } else {
+      const Bits symbol = load_packed<bits>(packed + i * bits / 8);
+#if defined(__AVX512F__)  // looks at the four low bits of a symbol, and so at its sign, too
+      store({(FloatPart)_mm512_permutexvar_ps((__m512i)symbol.a, _mm512_loadu_ps(scaled))},
+            out + i);
+#else
+      store(floats(tern::bits(lookup(scaled, symbol)) ^ ((symbol << 28) & all(kSign))), out + i);
+#endif
+    }
+  }
+  return i;
+}
+
+/// unpack_int of whole vectors; returns how many that is.
+template <int bits>
+TERN_INLINE size_t unpack_int_by(const uint8_t* packed, size_t n, int limit, float scale,
+                                 uint32_t* largest, float* out) {
+  Ints most = all(0);
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Ints symbol = ints(load_packed<bits>(packed + i * bits / 8) & all((1u << bits) - 1));
+    most = larger(most, symbol);
+    store(to_floats(symbol - all(limit)) * all(scale), out + i);
+  }
+  *largest = bits_of(largest_of(most));
+  return i;
+}
+#endif
+
+void unpack_levels(const uint8_t* packed, uint16_t* symbols, size_t n, const float* centroids,
+                   int bits, float scale, float* out) {
+  size_t done = 0;
+#if defined(__AVX2__)
+  if (bits == 1) done = unpack_levels_by<1>(packed, n, centroids, scale, out);
+  if (bits == 4) done = unpack_levels_by<4>(packed, n, centroids, scale, out);
+#endif
+  unpack(packed + done * static_cast<size_t>(bits) / 8, n - done, bits, symbols);
+  lookup_levels(symbols, n - done, centroids, bits, scale, out + done);
+}
+
+uint32_t unpack_int(const uint8_t* packed, uint16_t* symbols, size_t n, int limit, float scale,
+                    float* out) {
+  const int bits = symbol_bits(limit);
+  uint32_t largest = 0;
+  size_t done = 0;
+#if defined(__AVX2__)
+  if (bits == 4) done = unpack_int_by<4>(packed, n, limit, scale, &largest, out);
+  if (bits == 8) done = unpack_int_by<8>(packed, n, limit, scale, &largest, out);
+#endif
+  unpack(packed + done * static_cast<size_t>(bits) / 8, n - done, bits, symbols);
+  uint16_t rest = 0;
+  for (size_t i = 0; i < n - done; ++i) rest = symbols[i] > rest ? symbols[i] : rest;
+  dequantize_int(symbols, n - done, limit, scale, out + done);
+  return rest > largest ? rest : largest;
 }
 
 void quantize_signs(const float* x, size_t n, uint16_t* out) {

@@ -83,6 +83,19 @@ class Eden : public Quantizer {
     return {};
   }
 
+  Status restore_packed(const std::byte* packed, uint16_t* symbols, const std::byte* scales,
+                        Groups groups, float* values) const override {
+    const uint32_t symbol_count = alphabet(false);
+    TERN_CHECK_OK(check_padding(packed, groups.back(), symbol_count));
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      TERN_TRY(const float scale, read_scale(scales + g * kScaleBytes));
+      kernels().unpack_levels(packed_at(packed, symbol_count, begin), symbols, groups[g] - begin,
+                              table_.centroids, table_.bits, scale, values + begin);
+    }
+    return {};
+  }
+
  private:
   LevelTable table_;
 };

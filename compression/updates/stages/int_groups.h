@@ -3,6 +3,7 @@
 /// the norm there instead: `qsgd`.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include "compression/updates/kernels/kernels.h"
@@ -66,6 +67,20 @@ class GroupRounding : public Quantizer {
   Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool,
                  float* values) const override {
     return expand_groups(symbols, scales, groups, limit_, values);
+  }
+
+  Status restore_packed(const std::byte* packed, uint16_t* symbols, const std::byte* scales,
+                        Groups groups, float* values) const override {
+    TERN_CHECK_OK(check_padding(packed, groups.back(), alphabet(false)));
+    uint32_t largest = 0;
+    size_t begin = 0;
+    for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
+      TERN_TRY(const float scale, read_scale(scales + g * kScaleBytes));
+      const uint32_t own = kernels().unpack_int(packed_at(packed, alphabet(false), begin), symbols,
+                                                groups[g] - begin, limit_, scale, values + begin);
+      largest = std::max(largest, own);
+    }
+    return check_symbol(largest, alphabet(false));
   }
 
  private:

@@ -124,6 +124,12 @@ class Quantizer {
   /// The inverse, for hostile scales and symbols below the alphabet. Errors: kCorrupt.
   virtual Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups,
                          bool indexed, float* values) const = 0;
+  /// read_symbols() of hostile bytes and restore(), as quantize_packed(). Errors: kCorrupt.
+  virtual Status restore_packed(const std::byte* packed, uint16_t* symbols, const std::byte* scales,
+                                Groups groups, float* values) const {
+    TERN_CHECK_OK(read_symbols(packed, groups.back(), alphabet(false), symbols));
+    return restore(symbols, scales, groups, false, values);
+  }
 };
 
 /// Values as floating-point numbers of `width` bytes.

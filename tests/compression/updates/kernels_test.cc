@@ -215,6 +215,42 @@ TEST_P(KernelLevels, PackedQuantizersArePackedSymbols) {
   });
 }
 
+// And back: as if unpack() had done it. All bits that a hostile sender may choose.
+TEST_P(KernelLevels, PackedSymbolsComeBackAsUnpackedOnes) {
+  for_each_shape([&](size_t n, size_t offset) {
+    Rng rng(6, Purpose::kTest, 0, 0, static_cast<uint32_t>(n));
+    std::vector<uint16_t> symbols(n), scratch(n);
+    std::vector<float> expected(n), values(n + offset);
+    const auto packed = [&](int bits) {
+      std::vector<uint8_t> bytes((n * static_cast<size_t>(bits) + 7) / 8 + offset);
+      for (uint8_t& b : bytes) b = static_cast<uint8_t>(rng.below(256));
+      base_.unpack(bytes.data() + offset, n, bits, symbols.data());
+      return bytes;
+    };
+    const auto same_values = [&] {
+      return n == 0 || std::memcmp(expected.data(), values.data() + offset, 4 * n) == 0;
+    };
+    for (const auto& [limit, bits] : {std::pair{2, 3}, {4, 4}, {7, 4}, {127, 8}, {511, 10}}) {
+      const std::vector<uint8_t> bytes = packed(bits);
+      base_.dequantize_int(symbols.data(), n, limit, 0.3f, expected.data());
+      const uint32_t largest = k_->unpack_int(bytes.data() + offset, scratch.data(), n, limit, 0.3f,
+                                              values.data() + offset);
+      ASSERT_TRUE(same_values()) << bits << " bits of integers";
+      ASSERT_EQ(largest, n == 0 ? 0u : *std::ranges::max_element(symbols));
+    }
+    for (int bits = 1; bits <= 8; ++bits) {
+      std::vector<float> centroids(size_t{1} << (bits - 1));
+      for (float& c : centroids) c = static_cast<float>(rng.normal());
+      centroids[0] = 0;
+      const std::vector<uint8_t> bytes = packed(bits);
+      base_.lookup_levels(symbols.data(), n, centroids.data(), bits, 1.7f, expected.data());
+      k_->unpack_levels(bytes.data() + offset, scratch.data(), n, centroids.data(), bits, 1.7f,
+                        values.data() + offset);
+      ASSERT_TRUE(same_values()) << bits << " bits of levels";
+    }
+  });
+}
+
 TEST_P(KernelLevels, HalvesAreThoseOfTheBaseline) {
   for_each_shape([&](size_t n, size_t offset) {
     const std::vector<float> memory = values(n + offset, 6);
