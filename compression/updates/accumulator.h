@@ -29,7 +29,7 @@ struct AccumulatorBounds {
 /// is more than 32 MiB.
 ///
 /// Threads: admit() and the add calls are safe beside each other: there is a lock for each 65536
-/// elements. Everything else is for one thread alone.
+/// elements. So are elements() and where sums() lie. Everything else is for one thread alone.
 class FixedPointAccumulator {
  public:
   FixedPointAccumulator() = default;

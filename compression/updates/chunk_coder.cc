@@ -138,18 +138,18 @@ Result<size_t> write_parts(const Chain& chain, const ChunkInput& input, ChunkCon
     size_t k = std::min(part, input.size - at);
     TERN_TRY(const std::span<const float> x, input.fetch(at, k));
     const float* values = x.data();
-    const float* ahead = input.stream.ahead(k);
+    const std::span ahead(input.stream.ahead(k), k);
+    context.ahead = ahead;
     if (chain.transform) {
       const uint32_t* signs = scratch.signs.data() + at / 32;
-      chain.transform->forward(values, k, signs, ahead, scratch.chunk.data());
+      const size_t own = chain.quantizer->shares_ahead() ? k / 2 : k;
+      chain.transform->forward(values, k, signs, ahead.first(own), scratch.chunk.data());
       values = scratch.chunk.data();
-      const size_t padded = chain.transform->padded(k);
-      if (padded > k) ahead = nullptr;
-      k = padded;
+      context.ahead = ahead.subspan(own);
+      k = chain.transform->padded(k);
     }
     uint16_t* symbols = scratch.symbols.data() + (wait ? at : 0);
     context.group = static_cast<uint32_t>(at / kGroupElements);
-    context.ahead = ahead;
     context.maxima = chain.transform ? nullptr : input.stream.maxima(input.begin + at);
     std::byte* const own_scales = out + scale_bytes(chain, context.group);
     const Groups groups = dense_groups(k, scratch);
@@ -198,7 +198,7 @@ Status read_parts(const Chain& chain, std::span<const std::byte> in, bool coded,
     if (chain.transform)
       chain.transform->inverse(
           to, length, scratch.signs.data() + at / 32,
-          sink == nullptr ? std::span<const std::byte>() : sink->target(begin + at, length));
+          sink == nullptr ? std::span<const int64_t>() : sink->target(begin + at, length));
     if (sink != nullptr) sink->dense(begin + at, {to, length});
   }
   return {};
@@ -319,7 +319,7 @@ Result<ChunkEntry> encode_chunk(const Chain& chain, const ChunkInput& input,
   size_t m = x.size();
   if (chain.transform) {
     chain.transform->draw(m, context, scratch.signs.data());
-    chain.transform->forward(values, m, scratch.signs.data(), input.stream.ahead(m),
+    chain.transform->forward(values, m, scratch.signs.data(), {input.stream.ahead(m), m},
                              scratch.chunk.data());
     m = chain.transform->padded(m);
     values = scratch.chunk.data();

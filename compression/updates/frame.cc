@@ -250,8 +250,8 @@ class AccumulateSink : public ValueSink {
  public:
   AccumulateSink(FixedPointAccumulator& accumulator, uint32_t weight, double factor)
       : accumulator_(accumulator), weight_(weight), factor_(factor) {}
-  std::span<const std::byte> target(size_t offset, size_t elements) const override {
-    return std::as_bytes(accumulator_.sums().subspan(offset, elements));
+  std::span<const int64_t> target(size_t offset, size_t elements) const override {
+    return accumulator_.sums().subspan(offset, elements);
   }
   void dense(size_t offset, std::span<const float> values) override {
     accumulator_.add_dense(offset, values, weight_, factor_);

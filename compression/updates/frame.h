@@ -39,9 +39,9 @@ class ValueSink {
   /// values[i] belongs to element offset + index[i]; those between are zero.
   virtual void sparse(size_t offset, std::span<const uint16_t> index,
                       std::span<const float> values) = 0;
-  /// The memory that dense() of these elements will change, so that it can be on its way to the
-  /// caches while they are decoded; empty where that isn't worth it.
-  virtual std::span<const std::byte> target(size_t /*offset*/, size_t /*elements*/) const {
+  /// The sums that dense() of these elements will change, so that they can be on their way to the
+  /// caches while the elements are decoded; empty where there are none.
+  virtual std::span<const int64_t> target(size_t /*offset*/, size_t /*elements*/) const {
     return {};
   }
 };

@@ -10,23 +10,21 @@ namespace tern {
 LevelTable::LevelTable(int bits_of_symbol, const float* all_bounds, const float* all_centroids)
     : bits(bits_of_symbol), bounds(all_bounds), centroids(all_centroids) {
   const size_t levels = size_t{1} << (bits - 1);
-  if (levels <= std::size(few_centroids)) {
-    std::copy_n(bounds, levels - 1, few_bounds);
-    std::copy_n(centroids, levels, few_centroids);
-  }
-  const auto below = [&](float y) {
-    return static_cast<uint32_t>(std::count_if(
-        bounds, bounds + levels - 1, [y](float bound) { return bound * kCellsToOne < y; }));
-  };
+  has_cells = levels <= std::size(few_centroids);
+  if (!has_cells) return;  // and nobody looks for them
+  std::copy_n(bounds, levels - 1, few_bounds);
+  std::copy_n(centroids, levels, few_centroids);
+  uint32_t below = 0;
   for (size_t c = 0; c < kCells; ++c) {
-    const bool last = c + 1 == kCells;
-    const auto begin = static_cast<float>(c);
-    cell_below[c] = below(begin);
-    const uint32_t inside =
-        (last ? static_cast<uint32_t>(levels - 1) : below(begin + 1)) - cell_below[c];
+    const auto end =
+        c + 1 < kCells ? static_cast<float>(c + 1) : std::numeric_limits<float>::infinity();
+    uint32_t until = below;
+    while (until + 1 < levels && bounds[until] * kCellsToOne < end) ++until;
+    cell_below[c] = below;
     cell_bound[c] =
-        inside > 0 ? bounds[cell_below[c]] * kCellsToOne : std::numeric_limits<float>::infinity();
-    has_cells = has_cells && inside <= 1;
+        until > below ? bounds[below] * kCellsToOne : std::numeric_limits<float>::infinity();
+    has_cells = has_cells && until <= below + 1;
+    below = until;
   }
 }
 

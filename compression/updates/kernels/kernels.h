@@ -22,14 +22,15 @@ struct LevelTable {
   int bits;
   const float* bounds;
   const float* centroids;
-  // Up to 4 bits: both once more, with room for kernels that read 8 entries from any of them on.
+  // The rest is for up to 4 bits.
+  /// Both once more, with room for kernels that read 8 entries from any of them on.
   float few_bounds[16] = {};
   float few_centroids[8] = {};
   /// By the cell [c, c + 1) that kCellsToOne times a magnitude is in, the last one without an end:
   /// kCellsToOne times the bound in it, or infinity, and how many bounds are below the cell.
-  float cell_bound[kCells];
-  uint32_t cell_below[kCells];
-  bool has_cells = true;  ///< no cell has more than one
+  float cell_bound[kCells] = {};
+  uint32_t cell_below[kCells] = {};
+  bool has_cells = false;  ///< no cell has more than one
 };
 
 struct Kernels {
@@ -57,18 +58,18 @@ struct Kernels {
 
   /// out = H (s x) with s[i] = scale, negated where bit i of `signs` is set (bit i of word i/32),
   /// and H the unnormalized Hadamard matrix; n is a power of two, at least 1. `out` may be x.
-  /// Brings n / 2 values from `ahead` into the second cache meanwhile.
+  /// Brings n values from `ahead`, or half of them, into the second cache meanwhile.
   void (*rotate)(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
-                 float* out);
-  /// x = s H x: the inverse, where both scales together are 1/n. Brings most of 8n bytes from
+                 bool half, float* out);
+  /// x = s H x: the inverse, where both scales together are 1/n. Brings most of n sums from
   /// `ahead`, unless that is null, into the second cache meanwhile.
-  void (*rotate_back)(float* x, const uint32_t* signs, size_t n, float scale, const void* ahead);
+  void (*rotate_back)(float* x, const uint32_t* signs, size_t n, float scale, const int64_t* ahead);
   /// The Philox blocks of `counter` (4 words) and those after it, which count up its first word,
   /// under `key` (2 words), as base/rng.h has them: 4 words each.
   void (*random_blocks)(const uint32_t* counter, const uint32_t* key, size_t blocks, uint32_t* out);
 
-  // Quantizers write symbols to `out`, of 16 bits, or where `packed` isn't null to it, as pack()
-  // has them, and anything to `out`.
+  // quantize_int and quantize_levels write symbols to `out`, or where `packed` isn't null to that
+  // as pack() has them, and anything to `out`, which has room for n in any case.
 
   /// out[i] = limit + floor(y) + (u_i < frac(y)), y = x[i]*inverse_scale clamped to -limit..limit;
   /// u_i uniform from (key, i), and both it and frac(y) multiples of 2^-24, or for a limit above

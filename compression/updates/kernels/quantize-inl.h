@@ -153,7 +153,7 @@ size_t quantize_levels_by(const float* x, size_t n, float factor, const LevelTab
         out.put_signs(v, i);
       else
         out.put(level | (tern::bits(v) >> (32 - bits) & all(kLevels)), i);
-      const Floats c = bits == 1 ? all(table.few_centroids[0]) : lookup(table.few_centroids, level);
+      const Floats c = bits == 1 ? all(centroid[0]) : lookup(centroid, level);
       products = products + c * m;
       if constexpr (with_squares) squares = squares + c * c;
     }

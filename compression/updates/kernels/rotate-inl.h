@@ -26,16 +26,17 @@ struct InPlace {
   TERN_INLINE Floats get(size_t i) const { return load(x + i); }
   TERN_INLINE void put(Floats v, size_t i) const { store(v, x + i); }
 };
-/// From another place, scaled and with signs, while what is at `ahead` comes nearer: half as much,
-/// so that it isn't more than can be on its way.
+/// From another place, scaled and with signs, while what is at `ahead` comes nearer: as much, or
+/// with `shift` 1 half of that.
 struct FlipFirst {
   const float* x;
   const uint32_t* signs;
   float scale;
   const float* ahead;
+  int shift;
   float* out;
   TERN_INLINE Floats get(size_t i) const {
-    prefetch(ahead + i / 2);
+    prefetch(ahead + (i >> shift));
     return flip(load(x + i) * all(scale), signs[i >> 5] >> (i & 16));
   }
   TERN_INLINE void put(Floats v, size_t i) const { store(v, out + i); }
@@ -190,12 +191,12 @@ TERN_INLINE float flip_one(float x, const uint32_t* signs, size_t i) {
 }
 
 void rotate(const float* x, const uint32_t* signs, size_t n, float scale, const float* ahead,
-            float* out) {
+            bool half, float* out) {
   if (n < kLanes) {
     for (size_t i = 0; i < n; ++i) out[i] = flip_one(x[i] * scale, signs, i);
     return hadamard_short(out, n);
   }
-  const FlipFirst first{x, signs, scale, ahead, out};
+  const FlipFirst first{x, signs, scale, ahead, half ? 1 : 0, out};
   const InPlace last{out};
   if (kLanes * kRadix > n) {
     transform_pass<1, true>(first, n, kLanes);
@@ -206,14 +207,15 @@ void rotate(const float* x, const uint32_t* signs, size_t n, float scale, const 
   if (n > kLanes * kRadix) transform_from(out, n, kLanes * kRadix, last);
 }
 
-void rotate_back(float* x, const uint32_t* signs, size_t n, float scale, const void* ahead) {
+void rotate_back(float* x, const uint32_t* signs, size_t n, float scale, const int64_t* ahead) {
   if (n < kLanes) {
     hadamard_short(x, n);
     for (size_t i = 0; i < n; ++i) x[i] = flip_one(x[i] * scale, signs, i);
     return;
   }
   // Each of two passes asks for half of it: all at once would be more than can be on its way.
-  const char* const from = static_cast<const char*>(ahead != nullptr ? ahead : x);
+  const char* const from =
+      ahead != nullptr ? reinterpret_cast<const char*>(ahead) : reinterpret_cast<const char*>(x);
   const size_t step = ahead != nullptr ? 4 : 0;
   const FlipLast last{x, signs, scale, from + n * step, step};
   if (kLanes * kRadix >= n) {

@@ -94,6 +94,7 @@ float quick_dot(const float* x, const float* y, size_t n) {
     c = c + load(x + i + 2 * kLanes) * load(y + i + 2 * kLanes);
     d = d + load(x + i + 3 * kLanes) * load(y + i + 3 * kLanes);
   }
+  for (; i + kLanes <= n; i += kLanes) a = a + load(x + i) * load(y + i);
   float lane[kLanes], rest = 0;
   store((a + c) + (b + d), lane);
   for (; i < n; ++i) rest += x[i] * y[i];

@@ -34,6 +34,7 @@ class Eden : public Quantizer {
                kCentroids + (size_t{1} << (bits - 1)) - 1) {}
 
   uint32_t alphabet(bool) const override { return 1u << table_.bits; }
+  bool shares_ahead() const override { return true; }
 
   void quantize(const float* values, Groups groups, bool, const ChunkContext& context,
                 uint16_t* symbols, std::byte* scales) const override {
@@ -42,12 +43,11 @@ class Eden : public Quantizer {
 
   void quantize_packed(const float* values, Groups groups, const ChunkContext& context,
                        uint16_t* symbols, std::byte* packed, std::byte* scales) const override {
+    if (groups.empty()) return;
     ScaleWords random_words(context.seed, context.chunk, context.group);
-    // A rotation has asked for the first half of what is ahead.
-    const float* const ahead =
-        context.ahead != nullptr ? context.ahead + groups.back() / 2 : nullptr;
+    const bool asks = !context.ahead.empty() && context.ahead.size() == groups.back() / 2;
     size_t begin = 0;
-    double squares = 0, next = sum_squares(values, groups.empty() ? 0 : groups[0]);
+    double squares = 0, next = sum_squares(values, groups[0]);
     for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
       const float* z = values + begin;
       const size_t n = groups[g] - begin;
@@ -60,7 +60,7 @@ class Eden : public Quantizer {
       if (g + 1 < groups.size()) next = sum_squares(z + n, groups[g + 1] - groups[g]);
       double dot = 0, levels = 0;
       kernels().quantize_levels(z, n, static_cast<float>(factor), table_,
-                                ahead != nullptr ? ahead + begin / 2 : z, symbols + begin,
+                                asks ? context.ahead.data() + begin / 2 : z, symbols + begin,
                                 packed_at(packed, alphabet(false), begin), &dot,
                                 context.error_feedback ? &levels : nullptr);
       uint16_t scale = 0;

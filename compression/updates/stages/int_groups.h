@@ -21,6 +21,7 @@ inline void round_groups(const float* values, Groups groups, int limit, FullScal
                          const ChunkContext& context, uint16_t* symbols, std::byte* packed,
                          std::byte* scales) {
   const RoundingKeys keys(context.seed, context.chunk);
+  const bool asks = !groups.empty() && context.ahead.size() == groups.back();
   size_t begin = 0;
   for (size_t g = 0; g < groups.size(); begin = groups[g++]) {
     const float* x = values + begin;
@@ -34,7 +35,7 @@ inline void round_groups(const float* values, Groups groups, int limit, FullScal
     store(scales + g * kScaleBytes, scale);
     kernels().quantize_int(x, n, zero ? 0.0f : 1.0f / scale_value(scale), limit,
                            keys.of_group(context.group + g),
-                           context.ahead != nullptr ? context.ahead + begin : x, symbols + begin,
+                           asks ? context.ahead.data() + begin : x, symbols + begin,
                            packed_at(packed, 2 * static_cast<uint32_t>(limit) + 1, begin));
   }
 }
@@ -62,6 +63,8 @@ class GroupRounding : public Quantizer {
   }
   void quantize_packed(const float* values, Groups groups, const ChunkContext& context,
                        uint16_t* symbols, std::byte* packed, std::byte* scales) const override {
+    if (limit_ == 1)  // three symbols, which no kernel packs
+      return Quantizer::quantize_packed(values, groups, context, symbols, packed, scales);
     round_groups(values, groups, limit_, full_, context, symbols, packed, scales);
   }
   Status restore(const uint16_t* symbols, const std::byte* scales, Groups groups, bool,
@@ -71,6 +74,7 @@ class GroupRounding : public Quantizer {
 
   Status restore_packed(const std::byte* packed, uint16_t* symbols, const std::byte* scales,
                         Groups groups, float* values) const override {
+    if (limit_ == 1) return Quantizer::restore_packed(packed, symbols, scales, groups, values);
     TERN_CHECK_OK(check_padding(packed, groups.back(), alphabet(false)));
     uint32_t largest = 0;
     size_t begin = 0;

@@ -34,8 +34,9 @@ class Rotate : public Transform {
     kernels().random_blocks(counter.data(), key.data(), (padded(n) + 127) / 128, signs);
   }
 
-  void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
+  void forward(const float* x, size_t n, const uint32_t* signs, std::span<const float> ahead,
                float* out) const override {
+    const bool half = ahead.size() < n;
     for_each_block(padded(n), [&](size_t at, size_t length) {
       const float* from = x + at;
       if (at + length > n) {  // only the last block is padded
@@ -44,18 +45,19 @@ class Rotate : public Transform {
         from = out + at;
       }
       with_signs(signs, at, [&](const uint32_t* own) {
-        kernels().rotate(from, own, length, scale(length), ahead + at / 2, out + at);
+        kernels().rotate(from, own, length, scale(length), ahead.data() + (half ? at / 2 : at),
+                         half, out + at);
       });
     });
   }
 
   void inverse(float* x, size_t n, const uint32_t* signs,
-               std::span<const std::byte> target) const override {
+               std::span<const int64_t> target) const override {
     for_each_block(padded(n), [&](size_t at, size_t length) {
       with_signs(signs, at, [&](const uint32_t* own) {
-        const bool known = at + length <= n && 8 * (at + length) <= target.size();
+        const bool known = at + length <= target.size();
         kernels().rotate_back(x + at, own, length, scale(length),
-                              known ? target.data() + 8 * at : nullptr);
+                              known ? target.data() + at : nullptr);
       });
     });
   }

@@ -26,8 +26,10 @@ struct ChunkContext {
   uint64_t seed = 0;   ///< the frame's
   uint32_t chunk = 0;  ///< number in its stream; see component_chunk()
   bool error_feedback = false;
-  uint32_t group = 0;            ///< number in the chunk of the first group of values at hand
-  const float* ahead = nullptr;  ///< as many values that will be wanted soon, or null
+  uint32_t group = 0;  ///< number in the chunk of the first group of values at hand
+  /// Values that will be wanted soon: as many as those at hand, half as many (shares_ahead()), or
+  /// none.
+  std::span<const float> ahead = {};
   /// The largest magnitude of each group at hand where it is known, or null.
   const float* maxima = nullptr;
 };
@@ -47,13 +49,13 @@ class Transform {
   virtual size_t padded(size_t n) const = 0;
   /// Writes a bit for each of padded(n) elements of a chunk.
   virtual void draw(size_t n, const ChunkContext& context, uint32_t* signs) const = 0;
-  /// Writes padded(n) values. `ahead`: n values that will be wanted soon; the first half is
-  /// fetched.
-  virtual void forward(const float* x, size_t n, const uint32_t* signs, const float* ahead,
-                       float* out) const = 0;
+  /// Writes padded(n) values. `ahead`: n or n / 2 values that will be wanted soon, and come nearer
+  /// meanwhile.
+  virtual void forward(const float* x, size_t n, const uint32_t* signs,
+                       std::span<const float> ahead, float* out) const = 0;
   /// In place on x, which holds padded(n) values. `target`: see ValueSink.
   virtual void inverse(float* x, size_t n, const uint32_t* signs,
-                       std::span<const std::byte> target) const = 0;
+                       std::span<const int64_t> target) const = 0;
 };
 
 /// Another stream, never a longer one, in place of the main one.
@@ -110,6 +112,9 @@ class Quantizer {
   /// Symbols are 0 to alphabet - 1; `indexed` when the positions travel.
   virtual uint32_t alphabet(bool indexed) const = 0;
   virtual bool scaled() const { return true; }
+  /// True when it brings half of what is ahead nearer, so that a transform before it asks for the
+  /// other half alone: all of it in one short pass is more than can be on its way.
+  virtual bool shares_ahead() const { return false; }
   /// Writes a symbol for each value, and 2 bytes for each group to `scales` if scaled().
   virtual void quantize(const float* values, Groups groups, bool indexed,
                         const ChunkContext& context, uint16_t* symbols,

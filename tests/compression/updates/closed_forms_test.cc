@@ -285,7 +285,7 @@ TEST(ClosedForm6, DgcHasSentOrOwesEveryStepOfItsMomentum) {
 /// In place, with all signs positive.
 void hadamard(std::vector<float>& x) {
   const std::vector<uint32_t> signs((x.size() + 31) / 32, 0);
-  kernels().rotate(x.data(), signs.data(), x.size(), 1, x.data(), x.data());
+  kernels().rotate(x.data(), signs.data(), x.size(), 1, x.data(), true, x.data());
 }
 
 TEST(ClosedForm7, HadamardTwiceIsNTimesTheInput) {
@@ -323,7 +323,7 @@ TEST(ClosedForm7, ARotationKeepsTheNormAndIsUndone) {
       std::ranges::copy(before, x.begin());
       std::vector<uint32_t> signs(kChunkElements / 32);
       rotate->draw(n, {.seed = 1, .chunk = 2}, signs.data());
-      rotate->forward(x.data(), n, signs.data(), x.data(), x.data());
+      rotate->forward(x.data(), n, signs.data(), x, x.data());
       const size_t m = rotate->padded(n);
       ASSERT_GE(m, n);
       ASSERT_LT(m, 2 * n);

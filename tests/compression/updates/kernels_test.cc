@@ -103,16 +103,17 @@ TEST_P(KernelLevels, RotationIsThatOfTheBaseline) {
       std::vector<uint32_t> signs((n + 31) / 32);
       for (uint32_t& word : signs) word = rng.next();
       std::vector<float> a(n + offset), b(n + offset);
-      k_->rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), a.data() + offset);
-      base_.rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), b.data() + offset);
+      k_->rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), false, a.data() + offset);
+      base_.rotate(x.data() + offset, signs.data(), n, 0.03125f, x.data(), true, b.data() + offset);
       ASSERT_TRUE(same(a, b)) << n;
       std::vector<float> in_place = x;
-      k_->rotate(in_place.data() + offset, signs.data(), n, 0.03125f, x.data(),
+      k_->rotate(in_place.data() + offset, signs.data(), n, 0.03125f, x.data(), true,
                  in_place.data() + offset);
       ASSERT_TRUE(std::equal(a.begin() + static_cast<ptrdiff_t>(offset), a.end(),
                              in_place.begin() + static_cast<ptrdiff_t>(offset)))
           << n;
-      k_->rotate_back(a.data() + offset, signs.data(), n, 0.25f, x.data());
+      const std::vector<int64_t> sums(n);
+      k_->rotate_back(a.data() + offset, signs.data(), n, 0.25f, sums.data());
       base_.rotate_back(b.data() + offset, signs.data(), n, 0.25f, nullptr);
       ASSERT_TRUE(same(a, b)) << n;
     }
@@ -482,7 +483,7 @@ TEST_P(KernelLevels, ARotationIsTheMatrixOfSignsAfterTheRandomOnes) {
       for (size_t j = 0; j < n; ++j)
         expected[i] += 0.5f * ((std::popcount(i & j) % 2 == 0) != flipped(j) ? x[j] : -x[j]);
     std::vector<float> rotated(n);
-    k_->rotate(x.data(), signs.data(), n, 0.5f, x.data(), rotated.data());
+    k_->rotate(x.data(), signs.data(), n, 0.5f, x.data(), true, rotated.data());
     EXPECT_EQ(rotated, expected) << n;
     k_->rotate_back(rotated.data(), signs.data(), n, 2.0f, nullptr);
     for (size_t i = 0; i < n; ++i) EXPECT_EQ(rotated[i], x[i] * static_cast<float>(n));
